@@ -1,0 +1,1 @@
+//! Scenarios on the simulator and on the machine.

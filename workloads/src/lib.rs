@@ -1,0 +1,1 @@
+//! Ordinary Linux programs that put memory under pressure.
