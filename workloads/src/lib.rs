@@ -1,1 +1,28 @@
-//! Ordinary Linux programs that put memory under pressure.
+//! Ordinary Linux programs that put memory under pressure and check every byte they read back.
+//!
+//! Everything here is plain Rust `std`, built static for Linux: the same binary runs on Linux and on Ebb, so a difference
+//! in what it prints is a difference between the kernels. `src/bin` has one program per claim; the last line of each
+//! program's output is machine-readable and its exit status says whether the claim held.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`rng`], [`zipf`], [`references`] | random numbers and the pages a workload touches |
+//! | [`content`] | what a page holds and how a wrong byte is noticed |
+//! | [`mapping`] (unsafe) | memory mappings, word by word |
+//! | [`machine`] (unsafe) | marks, the time-stamp counter, bare system calls |
+//! | [`counters`] | `/proc/vmstat` and `/proc/self/statm`, read without allocating |
+//! | [`latency`] | histograms of cycles |
+//! | [`pressure`] | the main workload's options, phases and kinds |
+//!
+//! Besides the two modules above, unsafe code is only in those programs whose claim *is* a forbidden access or a signal;
+//! each says so at its top.
+
+pub mod content;
+pub mod counters;
+pub mod latency;
+pub mod machine;
+pub mod mapping;
+pub mod pressure;
+pub mod references;
+pub mod rng;
+pub mod zipf;
