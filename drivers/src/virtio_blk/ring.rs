@@ -1,0 +1,303 @@
+//! Slots and descriptor ring of one device, together: everything behind the device's lock.
+//!
+//! Owns the transport, virtio-drivers' `VirtQueue`, the command memory, the slots with the requests in them, and the counters. Does not
+//! wake anybody: it collects [`News`], which the caller delivers after unlocking.
+//!
+//! The used ring is not trusted: a head that is not in flight, or a request returned without a status, means that what the device still
+//! touches is not known. The device is then reset, which ends all its memory accesses (VirtIO 1.2 §2.4.2), and only after that do the
+//! buffers of the requests in flight go back, with [`BlockError::DeviceFailed`].
+#![expect(unsafe_code, reason = "hands memory to the device and takes it back")]
+
+use super::chain::{Chain, Commands, STATUS_UNWRITTEN};
+use super::config::{Features, Info};
+use super::counters::Counters;
+use super::slots::{SlotIndex, SlotSet, Slots, Waiter};
+use super::{BlockTransport, Health, InitError, QUEUE_SIZE, Violation};
+use crate::block::{BlockError, Buffers, Completion, Kind, Refused, Request};
+use crate::hal::DeviceMemory;
+use alloc::boxed::Box;
+use core::sync::atomic::{Ordering, fence};
+use virtio_drivers::queue::VirtQueue;
+use virtio_drivers::transport::{DeviceStatus, DeviceType};
+
+/// The only queue used.
+pub(super) const QUEUE: u16 = 0;
+
+/// How often the status is read back for the answer to a reset before the device is given up.
+const RESET_POLLS: usize = 100_000;
+
+/// What happened under the lock that others want to know.
+#[derive(Default)]
+pub(super) struct News {
+    /// Completions for the stream.
+    pub(super) stream: bool,
+    /// Completions for futures.
+    pub(super) tasks: SlotSet,
+    /// Completions for nobody, to be dropped outside the lock.
+    pub(super) orphans: bool,
+    /// Somebody was refused for want of room, and now there is some.
+    pub(super) room: bool,
+}
+
+pub(super) struct Ring<H: DeviceMemory, T: BlockTransport, B> {
+    transport: T,
+    queue: Box<VirtQueue<H, QUEUE_SIZE>>,
+    commands: Commands<H>,
+    pub(super) slots: Slots<B>,
+    /// Which slot each descriptor chain in flight belongs to, by its head.
+    by_head: [Option<SlotIndex>; QUEUE_SIZE],
+    info: Info,
+    health: Health,
+    unannounced: bool,
+    room_wanted: bool,
+    news: News,
+    pub(super) counters: Counters,
+}
+
+impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
+    /// Brings the device up (VirtIO 1.2 §3.1.1).
+    pub(super) fn new(mut transport: T) -> Result<Self, InitError> {
+        if transport.device_type() != DeviceType::Block {
+            return Err(InitError::NotABlockDevice);
+        }
+        let features = transport.begin_init(Features::all());
+        if !features.contains(Features::VERSION_1)
+            || !transport.get_status().contains(DeviceStatus::FEATURES_OK)
+        {
+            return Err(InitError::FeaturesRefused);
+        }
+        transport.bind_interrupt()?;
+        let info = Info::read(&transport, features)?;
+        let queue = Box::new(VirtQueue::new(&mut transport, QUEUE, false, false)?);
+        let commands = Commands::new()?;
+        transport.finish_init();
+        Ok(Self {
+            transport,
+            queue,
+            commands,
+            slots: Slots::new(),
+            by_head: [None; QUEUE_SIZE],
+            info,
+            health: Health::Working,
+            unannounced: false,
+            room_wanted: false,
+            news: News::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub(super) fn info(&self) -> Info {
+        self.info
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    pub(super) fn take_news(&mut self) -> News {
+        core::mem::take(&mut self.news)
+    }
+
+    /// Puts a request into the ring without telling the device. A full ring is first looked through for what is done.
+    pub(super) fn begin(
+        &mut self,
+        request: Request<B>,
+        waiter: Waiter,
+    ) -> Result<SlotIndex, Refused<B>> {
+        let request = match self.try_begin(request, waiter) {
+            Err(Refused::Full(request)) => request,
+            result => return result,
+        };
+        self.reap();
+        let result = self.try_begin(request, waiter);
+        if matches!(result, Err(Refused::Full(_))) {
+            self.counters.refused_full += 1;
+            self.room_wanted |= waiter == Waiter::Task;
+        }
+        result
+    }
+
+    fn try_begin(&mut self, request: Request<B>, waiter: Waiter) -> Result<SlotIndex, Refused<B>> {
+        if self.health != Health::Working {
+            return Err(Refused::Failed(request));
+        }
+        if let Err(why) = self
+            .info
+            .judge(request.kind, request.sector, request.sectors)
+        {
+            return Err(Refused::Invalid(request, why));
+        }
+        let Some(slot) = self.slots.next_free() else {
+            return Err(Refused::Full(request));
+        };
+        self.commands.write(slot, &request);
+        // SAFETY: the slices go to `add` only; nothing else touches the record or the request's memory before they are gone.
+        let mut chain =
+            match unsafe { Chain::build(&self.commands, slot, &request, self.info.max_segments) } {
+                Ok(chain) => chain,
+                Err(why) => return Err(Refused::Invalid(request, why)),
+            };
+        if chain.len() > self.queue.available_desc() {
+            return Err(Refused::Full(request));
+        }
+        // SAFETY: the record stays until the ring is dropped and is not touched while the slot is in flight; the request's memory is
+        // owned by the request, which moves into the slot below and leaves it only after `pop_used` or a reset.
+        let Ok(head) = (unsafe { self.queue.add(&chain.inputs, &mut chain.outputs) }) else {
+            return Err(Refused::Full(request));
+        };
+        self.counters.began(request.kind);
+        self.by_head[usize::from(head)] = Some(slot);
+        self.slots.occupy(slot, request, waiter);
+        self.unannounced = true;
+        Ok(slot)
+    }
+
+    /// Tells the device of new requests, unless it has said that it is looking anyway.
+    pub(super) fn announce(&mut self) {
+        if !self.unannounced || self.health != Health::Working {
+            return;
+        }
+        self.unannounced = false;
+        // The new available index must be visible before the device's wish is read, or both sides may wait for each other
+        // (VirtIO 1.2 §2.7.13.4.1); `add` has no fence after its store.
+        fence(Ordering::SeqCst);
+        if self.queue.should_notify() {
+            self.counters.notifications += 1;
+            self.transport.notify(QUEUE);
+        }
+    }
+
+    /// Takes everything the device has returned off the ring.
+    pub(super) fn reap(&mut self) {
+        if self.health != Health::Working {
+            return;
+        }
+        while let Some(head) = self.queue.peek_used() {
+            if let Err(violation) = self.finish(head) {
+                self.fail(violation);
+                return;
+            }
+            // Reading the next entry must not move before the end of this one; `pop_used` has no fence at its end.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn finish(&mut self, head: u16) -> Result<(), Violation> {
+        let owner = self
+            .by_head
+            .get_mut(usize::from(head))
+            .and_then(Option::take);
+        let slot = owner.ok_or(Violation::NotInFlight { head })?;
+        let request = self
+            .slots
+            .in_flight(slot)
+            .ok_or(Violation::NotInFlight { head })?;
+        let kind = request.kind;
+        // SAFETY: the slices go to `pop_used` only, and nothing else touches that memory before they are gone.
+        let chain = unsafe { Chain::build(&self.commands, slot, request, self.info.max_segments) };
+        let mut chain = chain.expect("the buffers of a request in flight have changed");
+        let bytes = chain.data_bytes;
+        // SAFETY: `Buffers` names the same runs every time, so these are the slices `add` got when it returned `head`.
+        let written = unsafe { self.queue.pop_used(head, &chain.inputs, &mut chain.outputs) };
+        let written = written.map_err(|_| Violation::NotInFlight { head })?;
+        let result = match self.commands.status(slot) {
+            STATUS_UNWRITTEN => {
+                // The device returned what it has not done; it may still do it. Keep the slot in flight until the reset.
+                return Err(Violation::StatusMissing { head });
+            }
+            0 if kind == Kind::Read && u64::from(written) < bytes + 1 => Err(BlockError::Short {
+                got: written,
+                wanted: bytes as u32 + 1,
+            }),
+            0 => Ok(()),
+            1 => Err(BlockError::Io),
+            2 => Err(BlockError::Unsupported),
+            unknown => Err(BlockError::UnknownStatus(unknown)),
+        };
+        self.complete(slot, kind, result);
+        Ok(())
+    }
+
+    fn complete(&mut self, slot: SlotIndex, kind: Kind, result: Result<(), BlockError>) {
+        let bytes = self
+            .slots
+            .in_flight(slot)
+            .map_or(0, |request| request.sectors.bytes());
+        self.counters.ended(kind, result.is_ok().then_some(bytes));
+        match self.slots.finish(slot, result) {
+            Waiter::Stream => self.news.stream = true,
+            Waiter::Task => self.news.tasks.insert(slot),
+            Waiter::Nobody => self.news.orphans = true,
+        }
+        self.made_room();
+    }
+
+    /// The stream has seen for itself.
+    pub(super) fn forget_stream_news(&mut self) {
+        self.news.stream = false;
+    }
+
+    /// The future of `slot` has its completion.
+    pub(super) fn forget_task_news(&mut self, slot: SlotIndex) {
+        self.news.tasks.remove(slot);
+    }
+
+    /// The future that waited for `slot` is gone: whoever polls after the device is done drops the request.
+    pub(super) fn orphan(&mut self, slot: SlotIndex) {
+        self.counters.orphaned += 1;
+        self.slots.orphan(slot);
+        self.reap();
+        self.news.orphans = true;
+    }
+
+    /// A request that is done and that nobody waits for.
+    pub(super) fn take_orphan(&mut self) -> Option<Completion<B>> {
+        let orphan = self.slots.take_orphan()?;
+        self.counters.orphaned -= 1;
+        self.made_room();
+        Some(orphan)
+    }
+
+    /// A slot or descriptors became free.
+    pub(super) fn made_room(&mut self) {
+        self.news.room |= core::mem::take(&mut self.room_wanted);
+    }
+
+    /// The device broke the protocol: stop it, then give everything in flight back. If it does not stop, its buffers are never freed.
+    fn fail(&mut self, violation: Violation) {
+        self.counters.protocol_errors += 1;
+        self.health = Health::Failed(violation);
+        log::error!("virtio-blk: {violation}; the device is reset and not used again");
+        if !self.reset() {
+            log::error!(
+                "virtio-blk: the device does not stop; {} requests keep their memory",
+                self.counters.in_flight
+            );
+            return;
+        }
+        self.by_head = [None; QUEUE_SIZE];
+        for slot in SlotIndex::all() {
+            if let Some(kind) = self.slots.in_flight(slot).map(|request| request.kind) {
+                self.complete(slot, kind, Err(BlockError::DeviceFailed));
+            }
+        }
+        self.made_room();
+    }
+
+    /// Resets the device; true once it says that it has stopped (VirtIO 1.2 §2.1.2, §4.1.4.3.2).
+    #[must_use]
+    fn reset(&mut self) -> bool {
+        self.transport.set_status(DeviceStatus::empty());
+        (0..RESET_POLLS).any(|_| self.transport.get_status() == DeviceStatus::empty())
+    }
+}
+
+impl<H: DeviceMemory, T: BlockTransport, B> Drop for Ring<H, T, B> {
+    fn drop(&mut self) {
+        // Rings, records and requests are freed next: the device must have let go of them.
+        self.transport.set_status(DeviceStatus::empty());
+        while self.transport.get_status() != DeviceStatus::empty() {
+            core::hint::spin_loop();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The disk driver against the fake device.
