@@ -29,4 +29,5 @@ extern crate std;
 
 pub mod block;
 pub mod hal;
+pub mod pci;
 pub mod virtio_blk;

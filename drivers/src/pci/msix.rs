@@ -1,0 +1,71 @@
+//! MSI-X: a device's interrupt as a memory write to a local APIC (PCI 3.0 §6.8.2; SDM 3A §11.11).
+//!
+//! Owns the capability and table layout. Uses entry 0 only: one queue, one vector; the others stay masked, as reset leaves them.
+#![expect(unsafe_code, reason = "writes the device's MSI-X table")]
+
+use super::{ConfigSpace, DeviceFunction, Pci, PciError, Route};
+use crate::hal::DeviceMemory;
+use core::ptr::NonNull;
+
+/// Capability id of MSI-X.
+const CAP_MSIX: u8 = 0x11;
+/// Message control, in the capability's first double word.
+const ENABLE: u32 = 1 << 31;
+const FUNCTION_MASK: u32 = 1 << 30;
+
+/// The capability, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Capability {
+    /// Where it is in configuration space.
+    pub(super) offset: u8,
+    /// The BAR that holds the table.
+    pub(super) bar: u8,
+    /// The table's offset in that BAR.
+    pub(super) table: u32,
+    /// Number of entries.
+    pub(super) entries: u16,
+}
+
+/// Finds the capability.
+pub(super) fn find<S: ConfigSpace>(pci: &Pci<S>, at: DeviceFunction) -> Option<Capability> {
+    let mut found = None;
+    pci.capabilities(at, |cap| {
+        if cap.id == CAP_MSIX && found.is_none() {
+            let table = pci.space.read(at, cap.offset + 4);
+            found = Some(Capability {
+                offset: cap.offset,
+                bar: (table & 7) as u8,
+                table: table & !7,
+                entries: (cap.private_header & 0x7ff) + 1,
+            });
+        }
+    });
+    found
+}
+
+/// What a table entry holds for this route: address low, address high, data, vector control (0 = not masked).
+/// Fixed delivery, edge triggered, physical destination (SDM 3A §11.11.1, §11.11.2).
+pub(super) fn entry(route: Route) -> [u32; 4] {
+    let address = 0xfee0_0000 | u32::from(route.apic.0) << 12;
+    [address, 0, u32::from(route.vector.0), 0]
+}
+
+/// Aims entry 0 at `route` and turns MSI-X on.
+pub(super) fn enable<H: DeviceMemory, S: ConfigSpace>(
+    pci: &mut Pci<S>,
+    at: DeviceFunction,
+    route: Route,
+) -> Result<(), PciError> {
+    let cap = find(pci, at).ok_or(PciError::NoMsix(at))?;
+    let table: NonNull<u32> = pci.map::<H>(at, cap.bar, cap.table, 16)?.cast();
+    let control = pci.space.read(at, cap.offset) & !FUNCTION_MASK;
+    // Masked as a whole while the entry is half written.
+    pci.space
+        .write(at, cap.offset, control | ENABLE | FUNCTION_MASK);
+    for (index, word) in entry(route).into_iter().enumerate() {
+        // SAFETY: `map` checked that 16 bytes lie in the BAR; table offsets are multiples of 8; the CPU reads nothing through this.
+        unsafe { table.add(index).write_volatile(word) };
+    }
+    pci.space.write(at, cap.offset, control | ENABLE);
+    Ok(())
+}
