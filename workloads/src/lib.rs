@@ -12,11 +12,15 @@
 //! | [`machine`] (unsafe) | marks, the time-stamp counter, bare system calls |
 //! | [`counters`] | `/proc/vmstat` and `/proc/self/statm`, read without allocating |
 //! | [`latency`] | histograms of cycles |
+//! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
+//! | [`registers`] (unsafe) | all vector registers, held across system calls |
 //! | [`pressure`] | the main workload's options, phases and kinds |
 //!
-//! Besides the two modules above, unsafe code is only in those programs whose claim *is* a forbidden access or a signal;
+//! Besides the modules above, unsafe code is only in those programs whose claim *is* a forbidden access or a signal;
 //! each says so at its top.
 
+pub mod arguments;
+pub mod claim;
 pub mod content;
 pub mod counters;
 pub mod latency;
@@ -24,5 +28,6 @@ pub mod machine;
 pub mod mapping;
 pub mod pressure;
 pub mod references;
+pub mod registers;
 pub mod rng;
 pub mod zipf;
