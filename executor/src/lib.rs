@@ -66,6 +66,8 @@ mod executor;
 mod meter;
 mod patience;
 mod run_queue;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod task;
 #[cfg(test)]
 mod testing;

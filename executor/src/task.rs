@@ -32,6 +32,11 @@ impl TaskName {
         Self { kind, number: None }
     }
 
+    /// The word, without the number.
+    pub const fn kind(self) -> &'static str {
+        self.kind
+    }
+
     /// One of many: `TaskName::numbered("thread", 7)` prints as `thread 7`.
     pub const fn numbered(kind: &'static str, number: u32) -> Self {
         Self {
