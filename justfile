@@ -1,0 +1,69 @@
+# Arguments reach the commands as "$@", exactly as they were given.
+set positional-arguments
+
+kernel_target := "x86_64-unknown-none"
+linux_target := "x86_64-unknown-linux-gnu"
+target_dir := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+manifest := quote(justfile_directory() / "Cargo.toml")
+
+# List the recipes.
+[private]
+default:
+    @"{{ just_executable() }}" --justfile {{ quote(justfile()) }} --list --unsorted
+
+# Boot the kernel in QEMU and run a program under memory pressure: `just run --help`.
+[no-cd]
+run *ARGS: announce (kernel "release" "--quiet") (workloads "--quiet")
+    @cargo run --quiet --release --manifest-path {{ manifest }} --package ebb -- run "$@"
+
+# Run everything that CI runs.
+test: preflight
+
+# Check formatting and lints, then run all tests with reduced counts and fresh seeds.
+preflight: lint (kernel "checked") (workloads)
+    cargo test --profile checked
+
+# Run all tests with their full counts.
+soak: (kernel "checked") (workloads)
+    EBB_SOAK=1 cargo test --profile checked
+
+# Run each kind of workload on 64 MiB of RAM and show what the paging cost.
+bench:
+    #!/bin/sh
+    set -eu
+    for kind in seq-write random zipf hot-cold fault null-syscall; do
+        echo "== $kind"
+        "{{ just_executable() }}" --justfile {{ quote(justfile()) }} run --ram 64M --swap 1G -- pressure "$kind" mib=128
+    done
+
+# Build the kernel's ELF file and the workloads, optimised, and say where they are.
+image: (kernel "release") (workloads)
+    @echo {{ quote(target_dir / kernel_target / "release/kernel") }}
+    @echo {{ quote(target_dir / linux_target / "release/pressure") }}
+
+# Build the documentation of all crates, private items included, with warnings denied.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --package kernel --target {{ kernel_target }}
+
+# Check formatting, and lints with warnings denied, for the host crates and for the kernel.
+lint:
+    cargo fmt --all --check
+    cargo clippy --all-targets -- -D warnings
+    cargo clippy --package kernel --target {{ kernel_target }} --profile checked -- -D warnings
+
+# Said before a first build, which is quiet and long.
+[private]
+announce:
+    @test -d {{ quote(target_dir / kernel_target / "release") }} || echo "building the kernel, the workloads and the host tool: about a minute, once" >&2
+
+[no-exit-message]
+[private]
+kernel PROFILE *OPTIONS:
+    @cargo build --package kernel --target {{ kernel_target }} --profile "$@"
+
+# The workloads are ordinary Linux programs, linked statically.
+[no-exit-message]
+[private]
+workloads *OPTIONS:
+    @RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --package workloads --target {{ linux_target }} "$@"
