@@ -11,6 +11,7 @@
 //! | [`mapping`] (unsafe) | memory mappings, word by word |
 //! | [`machine`] (unsafe) | marks, the time-stamp counter, bare system calls |
 //! | [`counters`] | `/proc/vmstat` and `/proc/self/statm`, read without allocating |
+//! | [`page_counts`] | pages by state, as the kernel counts them |
 //! | [`latency`] | histograms of cycles |
 //! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
@@ -26,6 +27,7 @@ pub mod counters;
 pub mod latency;
 pub mod machine;
 pub mod mapping;
+pub mod page_counts;
 pub mod pressure;
 pub mod references;
 pub mod registers;

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 /// Holds one bank of registers and says which register came out wrong. Every second run makes one long stretch of it,
 /// in which only pre-emption takes the CPU away.
 fn wrong_register(width: Width, seed: u64, rounds: u32, steps: u32) -> Option<String> {
-    let (rounds, steps) = if seed % 2 == 0 {
+    let (rounds, steps) = if seed.is_multiple_of(2) {
         (rounds, steps)
     } else {
         (1, rounds * steps)
