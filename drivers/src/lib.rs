@@ -29,5 +29,8 @@ extern crate std;
 
 pub mod block;
 pub mod hal;
+pub mod interrupt;
 pub mod pci;
+pub mod timer;
+pub mod uart;
 pub mod virtio_blk;

@@ -18,6 +18,7 @@ pub mod virtio;
 mod tests;
 
 use crate::hal::DeviceMemory;
+use crate::interrupt::Route;
 use arrayvec::ArrayVec;
 use thiserror::Error;
 use virtio::VirtioPci;
@@ -56,23 +57,6 @@ pub enum PciError {
     /// virtio-drivers does not accept the device.
     #[error("the virtio device cannot be used: {0}")]
     Virtio(#[from] VirtioPciError),
-}
-
-/// Which CPU gets an interrupt, by its local APIC's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ApicId(pub u8);
-
-/// An interrupt vector, 32 to 255.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vector(pub u8);
-
-/// Where a device's interrupt goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The CPU.
-    pub apic: ApicId,
-    /// What it is told.
-    pub vector: Vector,
 }
 
 /// A way to read and write configuration space, one aligned double word at a time.

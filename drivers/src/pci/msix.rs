@@ -3,8 +3,9 @@
 //! Owns the capability and table layout. Uses entry 0 only: one queue, one vector; the others stay masked, as reset leaves them.
 #![expect(unsafe_code, reason = "writes the device's MSI-X table")]
 
-use super::{ConfigSpace, DeviceFunction, Pci, PciError, Route};
+use super::{ConfigSpace, DeviceFunction, Pci, PciError};
 use crate::hal::DeviceMemory;
+use crate::interrupt::Route;
 use core::ptr::NonNull;
 
 /// Capability id of MSI-X.
@@ -46,7 +47,7 @@ pub(super) fn find<S: ConfigSpace>(pci: &Pci<S>, at: DeviceFunction) -> Option<C
 /// What a table entry holds for this route: address low, address high, data, vector control (0 = not masked).
 /// Fixed delivery, edge triggered, physical destination (SDM 3A §11.11.1, §11.11.2).
 pub(super) fn entry(route: Route) -> [u32; 4] {
-    let address = 0xfee0_0000 | u32::from(route.apic.0) << 12;
+    let address = 0xfee0_0000 | (route.apic.0 & 0xff) << 12;
     [address, 0, u32::from(route.vector.0), 0]
 }
 

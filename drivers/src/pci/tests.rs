@@ -1,6 +1,7 @@
 //! Configuration space from a table: enumeration through a bridge, capabilities, MSI-X.
 
 use super::*;
+use crate::interrupt::{ApicId, Vector};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::vec::Vec;
