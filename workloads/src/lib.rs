@@ -12,6 +12,7 @@
 //! | [`machine`] (unsafe) | marks, the time-stamp counter, bare system calls |
 //! | [`counters`] | `/proc/vmstat` and `/proc/self/statm`, read without allocating |
 //! | [`page_counts`] | pages by state, as the kernel counts them |
+//! | [`maps`] | `/proc/self/maps` |
 //! | [`latency`] | histograms of cycles |
 //! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
@@ -27,6 +28,7 @@ pub mod counters;
 pub mod latency;
 pub mod machine;
 pub mod mapping;
+pub mod maps;
 pub mod page_counts;
 pub mod pressure;
 pub mod references;
