@@ -1,1 +1,65 @@
-//! See the crate's description.
+//! Ebb's memory manager: frames, address spaces, the page-fault path, reclaim and swap.
+//!
+//! No unsafe code and no hardware: the machine is behind [`platform`], so all of it runs on the host over [`sim`], where the same
+//! seed gives the same events. The kernel makes one [`Mm`], spawns its two tasks, and calls it for everything programs do to memory.
+//!
+//! ```text
+//!   a program touches a page                                    free frames fall below `low`
+//!        │ Mm::fault                                                 │ run_reclaim
+//!        ▼                                                           ▼
+//!   fault: area → page → map, or what to wait for              reclaim: policy → unmap → cluster
+//!        │ begin_fill                 ops: what is under way         │ send_batch
+//!        └───────────────────────────►  (fixed table)  ◄─────────────┘
+//!                                          │  ▲
+//!                                          ▼  │ run_pager: completions
+//!                                  platform::BackingStore
+//! ```
+//! - [`addr`]: newtypes. [`platform`]: the seam. [`frame`]: buddy, tokens, descriptors.
+//! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
+//! - [`fault`]: upwards, the one place that maps. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
+//! - [`ops`]: operations under way. [`swap`]: slots and audit. [`stats`]: counters and identities. [`manager`]: the lock and what it guards.
+//!
+//! **Serialisation.** Everything is behind one lock, taken by closure and never held across an await. What two tasks can do to one page
+//! between awaits is settled by its state: a fault joins the fill it finds, a touch averts an eviction, an unmap orphans what is under I/O.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod addr;
+pub mod fault;
+pub mod frame;
+pub mod index;
+mod manager;
+pub mod ops;
+pub mod page;
+mod pager;
+pub mod platform;
+pub mod reclaim;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod space;
+pub mod stats;
+pub mod swap;
+
+pub use manager::{Config, Mm, NoMemory};
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+/// Gives way once: other tasks run before the caller goes on.
+fn yield_now() -> impl Future<Output = ()> {
+    struct YieldNow(bool);
+    impl Future for YieldNow {
+        type Output = ();
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            if core::mem::replace(&mut self.0, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+    YieldNow(false)
+}

@@ -1,0 +1,424 @@
+//! The page-fault path: one way down, one way up, one re-check after each wait, one place that maps a user page.
+//!
+//! Owns [`Mm::fault`]. [`Mm::begin_fault`] is the whole path without a wait: look up the area, look up the page, and either map it or
+//! say what to wait for. After any wait it runs again from the start, so whatever happened meanwhile (unmap, protect, exit, another
+//! thread's fault) is seen, not assumed. Waits: for an operation, for room in the operation table, for a frame. Nothing else.
+
+use crate::addr::{Pfn, VirtAddr, Vpn};
+use crate::frame::Residence;
+use crate::manager::{Core, Mm, class_of_copy};
+use crate::ops::{OpId, OpKind, OpPage};
+use crate::page::{PageCopy, Record};
+use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, StoreKind, StoreRequest};
+use crate::space::SpaceId;
+use crate::stats::PageClass;
+use arrayvec::ArrayVec;
+use maitake_sync::wait_queue::Wait;
+
+/// How a fault was served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// Without the store.
+    Minor,
+    /// After waiting for the store.
+    Major,
+}
+
+/// Why a fault cannot be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FaultError {
+    /// Nothing is mapped there: SIGSEGV, `SEGV_MAPERR`.
+    #[error("nothing is mapped there")]
+    NotMapped,
+    /// The area does not allow it: SIGSEGV, `SEGV_ACCERR`.
+    #[error("the mapping does not allow the access")]
+    Forbidden,
+    /// The page's contents are lost: SIGBUS.
+    #[error("the page could not be read back from swap")]
+    BadPage,
+    /// There is no memory and none can be made: the program is to be killed.
+    #[error("out of memory")]
+    OutOfMemory,
+    /// The address space is being torn down.
+    #[error("the address space is gone")]
+    SpaceGone,
+}
+
+/// A frame that reclaim leaves alone for a thread that faulted on it.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    frame: Pfn,
+    generation: u8,
+}
+
+/// Pages an instruction may need at once: code 2, two operands 2 each, stack 2 (a `movs` across page boundaries, and what is below it).
+pub const MAX_HOLDS: usize = 8;
+
+/// The pages a thread faulted on since it last got anywhere: reclaim leaves them alone until it does (design D4).
+///
+/// Kept by the thread; `anchor` is its instruction pointer. When that has moved, the holds end. A `Holds` must be given back by
+/// [`Mm::release_holds`] before it is dropped, or its frames stay held.
+#[derive(Debug, Default)]
+pub struct Holds {
+    anchor: u64,
+    frames: ArrayVec<Hold, MAX_HOLDS>,
+}
+
+impl Holds {
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+    /// Whether holds of another instruction are kept, which should be given back now that the thread is at `anchor`.
+    pub fn outlived(&self, anchor: u64) -> bool {
+        !self.frames.is_empty() && self.anchor != anchor
+    }
+}
+
+/// What the path without waits came to.
+enum Step<'a, P: Platform> {
+    Mapped,
+    Failed(FaultError),
+    /// The page is under way.
+    WaitOp(Wait<'a, P::Lock>),
+    /// The operation table is full.
+    WaitRoom(Wait<'a, P::Lock>),
+    /// There is no frame to be had.
+    WaitFrame(Wait<'a, P::Lock>),
+}
+
+/// Who faults on what.
+#[derive(Clone, Copy)]
+struct Request {
+    space: SpaceId,
+    page: Vpn,
+    access: Access,
+}
+
+/// Counts a fault as waiting until it is over, however it ends.
+struct Waiting<'a, P: Platform> {
+    mm: &'a Mm<P>,
+    outcome: Option<FaultKind>,
+}
+
+impl<P: Platform> Drop for Waiting<'_, P> {
+    fn drop(&mut self) {
+        self.mm.core.with_lock(|core| {
+            core.faults_waiting -= 1;
+            match self.outcome {
+                Some(FaultKind::Minor) => core.counters.pgminfault += 1,
+                Some(FaultKind::Major) => core.counters.pgmajfault += 1,
+                None => core.counters.pgfailfault += 1,
+            }
+        });
+    }
+}
+
+impl<P: Platform> Mm<P> {
+    /// Serves a fault: when this returns `Ok`, the page was mapped with the rights of its area, and stays a while (`holds`).
+    ///
+    /// `anchor` is the faulting instruction's address. Completes on the first poll, without allocating, if the page is resident.
+    pub async fn fault(
+        &self,
+        space: SpaceId,
+        addr: VirtAddr,
+        access: Access,
+        anchor: u64,
+        holds: &mut Holds,
+    ) -> Result<FaultKind, FaultError> {
+        let request = Request {
+            space,
+            page: addr.page(),
+            access,
+        };
+        let first = self.core.with_lock(|core| {
+            core.counters.pgfault += 1;
+            self.turn_holds(core, anchor, holds);
+            let step = self.begin_fault(core, request, holds);
+            match &step {
+                Step::Mapped => core.counters.pgminfault += 1,
+                Step::Failed(_) => core.counters.pgfailfault += 1,
+                _ => core.faults_waiting += 1,
+            }
+            step
+        });
+        if self.config.torture {
+            self.frames.pressure().wake_all();
+        }
+        match first {
+            Step::Mapped => Ok(FaultKind::Minor),
+            Step::Failed(error) => Err(error),
+            wait => self.fault_slowly(request, holds, wait).await,
+        }
+    }
+
+    async fn fault_slowly(
+        &self,
+        request: Request,
+        holds: &mut Holds,
+        first: Step<'_, P>,
+    ) -> Result<FaultKind, FaultError> {
+        let mut over = Waiting {
+            mm: self,
+            outcome: None,
+        };
+        let (mut kind, mut step) = (FaultKind::Minor, first);
+        loop {
+            // The queues are never closed, so a wait cannot fail.
+            let _woken = match step {
+                Step::Mapped => {
+                    over.outcome = Some(kind);
+                    return Ok(kind);
+                }
+                Step::Failed(error) => return Err(error),
+                Step::WaitOp(wait) => {
+                    kind = FaultKind::Major;
+                    wait.await
+                }
+                Step::WaitRoom(wait) => wait.await,
+                Step::WaitFrame(wait) => {
+                    self.frames.pressure().wake_all();
+                    wait.await
+                }
+            };
+            step = self
+                .core
+                .with_lock(|core| self.begin_fault(core, request, holds));
+        }
+    }
+
+    /// Gives up what a thread holds.
+    pub fn release_holds(&self, holds: &mut Holds) {
+        if !holds.is_empty() {
+            self.core.with_lock(|core| self.end_holds(core, holds));
+        }
+    }
+
+    fn turn_holds(&self, core: &mut Core<P>, anchor: u64, holds: &mut Holds) {
+        if holds.anchor != anchor {
+            self.end_holds(core, holds);
+            holds.anchor = anchor;
+        }
+    }
+
+    fn end_holds(&self, core: &mut Core<P>, holds: &mut Holds) {
+        for hold in holds.frames.drain(..) {
+            let desc = core.table.get_mut(hold.frame);
+            if desc.generation() == hold.generation && desc.holds() > 0 {
+                desc.drop_hold();
+                core.held -= 1;
+            }
+        }
+    }
+
+    /// The path without waits.
+    fn begin_fault<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        holds: &mut Holds,
+    ) -> Step<'a, P> {
+        let Some(space) = core.spaces.get_mut(request.space).filter(|s| !s.dying) else {
+            return Step::Failed(FaultError::SpaceGone);
+        };
+        let Some(area) = space.vmas.find(request.page) else {
+            return Step::Failed(FaultError::NotMapped);
+        };
+        if !area.rights.allow(request.access) {
+            return Step::Failed(FaultError::Forbidden);
+        }
+        let rights = area.rights;
+        match space.index.get(request.page) {
+            Record::Resident(frame) => self.map_resident(core, request, frame, rights, holds),
+            Record::Absent | Record::Zero if request.access != Access::Write => {
+                self.map_zero(core, request, rights)
+            }
+            Record::Absent | Record::Zero => self.commit(core, request, rights, holds, None),
+            Record::Away(PageCopy::Fill(0)) if request.access != Access::Write => {
+                self.map_zero(core, request, rights)
+            }
+            Record::Away(PageCopy::Fill(word)) => {
+                self.commit(core, request, rights, holds, Some(word))
+            }
+            Record::Away(PageCopy::Slot(slot, tag)) => {
+                self.begin_fill(core, request, PageCopy::Slot(slot, tag))
+            }
+            Record::Filling(op) => self.wait_op(op),
+            Record::Failed => Step::Failed(FaultError::BadPage),
+        }
+    }
+
+    fn wait_op<'a>(&'a self, op: OpId) -> Step<'a, P> {
+        Step::WaitOp(self.op_waits[op.index()].wait())
+    }
+
+    /// No frame: fail if memory is known to have run out, else wait for one.
+    fn no_frame<'a>(&'a self, core: &mut Core<P>) -> Step<'a, P> {
+        if core::mem::take(&mut core.out_of_memory) {
+            core.counters.oom_kill += 1;
+            return Step::Failed(FaultError::OutOfMemory);
+        }
+        core.counters.allocstall += 1;
+        Step::WaitFrame(self.frames_freed.wait())
+    }
+
+    /// A resident page: map it, whatever it is going through. The one place that maps a frame of a page's own.
+    fn map_resident<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        frame: Pfn,
+        rights: Rights,
+        holds: &mut Holds,
+    ) -> Step<'a, P> {
+        let page = (request.space, request.page);
+        if core.table.get(frame).mapped() {
+            // Another thread was faster, or the rights have changed: make the entry say what the area says now.
+            core.unmap_page(self.frames, page);
+        }
+        if !core.map_page(self.frames, page, frame, rights) {
+            return self.no_frame(core);
+        }
+        let desc = core.table.get_mut(frame);
+        desc.set_mapped(true);
+        match desc.residence() {
+            Residence::Evicting => {
+                core.set_residence(frame, Residence::Cleaning); // step 7
+                core.counters.pgrescued += 1;
+            }
+            Residence::Clean if request.access == Access::Write => core.became_dirty(frame), // step 5
+            _ => {}
+        }
+        let desc = core.table.get_mut(frame);
+        if !holds.frames.is_full() && desc.add_hold() {
+            let generation = desc.generation();
+            holds.frames.push(Hold { frame, generation });
+            core.held += 1;
+        }
+        Step::Mapped
+    }
+
+    /// Steps 2 and the like: a page of zeroes that is only read is the shared frame.
+    fn map_zero<'a>(&'a self, core: &mut Core<P>, request: Request, rights: Rights) -> Step<'a, P> {
+        let page = (request.space, request.page);
+        let Some(space) = core.spaces.get_mut(request.space) else {
+            return Step::Failed(FaultError::SpaceGone);
+        };
+        let from = match space.index.get(request.page) {
+            Record::Absent => PageClass::Absent,
+            Record::Away(copy) => class_of_copy(copy),
+            _ => PageClass::Zero,
+        };
+        core.unmap_page(self.frames, page);
+        let zero = core.zero;
+        if !core.map_page(self.frames, page, zero, rights.without_write()) {
+            return self.no_frame(core);
+        }
+        if from != PageClass::Zero {
+            core.reclass(request.space, from, PageClass::Zero);
+            core.set_record(page, Record::Zero);
+        }
+        Step::Mapped
+    }
+
+    /// Steps 1 and 3, and a page that is a repeated word: a frame of its own, filled without I/O.
+    fn commit<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        rights: Rights,
+        holds: &mut Holds,
+        word: Option<u32>,
+    ) -> Step<'a, P> {
+        let page = (request.space, request.page);
+        let Some(token) = self.alloc_user(core) else {
+            return self.no_frame(core);
+        };
+        let (from, copy) = match word {
+            Some(word) => {
+                self.memory.fill(token.pfn(), word);
+                core.counters.swpin_zero += 1;
+                (PageClass::AwayFill, Some(PageCopy::Fill(word)))
+            }
+            None => {
+                self.memory.zero(token.pfn());
+                core.counters.pgzeroed += 1;
+                let Some(space) = core.spaces.get_mut(request.space) else {
+                    unreachable!("looked up above")
+                };
+                (
+                    if space.index.get(request.page) == Record::Zero {
+                        PageClass::Zero
+                    } else {
+                        PageClass::Absent
+                    },
+                    None,
+                )
+            }
+        };
+        if from == PageClass::Zero {
+            core.unmap_page(self.frames, page);
+        }
+        let residence = if copy.is_some() {
+            Residence::Clean
+        } else {
+            Residence::Dirty
+        };
+        let frame = core.table.settle(token, page, residence);
+        core.table.get_mut(frame).set_copy(copy);
+        core.reclass(
+            request.space,
+            from,
+            if copy.is_some() {
+                PageClass::Clean
+            } else {
+                PageClass::Dirty
+            },
+        );
+        core.set_record(page, Record::Resident(frame));
+        core.admit(frame);
+        self.map_resident(core, request, frame, rights, holds)
+    }
+
+    /// Step 11: a page in a slot gets a frame and an operation that fills it.
+    fn begin_fill<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        copy: PageCopy,
+    ) -> Step<'a, P> {
+        let PageCopy::Slot(slot, tag) = copy else {
+            unreachable!("only slots are read")
+        };
+        let page = (request.space, request.page);
+        let Some(token) = self.alloc_user(core) else {
+            return self.no_frame(core);
+        };
+        let pages = ArrayVec::from_iter([OpPage {
+            frame: token.pfn(),
+            tag,
+        }]);
+        let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {
+            self.free_user(core, token);
+            return Step::WaitRoom(self.op_room.wait());
+        };
+        core.table
+            .get_mut(token.pfn())
+            .reset(page, Residence::Filling);
+        core.set_record(page, Record::Filling(op));
+        core.reclass(request.space, PageClass::AwaySlot, PageClass::Filling);
+        core.counters.store_reads += 1;
+        let frames = IoFrames::from_iter([token.lend()]);
+        self.submit(
+            core,
+            StoreRequest {
+                op,
+                kind: StoreKind::Read,
+                slot,
+                count: 1,
+                frames,
+            },
+        );
+        self.wait_op(op)
+    }
+}

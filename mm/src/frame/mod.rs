@@ -1,0 +1,104 @@
+//! Frames of RAM: the owned token, what a frame is used for, and who gives frames out.
+//!
+//! Owns which frames are free and how many serve each purpose ([`FrameAllocator`]), and one descriptor per frame ([`FrameTable`]).
+//! Does not own what is *in* a frame (that is reached through [`crate::platform::PhysMemory`]) nor which page it backs.
+//!
+//! The allocator has a lock of its own, taken inside the kernel heap's and the manager's: heap growth and page tables need frames too.
+
+mod allocator;
+mod bits;
+mod table;
+
+pub use allocator::{FrameAllocator, FrameCounts, MAX_ORDER, Order};
+pub use bits::BitTree;
+pub(crate) use table::Links;
+pub use table::{FrameDesc, FrameTable, Residence};
+
+use crate::addr::Pfn;
+
+/// What a frame serves as while it is not free. Every frame is in one of these terms of the frame identity, or free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A page of a program.
+    User,
+    /// A page table.
+    PageTable,
+    /// The kernel heap.
+    Heap,
+    /// Rings and request slots that devices read and write.
+    Dma,
+    /// The shared frame of zeroes.
+    Zero,
+    /// The boot module, until the program has been loaded from it.
+    Module,
+}
+
+impl FrameKind {
+    /// Number of kinds.
+    pub const COUNT: usize = 6;
+    /// Name used in statistics.
+    pub const NAMES: [&'static str; Self::COUNT] =
+        ["user", "page_table", "heap", "dma", "zero", "module"];
+}
+
+/// A run of `2^order` frames that nobody maps and no device touches: whoever holds the token may use them, pass them on or free them.
+///
+/// There is no way to get a token for a frame that a page table still maps (see [`crate::platform::Stale`]) or a device still owns
+/// (the token is inside the request until it completes). Not `Clone`; dropping one leaks its frames, which the frame identity shows.
+#[must_use = "a dropped frame is a leaked frame"]
+#[derive(PartialEq, Eq, Debug)]
+pub struct Frame {
+    pfn: Pfn,
+    kind: FrameKind,
+    order: Order,
+}
+
+/// A page's frame while a device reads or writes it: nobody can map, free or reuse it before it is returned with its request.
+#[must_use = "a dropped frame is a leaked frame"]
+#[derive(PartialEq, Eq, Debug)]
+pub struct IoFrame(Pfn);
+
+impl IoFrame {
+    /// The frame's number, for the device's descriptors.
+    pub fn pfn(&self) -> Pfn {
+        self.0
+    }
+    /// The frame, now that the request is over.
+    pub(crate) fn returned(self) -> Frame {
+        Frame {
+            pfn: self.0,
+            kind: FrameKind::User,
+            order: Order::PAGE,
+        }
+    }
+}
+
+impl Frame {
+    /// Gives the frame, which serves a page, to a request.
+    pub(crate) fn lend(self) -> IoFrame {
+        debug_assert_eq!((self.kind, self.order), (FrameKind::User, Order::PAGE));
+        IoFrame(self.pfn)
+    }
+    /// First frame of the run.
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+    /// What the run was allocated for.
+    pub fn kind(&self) -> FrameKind {
+        self.kind
+    }
+    /// Size of the run.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+    /// Makes a token out of nothing: a planted double free, for the tests that show it is found.
+    #[cfg(feature = "sim")]
+    pub fn forge_for_test(pfn: Pfn, kind: FrameKind) -> Self {
+        Self {
+            pfn,
+            kind,
+            order: Order::PAGE,
+        }
+    }
+}

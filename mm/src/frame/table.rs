@@ -1,0 +1,260 @@
+//! One descriptor per frame: whose page it holds, in which state, with which copy on the store.
+//!
+//! Owns the descriptors. Does not own the transitions between states (that is [`crate::page`]), nor the order of eviction
+//! (that is the policy, which keeps its links here). Indexed by frame number; everything is behind the manager's lock.
+
+use super::{Frame, FrameKind, IoFrame, Order};
+use crate::addr::{Pfn, Vpn};
+use crate::page::PageCopy;
+use crate::space::SpaceId;
+
+/// No frame: the end of a list.
+const NIL: u32 = u32::MAX;
+
+/// What a frame is to the memory manager. The states of a resident page are the upper half of [`crate::page::PageState`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Residence {
+    /// Not a page of a program.
+    #[default]
+    None,
+    /// Being read into; the token is in the request.
+    Filling,
+    /// Equal to its copy, if it was not written since it was mapped.
+    Clean,
+    /// Differs from every copy.
+    Dirty,
+    /// Being written out, and mapped or wanted; the token is in the request.
+    Cleaning,
+    /// Being written out so as to be evicted; the token is in the request.
+    Evicting,
+    /// Its page is gone while the device still works on it; freed at completion.
+    Orphaned,
+}
+
+/// Descriptor of one frame: 32 bytes.
+#[derive(Clone, Debug)]
+pub struct FrameDesc {
+    owner: u64,
+    copy: u64,
+    next: u32,
+    prev: u32,
+    residence: Residence,
+    holds: u8,
+    flags: u8,
+    generation: u8,
+}
+
+const _: () = assert!(size_of::<FrameDesc>() == 32);
+
+/// Flag: some page table may refer to the frame.
+const MAPPED: u8 = 1;
+/// Flag: the page was used although no A bit says so (just filled, or written through the direct map).
+const YOUNG: u8 = 2;
+/// Flag: written through the direct map while it was being written out.
+const REWRITTEN: u8 = 4;
+/// Flag: on the policy's lists.
+const LISTED: u8 = 8;
+
+impl FrameDesc {
+    /// A frame of no interest.
+    pub const EMPTY: Self = Self {
+        owner: 0,
+        copy: 0,
+        next: NIL,
+        prev: NIL,
+        residence: Residence::None,
+        holds: 0,
+        flags: 0,
+        generation: 0,
+    };
+
+    pub(crate) fn reset(&mut self, owner: (SpaceId, Vpn), residence: Residence) {
+        let generation = self.generation.wrapping_add(1);
+        *self = Self {
+            owner: u64::from(owner.0.index()) << 36 | owner.1.as_u64(),
+            residence,
+            generation,
+            ..Self::EMPTY
+        };
+    }
+    pub(crate) fn owner(&self) -> (SpaceId, Vpn) {
+        (
+            SpaceId::new((self.owner >> 36) as u32),
+            Vpn::new(self.owner & ((1 << 36) - 1)),
+        )
+    }
+    /// What the frame is now.
+    pub fn residence(&self) -> Residence {
+        self.residence
+    }
+    pub(crate) fn set_residence(&mut self, residence: Residence) {
+        self.residence = residence;
+    }
+    pub(crate) fn copy(&self) -> Option<PageCopy> {
+        PageCopy::unpack(self.copy)
+    }
+    pub(crate) fn set_copy(&mut self, copy: Option<PageCopy>) {
+        self.copy = copy.map_or(0, PageCopy::pack);
+    }
+    pub(crate) fn generation(&self) -> u8 {
+        self.generation
+    }
+    pub(crate) fn holds(&self) -> u8 {
+        self.holds
+    }
+    pub(crate) fn add_hold(&mut self) -> bool {
+        let room = self.holds < u8::MAX;
+        self.holds += u8::from(room);
+        room
+    }
+    pub(crate) fn drop_hold(&mut self) {
+        self.holds -= 1;
+    }
+    fn flag(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+    fn set_flag(&mut self, flag: u8, on: bool) {
+        if on {
+            self.flags |= flag
+        } else {
+            self.flags &= !flag
+        }
+    }
+    pub(crate) fn mapped(&self) -> bool {
+        self.flag(MAPPED)
+    }
+    pub(crate) fn set_mapped(&mut self, on: bool) {
+        self.set_flag(MAPPED, on)
+    }
+    pub(crate) fn young(&self) -> bool {
+        self.flag(YOUNG)
+    }
+    pub(crate) fn set_young(&mut self, on: bool) {
+        self.set_flag(YOUNG, on)
+    }
+    pub(crate) fn rewritten(&self) -> bool {
+        self.flag(REWRITTEN)
+    }
+    pub(crate) fn set_rewritten(&mut self, on: bool) {
+        self.set_flag(REWRITTEN, on)
+    }
+    pub(crate) fn listed(&self) -> bool {
+        self.flag(LISTED)
+    }
+    pub(crate) fn set_listed(&mut self, on: bool) {
+        self.set_flag(LISTED, on)
+    }
+}
+
+/// The descriptors of all frames.
+pub struct FrameTable {
+    descs: &'static mut [FrameDesc],
+}
+
+impl FrameTable {
+    /// A table over the descriptors of frames `0..descs.len()`, all [`FrameDesc::EMPTY`].
+    pub fn new(descs: &'static mut [FrameDesc]) -> Self {
+        Self { descs }
+    }
+    pub(crate) fn get(&self, frame: Pfn) -> &FrameDesc {
+        &self.descs[frame.index()]
+    }
+    pub(crate) fn get_mut(&mut self, frame: Pfn) -> &mut FrameDesc {
+        &mut self.descs[frame.index()]
+    }
+    /// Gives a frame to the page `owner`: from here on the page has it, and no token exists.
+    pub(crate) fn settle(
+        &mut self,
+        frame: Frame,
+        owner: (SpaceId, Vpn),
+        residence: Residence,
+    ) -> Pfn {
+        debug_assert_eq!(
+            (frame.kind(), frame.order()),
+            (FrameKind::User, Order::PAGE)
+        );
+        self.get_mut(frame.pfn()).reset(owner, residence);
+        frame.pfn()
+    }
+
+    /// Takes a frame back from a page that no page table refers to and no device works on: the token exists again.
+    pub(crate) fn take(&mut self, frame: Pfn) -> Frame {
+        let desc = self.get_mut(frame);
+        let idle = matches!(desc.residence, Residence::Clean | Residence::Dirty);
+        assert!(
+            idle && !desc.mapped() && !desc.listed(),
+            "frame {frame:?} taken from a page in use: {desc:?}"
+        );
+        desc.residence = Residence::None;
+        desc.generation = desc.generation.wrapping_add(1);
+        desc.holds = 0;
+        Frame {
+            pfn: frame,
+            kind: FrameKind::User,
+            order: Order::PAGE,
+        }
+    }
+
+    /// As [`Self::take`], for a page that is about to leave: its descriptor goes on naming page and state until it has left.
+    pub(crate) fn take_as(&mut self, frame: Pfn, residence: Residence) -> Frame {
+        let desc = self.get_mut(frame);
+        assert!(
+            desc.residence == residence && !desc.mapped() && !desc.listed(),
+            "frame {frame:?} taken from a page in use: {desc:?}"
+        );
+        desc.generation = desc.generation.wrapping_add(1);
+        desc.holds = 0;
+        Frame {
+            pfn: frame,
+            kind: FrameKind::User,
+            order: Order::PAGE,
+        }
+    }
+
+    /// Takes the copy of a frame's number out of its request, once the device is done with it and its page is to keep it.
+    pub(crate) fn keep(&mut self, frame: IoFrame) -> Pfn {
+        let state = self.get(frame.pfn()).residence();
+        debug_assert!(!matches!(state, Residence::None | Residence::Orphaned));
+        frame.pfn()
+    }
+
+    /// Makes the token of a frame whose page gives it to the device; the caller changes its state next.
+    pub(crate) fn lend(&mut self, frame: Pfn) -> IoFrame {
+        let desc = self.get(frame);
+        let idle = matches!(desc.residence, Residence::Clean | Residence::Dirty);
+        assert!(idle && !desc.listed(), "lending {desc:?}");
+        IoFrame(frame)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.descs.len()
+    }
+}
+
+/// The links that replacement policies thread their lists through.
+pub trait Links {
+    /// Neighbours of a frame in its list: previous, next.
+    fn neighbours(&self, frame: Pfn) -> (Option<Pfn>, Option<Pfn>);
+    /// Sets the next frame in the list.
+    fn set_next(&mut self, frame: Pfn, next: Option<Pfn>);
+    /// Sets the previous frame in the list.
+    fn set_prev(&mut self, frame: Pfn, prev: Option<Pfn>);
+}
+
+fn unlink(raw: u32) -> Option<Pfn> {
+    (raw != NIL).then(|| Pfn::new(raw))
+}
+
+impl Links for FrameTable {
+    fn neighbours(&self, frame: Pfn) -> (Option<Pfn>, Option<Pfn>) {
+        let desc = self.get(frame);
+        (unlink(desc.prev), unlink(desc.next))
+    }
+    fn set_next(&mut self, frame: Pfn, next: Option<Pfn>) {
+        self.get_mut(frame).next = next.map_or(NIL, Pfn::as_u32);
+    }
+    fn set_prev(&mut self, frame: Pfn, prev: Option<Pfn>) {
+        self.get_mut(frame).prev = prev.map_or(NIL, Pfn::as_u32);
+    }
+}

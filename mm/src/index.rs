@@ -1,0 +1,273 @@
+//! The page index of an address space: which page is in which state, 8 bytes a page.
+//!
+//! Owns the records. Pages are grouped in regions of 512 (what one last-level page table covers), kept as sparsely as they are used:
+//! a lone page costs one slot of the tree, a full region 8 bytes a page. Does not interpret records.
+
+use crate::addr::{PageRange, Vpn};
+use crate::page::{PackedRecord, Record};
+use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
+
+/// Pages in a region.
+const REGION: usize = 512;
+/// Pages in a region beyond which it is kept as a plain array.
+const FEW: usize = 64;
+
+type Dense = Box<[PackedRecord; REGION]>;
+
+/// The records of a region.
+enum Region {
+    /// A single page: no memory beyond the tree's own slot.
+    One(u16, PackedRecord),
+    /// Some pages, in order.
+    #[expect(
+        clippy::box_collection,
+        reason = "a thin pointer keeps the tree's slots at 16 bytes"
+    )]
+    Few(Box<Vec<(u16, PackedRecord)>>),
+    /// Many pages, and how many.
+    Dense(u16, Dense),
+}
+
+const _: () = assert!(size_of::<Region>() == 16);
+
+/// Records of the pages of one address space.
+#[derive(Default)]
+pub struct PageIndex {
+    regions: BTreeMap<u64, Region>,
+}
+
+fn split(page: Vpn) -> (u64, u16) {
+    (
+        page.as_u64() / REGION as u64,
+        (page.as_u64() % REGION as u64) as u16,
+    )
+}
+
+impl PageIndex {
+    /// The record of a page.
+    pub fn get(&self, page: Vpn) -> Record {
+        let (key, at) = split(page);
+        self.regions
+            .get(&key)
+            .map_or(PackedRecord::ABSENT, |region| region.get(at))
+            .into()
+    }
+
+    /// Sets the record of a page. Never allocates if the page has a record already.
+    pub fn set(&mut self, page: Vpn, record: Record) {
+        let (key, at) = split(page);
+        let packed = PackedRecord::from(record);
+        match self.regions.get_mut(&key) {
+            Some(region) => {
+                region.set(at, packed);
+                if packed.is_absent() && region.is_empty() {
+                    self.regions.remove(&key);
+                }
+            }
+            None if packed.is_absent() => {}
+            None => {
+                self.regions.insert(key, Region::One(at, packed));
+            }
+        }
+    }
+
+    /// Shows each page with a record in `range` to `visit`, which returns its new record, until `limit` pages were shown.
+    /// Returns where to go on, if there may be more.
+    pub fn visit(
+        &mut self,
+        range: PageRange,
+        limit: usize,
+        mut visit: impl FnMut(Vpn, Record) -> Record,
+    ) -> Option<Vpn> {
+        let mut left = limit;
+        let mut next = range.start;
+        while next < range.end {
+            let (key, region) = self.regions.range_mut(split(next).0..).next()?;
+            let (key, base) = (*key, *key * REGION as u64);
+            if base >= range.end.as_u64() {
+                return None;
+            }
+            let from = next.as_u64().max(base) - base;
+            let to = (range.end.as_u64() - base).min(REGION as u64);
+            let stopped = region.visit(from as u16..to as u16, &mut left, |at, record| {
+                visit(Vpn::new(base + u64::from(at)), record.into()).into()
+            });
+            if region.is_empty() {
+                self.regions.remove(&key);
+            }
+            if let Some(at) = stopped {
+                return Some(Vpn::new(base + u64::from(at)));
+            }
+            next = Vpn::new(base + REGION as u64);
+        }
+        None
+    }
+
+    /// Whether no page has a record.
+    pub fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+}
+
+impl Region {
+    fn get(&self, at: u16) -> PackedRecord {
+        match self {
+            Region::One(only, record) if *only == at => *record,
+            Region::One(..) => PackedRecord::ABSENT,
+            Region::Few(few) => few
+                .binary_search_by_key(&at, |e| e.0)
+                .map_or(PackedRecord::ABSENT, |i| few[i].1),
+            Region::Dense(_, all) => all[usize::from(at)],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Region::One(_, record) => record.is_absent(),
+            Region::Few(few) => few.is_empty(),
+            Region::Dense(count, _) => *count == 0,
+        }
+    }
+
+    fn set(&mut self, at: u16, record: PackedRecord) {
+        match self {
+            Region::One(only, slot) if *only == at || slot.is_absent() => {
+                *self = Region::One(at, record)
+            }
+            Region::One(..) if record.is_absent() => {}
+            Region::One(only, slot) => {
+                let mut few = vec![(*only, *slot), (at, record)];
+                few.sort_unstable_by_key(|e| e.0);
+                *self = Region::Few(Box::new(few));
+            }
+            Region::Few(few) => match few.binary_search_by_key(&at, |e| e.0) {
+                Ok(i) if record.is_absent() => drop(few.remove(i)),
+                Ok(i) => few[i].1 = record,
+                Err(_) if record.is_absent() => {}
+                Err(i) if few.len() < FEW => few.insert(i, (at, record)),
+                Err(_) => {
+                    let mut dense = dense(few);
+                    dense[usize::from(at)] = record;
+                    *self = Region::Dense(FEW as u16 + 1, dense);
+                }
+            },
+            Region::Dense(count, all) => {
+                let slot = &mut all[usize::from(at)];
+                *count = *count + u16::from(!record.is_absent()) - u16::from(!slot.is_absent());
+                *slot = record;
+            }
+        }
+    }
+
+    /// Visits the present records in `range`; returns the first position not visited if `left` ran out.
+    fn visit(
+        &mut self,
+        range: core::ops::Range<u16>,
+        left: &mut usize,
+        mut visit: impl FnMut(u16, PackedRecord) -> PackedRecord,
+    ) -> Option<u16> {
+        let mut each = |at: u16, slot: &mut PackedRecord| {
+            if *left == 0 {
+                return Some(at);
+            }
+            *left -= 1;
+            *slot = visit(at, *slot);
+            None
+        };
+        match self {
+            Region::One(at, slot) if range.contains(at) && !slot.is_absent() => each(*at, slot),
+            Region::One(..) => None,
+            Region::Few(few) => {
+                let stopped = few
+                    .iter_mut()
+                    .filter(|e| range.contains(&e.0))
+                    .find_map(|e| each(e.0, &mut e.1));
+                few.retain(|e| !e.1.is_absent());
+                stopped
+            }
+            Region::Dense(count, all) => {
+                let slots = all[usize::from(range.start)..usize::from(range.end)].iter_mut();
+                let present = slots.enumerate().filter(|(_, slot)| !slot.is_absent());
+                let mut stopped = None;
+                for (i, slot) in present {
+                    stopped = each(range.start + i as u16, slot);
+                    if stopped.is_some() {
+                        break;
+                    }
+                    *count -= u16::from(slot.is_absent());
+                }
+                stopped
+            }
+        }
+    }
+}
+
+fn dense(few: &[(u16, PackedRecord)]) -> Dense {
+    let mut all: Dense = vec![PackedRecord::ABSENT; REGION]
+        .into_boxed_slice()
+        .try_into()
+        .unwrap_or_else(|_| unreachable!());
+    few.iter().for_each(|e| all[usize::from(e.0)] = e.1);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Pfn;
+
+    #[test]
+    fn follows_a_plain_map() {
+        let mut index = PageIndex::default();
+        let mut model = BTreeMap::new();
+        let mut x = 3u64;
+        for step in 0..60_000u64 {
+            x = x
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let page = Vpn::new((x >> 33) % if step % 3 == 0 { 1 << 20 } else { 2048 });
+            let record = if x >> 32 & 3 == 0 {
+                Record::Absent
+            } else {
+                Record::Resident(Pfn::new(step as u32))
+            };
+            index.set(page, record);
+            if record == Record::Absent {
+                model.remove(&page);
+            } else {
+                model.insert(page, record);
+            }
+            assert_eq!(index.get(page), record);
+            if step % 1000 == 0 {
+                let start = Vpn::new((x >> 20) % 4096);
+                let range = PageRange::new(start, (x >> 40) % 3000);
+                let mut seen = Vec::new();
+                let mut at = Some(range.start);
+                while let Some(from) = at {
+                    let rest = PageRange {
+                        start: from,
+                        end: range.end,
+                    };
+                    at = index.visit(rest, 100, |page, record| {
+                        seen.push((page, record));
+                        if page.as_u64().is_multiple_of(2) {
+                            Record::Absent
+                        } else {
+                            record
+                        }
+                    });
+                }
+                let expected: Vec<_> = model
+                    .range(range.start..range.end)
+                    .map(|(p, r)| (*p, *r))
+                    .collect();
+                assert_eq!(seen, expected);
+                model.retain(|p, _| !(range.contains(*p) && p.as_u64().is_multiple_of(2)));
+            }
+        }
+        index.visit(PageRange::new(Vpn::new(0), 1 << 36), usize::MAX, |_, _| {
+            Record::Absent
+        });
+        assert!(index.is_empty());
+    }
+}

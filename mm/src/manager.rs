@@ -1,0 +1,444 @@
+//! The memory manager: one core behind one lock, and where tasks wait for it.
+//!
+//! Owns everything: spaces, frame descriptors, operations, swap, policy and counters. The lock is taken by closure, so it cannot be
+//! held across an await. Lock order: manager → store → kernel heap → frame allocator. What the parts do is in the modules that
+//! extend [`Mm`]: [`crate::fault`], [`crate::pager`], [`crate::reclaim`] and [`crate::space`].
+
+use crate::addr::{Pfn, Vpn};
+use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, Residence};
+use crate::ops::OpTable;
+use crate::page::{PageCopy, Record};
+use crate::platform::{BackingStore, CLUSTER, PageTable, PhysMemory, Platform, StoreRequest};
+use crate::reclaim::{CleanBatch, Policy, Progress, SecondChance, Watermarks};
+use crate::space::{Space, SpaceId, SpaceLayout, Spaces};
+use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
+use crate::swap::Swap;
+use alloc::{boxed::Box, collections::VecDeque};
+use maitake_sync::{WaitQueue, blocking::Mutex};
+use mutex_traits::ConstInit;
+
+/// What a manager is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Evict at every opportunity (`mm.torture`).
+    pub torture: bool,
+    /// Key of the audit hash.
+    pub audit_key: u64,
+    /// Watermarks; derived from the size of RAM if not given.
+    pub watermarks: Option<Watermarks>,
+    /// Size of the operation table.
+    pub operations: usize,
+    /// Skip the TLB flush when a victim is unmapped: a bug that tests plant to see it found.
+    #[cfg(feature = "sim")]
+    pub plant: Option<crate::sim::Planted>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            torture: false,
+            audit_key: 0x9e37_79b9_7f4a_7c15,
+            watermarks: None,
+            operations: 96,
+            #[cfg(feature = "sim")]
+            plant: None,
+        }
+    }
+}
+
+/// No memory, or too many of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoMemory;
+
+/// The memory manager of one machine.
+pub struct Mm<P: Platform> {
+    pub(crate) memory: P::Memory,
+    pub(crate) frames: &'static FrameAllocator<P::Lock>,
+    pub(crate) store: Option<P::Store>,
+    pub(crate) core: Mutex<Core<P>, P::Lock>,
+    pub(crate) watermarks: Watermarks,
+    pub(crate) config: Config,
+    /// Where those who need an operation's pages wait, by operation.
+    pub(crate) op_waits: Box<[WaitQueue<P::Lock>]>,
+    /// Where those wait who need room in the operation table.
+    pub(crate) op_room: WaitQueue<P::Lock>,
+    /// Where those wait who need a frame.
+    pub(crate) frames_freed: WaitQueue<P::Lock>,
+    /// Where reclaim waits for the store when it can do no more.
+    pub(crate) store_progress: WaitQueue<P::Lock>,
+}
+
+/// What the lock guards.
+pub(crate) struct Core<P: Platform> {
+    pub spaces: Spaces<P::Table>,
+    pub table: FrameTable,
+    pub ops: OpTable,
+    pub swap: Option<Swap>,
+    pub policy: SecondChance,
+    /// Victims that wait for their cluster to fill up.
+    pub batch: CleanBatch,
+    /// Requests the store had no room for yet, in order.
+    pub pending: VecDeque<StoreRequest>,
+    pub counters: Counters,
+    pub pages: PageCounts,
+    pub peak: VisiblePages,
+    pub orphaned_io: u64,
+    pub held: u64,
+    pub faults_waiting: u64,
+    /// Mapped pages in all spaces.
+    pub zero: Pfn,
+    pub progress: Progress,
+    /// Memory ran out: the next fault that finds no frame takes this and fails.
+    pub out_of_memory: bool,
+}
+
+impl<P: Platform> Mm<P> {
+    /// A manager over the frames of `frames`, one descriptor each, and a swap device if there is one.
+    ///
+    /// # Panics
+    /// If there is no frame for the zero page.
+    pub fn new(
+        config: Config,
+        memory: P::Memory,
+        frames: &'static FrameAllocator<P::Lock>,
+        descs: &'static mut [FrameDesc],
+        store: Option<P::Store>,
+    ) -> Self {
+        let zero = frames.leak(
+            frames
+                .alloc_page(FrameKind::Zero)
+                .expect("a frame for the zero page"),
+        );
+        memory.zero(zero);
+        let watermarks = config
+            .watermarks
+            .unwrap_or_else(|| Watermarks::for_frames(frames.counts().total));
+        frames.set_low(watermarks.low);
+        let swap = store
+            .as_ref()
+            .map(|s| Swap::new(s.slots(), s.can_discard(), config.audit_key));
+        let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
+        let core = Core {
+            spaces: Spaces::new(),
+            table: FrameTable::new(descs),
+            ops: OpTable::new(config.operations),
+            swap,
+            policy: SecondChance::default(),
+            batch: CleanBatch::default(),
+            pending: VecDeque::with_capacity(config.operations),
+            counters: Counters::default(),
+            pages: PageCounts::default(),
+            peak: VisiblePages::default(),
+            orphaned_io: 0,
+            held: 0,
+            faults_waiting: 0,
+            zero,
+            progress: Progress::default(),
+            out_of_memory: false,
+        };
+        Self {
+            memory,
+            frames,
+            store,
+            core: Mutex::new_with_raw_mutex(core, P::Lock::INIT),
+            watermarks,
+            config,
+            op_waits: (0..config.operations).map(|_| queue()).collect(),
+            op_room: queue(),
+            frames_freed: queue(),
+            store_progress: queue(),
+        }
+    }
+
+    /// The frame allocator.
+    pub fn frames(&self) -> &'static FrameAllocator<P::Lock> {
+        self.frames
+    }
+
+    /// Contents of frames.
+    pub fn memory(&self) -> &P::Memory {
+        &self.memory
+    }
+
+    /// The watermarks in force.
+    pub fn watermarks(&self) -> Watermarks {
+        self.watermarks
+    }
+
+    /// Adds an address space with these page tables, which must map nothing.
+    pub fn create_space(&self, table: P::Table, layout: SpaceLayout) -> Result<SpaceId, NoMemory> {
+        self.core
+            .with_lock(|core| core.spaces.insert(table, layout))
+            .ok_or(NoMemory)
+    }
+
+    /// Lets `look` at the page tables of a space, to load them or count them.
+    pub fn with_table<R>(
+        &self,
+        space: SpaceId,
+        look: impl FnOnce(&mut P::Table) -> R,
+    ) -> Option<R> {
+        self.core
+            .with_lock(|core| core.spaces.get_mut(space).map(|s| look(&mut s.table)))
+    }
+
+    /// Shows the areas of a space, in order.
+    pub fn vmas(&self, space: SpaceId, show: &mut dyn FnMut(&crate::space::Vma)) {
+        self.core.with_lock(|core| {
+            if let Some(s) = core.spaces.get_mut(space) {
+                s.vmas.iter().for_each(show);
+            }
+        });
+    }
+
+    /// The pages of one space: mapped, and by state.
+    pub fn space_pages(&self, space: SpaceId) -> Option<(u64, PageCounts)> {
+        self.core.with_lock(|core| {
+            core.spaces
+                .get_mut(space)
+                .map(|s| (s.vmas.pages(), s.pages))
+        })
+    }
+
+    /// Everything counted at this moment, with the D bits the page tables hold taken in first, so that the counts are right to the page.
+    /// With debug assertions, checks the identities.
+    pub fn snapshot(&self) -> Snapshot {
+        let frames = self.frames.counts();
+        let snapshot = self.core.with_lock(|core| {
+            core.take_in_dirty_bits();
+            core.snapshot(frames)
+        });
+        if cfg!(debug_assertions) {
+            snapshot.check();
+        }
+        snapshot
+    }
+
+    /// Frees a frame that is nobody's page any more, and lets those who wait for one know.
+    pub(crate) fn free_user(&self, core: &mut Core<P>, frame: Frame) {
+        core.counters.pgfree += 1;
+        core.out_of_memory = false;
+        self.frames.free(frame);
+    }
+
+    /// A frame for a page, unless that would go below the reserve.
+    pub(crate) fn alloc_user(&self, core: &mut Core<P>) -> Option<Frame> {
+        if self.frames.free_frames() <= self.watermarks.min {
+            return None;
+        }
+        let frame = self.frames.alloc_page(FrameKind::User)?;
+        core.counters.pgalloc += 1;
+        Some(frame)
+    }
+
+    /// Wakes those who wait for a frame, if there are frames for them.
+    pub(crate) fn announce_frames(&self) {
+        if self.frames.free_frames() > self.watermarks.min {
+            self.frames_freed.wake_all();
+        }
+    }
+
+    /// Gives a request to the store, or queues it until the store has room.
+    pub(crate) fn submit(&self, core: &mut Core<P>, request: StoreRequest) {
+        let Some(store) = &self.store else {
+            unreachable!("a request without a store")
+        };
+        let refused = if core.pending.is_empty() {
+            store.try_submit(request).err()
+        } else {
+            Some(request)
+        };
+        if let Some(request) = refused {
+            core.pending.push_back(request);
+        }
+    }
+
+    /// Offers queued requests to the store again.
+    pub(crate) fn submit_pending(&self, core: &mut Core<P>) {
+        let Some(store) = &self.store else { return };
+        while let Some(request) = core.pending.pop_front() {
+            if let Err(request) = store.try_submit(request) {
+                core.pending.push_front(request);
+                return;
+            }
+        }
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Changes the state of a framed page, in its descriptor and in the counts.
+    pub fn set_residence(&mut self, frame: Pfn, to: Residence) {
+        let desc = self.table.get_mut(frame);
+        let (from, (space, _)) = (desc.residence(), desc.owner());
+        desc.set_residence(to);
+        self.reclass(space, class_of(from), class_of(to));
+    }
+
+    /// Counts one page of `space` as `to` instead of `from`.
+    pub fn reclass(&mut self, space: SpaceId, from: PageClass, to: PageClass) {
+        self.pages.shift(from, to);
+        if let Some(s) = self.spaces.get_mut(space) {
+            s.shift(from, to);
+        }
+    }
+
+    /// Sets the record of a page that has one; counts are the caller's.
+    pub fn set_record(&mut self, (space, page): (SpaceId, Vpn), record: Record) {
+        if let Some(s) = self.spaces.get_mut(space) {
+            s.index.set(page, record);
+        }
+    }
+
+    /// Step 5: a clean page was written; its copy is no longer one.
+    pub fn became_dirty(&mut self, frame: Pfn) {
+        debug_assert_eq!(self.table.get(frame).residence(), Residence::Clean);
+        self.set_residence(frame, Residence::Dirty);
+        self.drop_copy(frame);
+    }
+
+    /// Gives up the copy of a resident page.
+    pub fn drop_copy(&mut self, frame: Pfn) {
+        let desc = self.table.get_mut(frame);
+        let copy = desc.copy();
+        desc.set_copy(None);
+        self.release_copy(copy);
+    }
+
+    /// Frees the slot of a copy that nothing refers to any more.
+    pub fn release_copy(&mut self, copy: Option<PageCopy>) {
+        if let (Some(slot), Some(swap)) = (copy.and_then(PageCopy::slot), &mut self.swap) {
+            swap.release(slot);
+        }
+    }
+
+    /// Puts a page on the policy's lists.
+    pub fn admit(&mut self, frame: Pfn) {
+        let desc = self.table.get_mut(frame);
+        debug_assert!(!desc.listed());
+        desc.set_listed(true);
+        self.policy.admit(&mut self.table, frame);
+    }
+
+    /// Takes a page off the policy's lists, if it is on them.
+    pub fn forget(&mut self, frame: Pfn) {
+        if self.table.get(frame).listed() {
+            self.policy.forget(&mut self.table, frame);
+            self.table.get_mut(frame).set_listed(false);
+        }
+    }
+
+    /// Ends all holds on a frame whose page goes.
+    pub fn void_holds(&mut self, frame: Pfn) {
+        self.held -= u64::from(self.table.get(frame).holds());
+    }
+
+    /// Takes in what the page tables know of a frame's page that was mapped: removed with these bits.
+    pub fn note_unmapped(&mut self, frame: Pfn, accessed: bool, dirty: bool) {
+        let desc = self.table.get_mut(frame);
+        desc.set_mapped(false);
+        if accessed {
+            desc.set_young(true);
+        }
+        self.note_dirty(frame, dirty);
+    }
+
+    /// Takes in a D bit.
+    pub fn note_dirty(&mut self, frame: Pfn, dirty: bool) {
+        match self.table.get(frame).residence() {
+            Residence::Clean if dirty => self.became_dirty(frame),
+            Residence::Cleaning | Residence::Evicting if dirty => {
+                self.table.get_mut(frame).set_rewritten(true)
+            }
+            _ => {}
+        }
+    }
+
+    fn take_in_dirty_bits(&mut self) {
+        for index in 0..self.table.len() {
+            let frame = Pfn::new(index as u32);
+            let desc = self.table.get(frame);
+            if desc.residence() != Residence::Clean || !desc.mapped() {
+                continue;
+            }
+            let (space, page) = desc.owner();
+            let dirty = self
+                .spaces
+                .get_mut(space)
+                .and_then(|s| s.table.lookup(page))
+                .is_some_and(|m| m.dirty);
+            self.note_dirty(frame, dirty);
+        }
+    }
+
+    fn snapshot(&mut self, frames: crate::frame::FrameCounts) -> Snapshot {
+        let mapped = self.spaces.iter_mut().map(|(_, s)| s.vmas.pages()).sum();
+        let visible = VisiblePages::of(mapped, &self.pages);
+        self.peak = self.peak.max(visible);
+        Snapshot {
+            counters: self.counters,
+            pages: self.pages,
+            visible,
+            peak: self.peak,
+            frames,
+            orphaned_io: self.orphaned_io,
+            held: self.held,
+            slots: self.swap.as_ref().map(|s| s.slots.counts()),
+            open_slots: self.swap.as_ref().map_or(0, Swap::open_slots),
+            ops: self.ops.counts(),
+            batched: self.batch.len() as u64,
+            faults_waiting: self.faults_waiting,
+        }
+    }
+
+    /// Makes `page` of a space refer to `frame`, replacing what was mapped there. `false` if there is no frame for a page table.
+    pub fn map_page(
+        &mut self,
+        frames: &FrameAllocator<P::Lock>,
+        (space, page): (SpaceId, Vpn),
+        frame: Pfn,
+        rights: crate::platform::Rights,
+    ) -> bool {
+        let Some(s) = self.spaces.get_mut(space) else {
+            return false;
+        };
+        let mut source = || frames.alloc_page(FrameKind::PageTable);
+        s.table.map(page, frame, rights, &mut source).is_ok()
+    }
+
+    /// Removes the mapping of a page, if there is one, flushes, and takes in its A and D bits.
+    pub fn unmap_page(&mut self, frames: &FrameAllocator<P::Lock>, (space, page): (SpaceId, Vpn)) {
+        let Some(Space { table, .. }) = self.spaces.get_mut(space) else {
+            return;
+        };
+        let Some(stale) = table.unmap(page) else {
+            return;
+        };
+        let (mapping, tables) = table.flush(stale);
+        tables.into_iter().for_each(|t| frames.free(t));
+        if mapping.frame != self.zero {
+            self.note_unmapped(mapping.frame, mapping.accessed, mapping.dirty);
+        }
+    }
+}
+
+/// How a framed page is counted.
+pub(crate) fn class_of(residence: Residence) -> PageClass {
+    match residence {
+        Residence::None | Residence::Orphaned => PageClass::Absent,
+        Residence::Filling => PageClass::Filling,
+        Residence::Clean => PageClass::Clean,
+        Residence::Dirty => PageClass::Dirty,
+        Residence::Cleaning => PageClass::Cleaning,
+        Residence::Evicting => PageClass::Evicting,
+    }
+}
+
+/// How an away page is counted.
+pub(crate) fn class_of_copy(copy: PageCopy) -> PageClass {
+    match copy {
+        PageCopy::Slot(..) => PageClass::AwaySlot,
+        PageCopy::Fill(_) => PageClass::AwayFill,
+    }
+}
+
+const _: () = assert!(CLUSTER <= u16::MAX as usize);

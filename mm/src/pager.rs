@@ -1,0 +1,259 @@
+//! The pager: drives operations to their end.
+//!
+//! Owns what happens when a request comes back ([`Mm::run_pager`]): pages of a fill become clean or failed, pages of a clean leave or
+//! stay, and whoever waits is woken. It begins nothing but retries and discards; fills are begun by faults, cleans by reclaim.
+
+use crate::addr::Pfn;
+use crate::frame::{Frame, IoFrame, Residence};
+use crate::manager::{Core, Mm, class_of, class_of_copy};
+use crate::ops::{Op, OpId, OpKind, OpPage};
+use crate::page::{PageCopy, Record};
+use crate::platform::{
+    BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind,
+    StoreRequest,
+};
+use crate::stats::PageClass;
+use arrayvec::ArrayVec;
+use core::future::{pending, poll_fn};
+use core::ops::ControlFlow;
+
+impl<P: Platform> Mm<P> {
+    /// The pager task. Each completion is one short piece of work; it never waits for anything but the store.
+    pub async fn run_pager(&self) -> ! {
+        let Some(store) = &self.store else {
+            pending::<()>().await;
+            unreachable!("pending for ever");
+        };
+        loop {
+            let completion = poll_fn(|cx| store.poll_complete(cx)).await;
+            let op = completion.request.op;
+            let ended = self.core.with_lock(|core| self.complete(core, completion));
+            if ended.is_break() {
+                self.op_waits[op.index()].wake_all();
+                self.op_room.wake_all();
+            }
+            self.store_progress.wake_all();
+            self.announce_frames();
+        }
+    }
+
+    /// `Continue` if the operation goes on (a retry), `Break` if it is over.
+    fn complete(&self, core: &mut Core<P>, completion: StoreCompletion) -> ControlFlow<()> {
+        let StoreCompletion {
+            mut request,
+            result,
+        } = completion;
+        let Some(op) = core.ops.get_mut(request.op) else {
+            panic!("completion of {:?}, which is not under way", request.op)
+        };
+        core.counters.store_completed += 1;
+        if op.kind == OpKind::Fill && result.is_err() && !core::mem::replace(&mut op.retried, true)
+        {
+            core.counters.store_reads += 1;
+            self.submit(core, request);
+            return ControlFlow::Continue(());
+        }
+        let Some(op) = core.ops.end(request.op) else {
+            unreachable!("looked up above")
+        };
+        let frames = core::mem::take(&mut request.frames);
+        match op.kind {
+            OpKind::Fill => self.finish_fill(core, &op, frames, result),
+            OpKind::Clean => self.finish_clean(core, &op, frames, result),
+            OpKind::Discard => {
+                if let Some(swap) = &mut core.swap {
+                    swap.finish_discard(request.slot, request.count);
+                }
+            }
+        }
+        self.begin_discards(core);
+        self.submit_pending(core);
+        ControlFlow::Break(())
+    }
+
+    /// Steps 13 and 14.
+    fn finish_fill(
+        &self,
+        core: &mut Core<P>,
+        op: &Op,
+        frames: IoFrames,
+        result: Result<(), StoreError>,
+    ) {
+        for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
+            let slot = Slot::new(op.slot.as_u32() + i as u32);
+            if self.reap_orphan(core, &token) {
+                self.release_slot(core, slot);
+                self.free_user(core, token.returned());
+                continue;
+            }
+            let good = result.is_ok() && self.audit(core, token.pfn()) == Some(page.tag);
+            if good {
+                self.settle_filled(core, token, PageCopy::Slot(slot, page.tag));
+            } else {
+                self.fail_page(core, token, slot, result);
+            }
+        }
+    }
+
+    /// Step 13: the page is as it left.
+    fn settle_filled(&self, core: &mut Core<P>, token: IoFrame, copy: PageCopy) {
+        core.counters.pswpin += 1;
+        let frame = core.table.keep(token);
+        core.set_residence(frame, Residence::Clean);
+        let desc = core.table.get_mut(frame);
+        desc.set_copy(Some(copy));
+        desc.set_young(true);
+        let owner = desc.owner();
+        core.set_record(owner, Record::Resident(frame));
+        core.admit(frame);
+        if core.swap.as_ref().is_some_and(|s| s.slots.scarce()) {
+            core.counters.swap_copy_dropped += 1;
+            core.became_dirty(frame);
+        }
+    }
+
+    /// Step 14: its owners lose the page, nobody else loses anything. The slot is never used again.
+    fn fail_page(
+        &self,
+        core: &mut Core<P>,
+        token: IoFrame,
+        slot: Slot,
+        result: Result<(), StoreError>,
+    ) {
+        match result {
+            Err(_) => core.counters.swap_read_err += 1,
+            Ok(()) => core.counters.swap_audit_err += 1,
+        }
+        let owner = core.table.get(token.pfn()).owner();
+        log::warn!(
+            "page {:?} of space {:?} is lost: slot {slot:?} {result:?}",
+            owner.1.addr(),
+            owner.0
+        );
+        core.set_record(owner, Record::Failed);
+        core.reclass(owner.0, PageClass::Filling, PageClass::Failed);
+        if let Some(swap) = &mut core.swap {
+            swap.slots.retire(slot);
+        }
+        core.table
+            .get_mut(token.pfn())
+            .set_residence(Residence::None);
+        self.free_user(core, token.returned());
+    }
+
+    /// Steps 8, 9 and 12.
+    fn finish_clean(
+        &self,
+        core: &mut Core<P>,
+        op: &Op,
+        frames: IoFrames,
+        result: Result<(), StoreError>,
+    ) {
+        for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
+            let slot = Slot::new(op.slot.as_u32() + i as u32);
+            if self.reap_orphan(core, &token) {
+                self.release_slot(core, slot);
+                self.free_user(core, token.returned());
+            } else if result.is_err() {
+                core.counters.swap_write_err += 1;
+                if let Some(swap) = &mut core.swap {
+                    swap.slots.retire(slot);
+                }
+                self.stay(core, token, None);
+            } else if core.table.get(token.pfn()).residence() == Residence::Evicting {
+                self.leave(core, token.returned(), PageCopy::Slot(slot, page.tag));
+                core.counters.pswpout += 1;
+            } else {
+                core.counters.pswpout += 1;
+                self.stay(core, token, Some(PageCopy::Slot(slot, page.tag)));
+            }
+        }
+    }
+
+    /// Step 12: the page is away and its frame is free.
+    pub(crate) fn leave(&self, core: &mut Core<P>, token: Frame, copy: PageCopy) {
+        let desc = core.table.get_mut(token.pfn());
+        let (owner, from) = (desc.owner(), class_of(desc.residence()));
+        desc.set_residence(Residence::None);
+        core.set_record(owner, Record::Away(copy));
+        core.reclass(owner.0, from, class_of_copy(copy));
+        core.counters.pgsteal += 1;
+        self.free_user(core, token);
+    }
+
+    /// Steps 8 and 9: the page was touched while it was written out; it stays, clean if it was not changed.
+    fn stay(&self, core: &mut Core<P>, token: IoFrame, copy: Option<PageCopy>) {
+        let frame = core.table.keep(token);
+        let desc = core.table.get(frame);
+        let (space, page) = desc.owner();
+        let mapped_dirty = desc.mapped()
+            && core
+                .spaces
+                .get_mut(space)
+                .and_then(|s| crate::platform::PageTable::lookup(&s.table, page))
+                .is_some_and(|m| m.dirty);
+        let desc = core.table.get_mut(frame);
+        let rewritten = desc.rewritten() || mapped_dirty;
+        desc.set_rewritten(false);
+        let kept = copy.filter(|_| !rewritten);
+        desc.set_copy(kept);
+        core.set_residence(
+            frame,
+            if kept.is_some() {
+                Residence::Clean
+            } else {
+                Residence::Dirty
+            },
+        );
+        if kept.is_none() {
+            core.release_copy(copy);
+        }
+        core.table.get_mut(frame).set_young(true);
+        core.admit(frame);
+    }
+
+    /// Whether the page of a frame that came back is gone; the frame is then to be freed.
+    fn reap_orphan(&self, core: &mut Core<P>, token: &IoFrame) -> bool {
+        let desc = core.table.get_mut(token.pfn());
+        let orphaned = desc.residence() == Residence::Orphaned;
+        if orphaned {
+            desc.set_residence(Residence::None);
+            core.orphaned_io -= 1;
+        }
+        orphaned
+    }
+
+    fn release_slot(&self, core: &mut Core<P>, slot: Slot) {
+        if let Some(swap) = &mut core.swap {
+            swap.release(slot);
+        }
+    }
+
+    fn audit(&self, core: &Core<P>, frame: Pfn) -> Option<crate::page::Tag> {
+        let swap = core.swap.as_ref()?;
+        Some(self.memory.with_words(frame, |words| swap.audit.tag(words)))
+    }
+
+    /// Tells the device about clusters that became free.
+    pub(crate) fn begin_discards(&self, core: &mut Core<P>) {
+        while core.swap.as_ref().is_some_and(|s| s.has_discards()) {
+            let pages: ArrayVec<OpPage, { crate::platform::CLUSTER }> = ArrayVec::new();
+            let Some(op): Option<OpId> = core.ops.begin(OpKind::Discard, Slot::new(0), pages)
+            else {
+                return;
+            };
+            let Some((slot, count)) = core.swap.as_mut().and_then(|s| s.take_discard()) else {
+                unreachable!("has_discards")
+            };
+            core.counters.store_discards += 1;
+            let request = StoreRequest {
+                op,
+                kind: StoreKind::Discard,
+                slot,
+                count,
+                frames: IoFrames::new(),
+            };
+            self.submit(core, request);
+        }
+    }
+}

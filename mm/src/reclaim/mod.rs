@@ -1,0 +1,386 @@
+//! Reclaim: keeps frames free by taking them from pages that are not used.
+//!
+//! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. The policy says who goes;
+//! [`Mm::evict`] is the one place that unmaps a page for reclaim. It needs no memory: slots, operations and the request are there
+//! already. The pager finishes what is begun here.
+
+mod policy;
+mod watermark;
+
+pub use policy::{Policy, Sample, SecondChance, Verdict};
+pub use watermark::Watermarks;
+
+use crate::addr::Pfn;
+use crate::frame::Residence;
+use crate::manager::{Core, Mm};
+use crate::ops::{OpKind, OpPage};
+use crate::page::PageCopy;
+use crate::platform::{
+    CLUSTER, IoFrames, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest,
+};
+use crate::space::CHUNK;
+use crate::swap::fill_pattern;
+use arrayvec::ArrayVec;
+use core::pin::pin;
+
+/// Victims on their way into one request.
+#[derive(Default)]
+pub(crate) struct CleanBatch {
+    slot: Option<Slot>,
+    pages: ArrayVec<OpPage, CLUSTER>,
+    frames: IoFrames,
+}
+
+impl CleanBatch {
+    pub fn len(&self) -> usize {
+        self.pages.len()
+    }
+}
+
+/// How long reclaim has been getting nowhere.
+#[derive(Default)]
+pub(crate) struct Progress {
+    fruitless: usize,
+}
+
+/// What one round of reclaim came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Round {
+    /// Enough frames are free, or on their way to be.
+    Enough,
+    /// More is to be done.
+    More,
+    /// Nothing more can be begun until the store has finished something.
+    Blocked,
+    /// Every page was looked at and none can go.
+    Exhausted,
+}
+
+/// What became of a candidate.
+enum Fate {
+    Freed,
+    Kept,
+    /// It would have to be written, and there is no slot.
+    NoSlot,
+    /// It would have to be written, and the operation table is full.
+    Busy,
+}
+
+impl<P: Platform> Mm<P> {
+    /// The reclaim task.
+    pub async fn run_reclaim(&self) -> ! {
+        loop {
+            let mut pressure = pin!(self.frames.pressure().wait());
+            // Subscribed before looking, so that a signal in between is not lost.
+            let _ = pressure.as_mut().subscribe();
+            if !self.frames.below_low() {
+                let _woken = pressure.await;
+            }
+            if self.config.torture {
+                self.torture();
+            }
+            self.reclaim_until_high().await;
+        }
+    }
+
+    /// Evicts all that can be evicted now; faults signal pressure each time, so this runs at every opportunity.
+    fn torture(&self) {
+        self.core.with_lock(|core| {
+            for _ in 0..core.policy.len().min(CHUNK) {
+                let Some(frame) = core.policy.candidate() else {
+                    break;
+                };
+                if matches!(self.consider(core, frame), Fate::Busy) {
+                    break;
+                }
+                if core.batch.len() == CLUSTER && !self.send_batch(core) {
+                    break;
+                }
+            }
+            self.send_batch(core);
+        });
+    }
+
+    async fn reclaim_until_high(&self) {
+        loop {
+            let mut progress = pin!(self.store_progress.wait());
+            let _ = progress.as_mut().subscribe();
+            let mut pressure = pin!(self.frames.pressure().wait());
+            let _ = pressure.as_mut().subscribe();
+            let round = self.core.with_lock(|core| self.reclaim_round(core));
+            self.announce_frames();
+            match round {
+                Round::Enough => return,
+                Round::More => crate::yield_now().await,
+                Round::Blocked => drop(progress.await),
+                Round::Exhausted => {
+                    self.declare_exhausted();
+                    let _woken = pressure.await;
+                }
+            }
+        }
+    }
+
+    /// Nothing can be freed. If somebody needs a frame right now, memory has run out: one of them must fail.
+    fn declare_exhausted(&self) {
+        if self.frames.free_frames() <= self.watermarks.min {
+            self.core.with_lock(|core| core.out_of_memory = true);
+            self.frames_freed.wake_all();
+        }
+    }
+
+    /// Looks at up to [`CHUNK`] candidates, and sends what it has gathered.
+    fn reclaim_round(&self, core: &mut Core<P>) -> Round {
+        core.out_of_memory = false;
+        let round = self.look_for_victims(core);
+        if self.send_batch(core) {
+            round
+        } else {
+            Round::Blocked
+        }
+    }
+
+    fn look_for_victims(&self, core: &mut Core<P>) -> Round {
+        let target = self.watermarks.high;
+        for _ in 0..CHUNK {
+            let coming = core.pages_leaving();
+            let free = self.frames.free_frames();
+            if free + coming >= target {
+                core.progress.fruitless = 0;
+                return if free >= target {
+                    Round::Enough
+                } else {
+                    Round::Blocked
+                };
+            }
+            if core.progress.fruitless > 2 * core.policy.len() + CHUNK {
+                core.progress.fruitless = 0;
+                return if coming > 0 || core.ops.counts().cleans > 0 {
+                    Round::Blocked
+                } else {
+                    Round::Exhausted
+                };
+            }
+            let Some(frame) = core.policy.candidate() else {
+                core.progress.fruitless = 0;
+                return if core.ops.counts().cleans > 0 || core.batch.len() > 0 {
+                    Round::Blocked
+                } else {
+                    Round::Exhausted
+                };
+            };
+            match self.consider(core, frame) {
+                Fate::Freed => core.progress.fruitless = 0,
+                Fate::Kept => core.progress.fruitless += 1,
+                Fate::NoSlot => {
+                    core.progress.fruitless += 1;
+                    self.give_up_copies(core);
+                }
+                Fate::Busy => return Round::Blocked,
+            }
+        }
+        Round::More
+    }
+
+    /// Judges one candidate and evicts it if the policy says so.
+    fn consider(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
+        core.counters.pgscan += 1;
+        let sample = self.sample(core, frame);
+        let Core { policy, table, .. } = core;
+        if policy.judge(table, frame, sample) == Verdict::Keep {
+            return Fate::Kept;
+        }
+        table.get_mut(frame).set_listed(false);
+        self.evict(core, frame)
+    }
+
+    /// Whether a page was used: its A bit, which is cleared, or what is known otherwise. Held pages count as used.
+    fn sample(&self, core: &mut Core<P>, frame: Pfn) -> Sample {
+        let desc = core.table.get_mut(frame);
+        let (held, young, mapped, (space, page)) =
+            (desc.holds() > 0, desc.young(), desc.mapped(), desc.owner());
+        desc.set_young(false);
+        let mut used = held || young;
+        if mapped && let Some(s) = core.spaces.get_mut(space) {
+            let stale = s.table.harvest(page);
+            used |= stale.is_some_and(|stale| s.table.flush(stale).accessed);
+        }
+        if held || (used && !self.config.torture) {
+            Sample::Used
+        } else {
+            Sample::Idle
+        }
+    }
+
+    /// The one place that unmaps a page for reclaim. The page is on no list; it leaves, is put into the batch, or goes back on.
+    fn evict(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
+        if core.table.get(frame).mapped() {
+            self.unmap_victim(core, frame);
+        }
+        if core.table.get(frame).residence() == Residence::Clean
+            && let Some(copy) = core.table.get(frame).copy()
+        {
+            let token = core.table.take_as(frame, Residence::Clean);
+            self.leave(core, token, copy); // step 10
+            core.counters.pgdrop_clean += 1;
+            return Fate::Freed;
+        }
+        if let Some(word) = self.memory.with_words(frame, fill_pattern) {
+            let token = core.table.take_as(frame, Residence::Dirty);
+            self.leave(core, token, PageCopy::Fill(word)); // step 6, without I/O
+            core.counters.swpout_zero += 1;
+            return Fate::Freed;
+        }
+        let fate = self.add_to_batch(core, frame);
+        if !matches!(fate, Fate::Freed) {
+            core.admit(frame);
+        }
+        fate
+    }
+
+    fn unmap_victim(&self, core: &mut Core<P>, frame: Pfn) {
+        let page = core.table.get(frame).owner();
+        #[cfg(feature = "sim")]
+        if self.config.plant == Some(crate::sim::Planted::SkippedFlush) {
+            if let Some(stale) = core
+                .spaces
+                .get_mut(page.0)
+                .and_then(|s| s.table.unmap(page.1))
+            {
+                let (mapping, tables) = stale.into_flushed();
+                tables.into_iter().for_each(|t| self.frames.free(t));
+                core.note_unmapped(mapping.frame, mapping.accessed, mapping.dirty);
+            }
+            return;
+        }
+        core.unmap_page(self.frames, page);
+        core.table.get_mut(frame).set_young(false);
+    }
+
+    /// Step 6: a dirty page goes into the open cluster.
+    fn add_to_batch(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
+        if core.batch.len() == CLUSTER && !self.send_batch(core) {
+            return Fate::Busy;
+        }
+        let Some(swap) = &mut core.swap else {
+            return Fate::NoSlot;
+        };
+        let Some((slot, fresh)) = swap.next_slot() else {
+            return Fate::NoSlot;
+        };
+        if fresh && core.batch.len() > 0 && !self.send_batch(core) {
+            self.give_back(core, slot);
+            return Fate::Busy;
+        }
+        let Some(swap) = &mut core.swap else {
+            return Fate::NoSlot;
+        };
+        let tag = self.memory.with_words(frame, |words| swap.audit.tag(words));
+        let token = core.table.lend(frame);
+        core.set_residence(frame, Residence::Evicting);
+        core.batch.slot.get_or_insert(slot);
+        core.batch.pages.push(OpPage { frame, tag });
+        core.batch.frames.push(token);
+        Fate::Freed
+    }
+
+    fn give_back(&self, core: &mut Core<P>, slot: Slot) {
+        if let Some(swap) = &mut core.swap {
+            swap.close_run();
+            swap.release(slot);
+        }
+    }
+
+    /// Sends the gathered cluster, if there is one. `false` if the operation table is full.
+    fn send_batch(&self, core: &mut Core<P>) -> bool {
+        let Some(slot) = core.batch.slot else {
+            return true;
+        };
+        let pages = core.batch.pages.clone();
+        let count = pages.len() as u32;
+        let Some(op) = core.ops.begin(OpKind::Clean, slot, pages) else {
+            return false;
+        };
+        let batch = core::mem::take(&mut core.batch);
+        core.counters.store_writes += 1;
+        self.submit(
+            core,
+            StoreRequest {
+                op,
+                kind: StoreKind::Write,
+                slot,
+                count,
+                frames: batch.frames,
+            },
+        );
+        true
+    }
+
+    /// Slots are scarce: clean resident pages give up theirs, those in the emptiest clusters first, until some clusters are whole.
+    fn give_up_copies(&self, core: &mut Core<P>) {
+        let mut given = 0;
+        for most in [16, 32, 64] {
+            for index in 0..core.table.len() {
+                let frame = Pfn::new(index as u32);
+                let desc = core.table.get(frame);
+                if desc.residence() != Residence::Clean {
+                    continue;
+                }
+                let Some(slot) = desc.copy().and_then(PageCopy::slot) else {
+                    continue;
+                };
+                if core
+                    .swap
+                    .as_ref()
+                    .is_some_and(|s| s.slots.cluster_use(slot) <= most)
+                {
+                    core.became_dirty(frame);
+                    core.counters.swap_copy_dropped += 1;
+                    given += 1;
+                }
+            }
+            if given >= CLUSTER {
+                return;
+            }
+        }
+    }
+
+    /// Drops the last-level page table that covers a page of a space, live entries and all: it is only a cache.
+    pub fn drop_page_table(&self, space: crate::space::SpaceId, page: crate::addr::Vpn) {
+        self.core.with_lock(|core| {
+            let Core {
+                spaces,
+                zero,
+                counters,
+                ..
+            } = core;
+            let Some(s) = spaces.get_mut(space) else {
+                return;
+            };
+            let mut bits: ArrayVec<(Pfn, bool, bool), 512> = ArrayVec::new();
+            let Some(stale) = s.table.drop_table(page, &mut |_, mapping| {
+                if mapping.frame != *zero {
+                    bits.push((mapping.frame, mapping.accessed, mapping.dirty));
+                }
+            }) else {
+                return;
+            };
+            counters.ptdrop += 1;
+            s.table
+                .flush(stale)
+                .into_iter()
+                .for_each(|t| self.frames.free(t));
+            for (frame, accessed, dirty) in bits {
+                core.note_unmapped(frame, accessed, dirty);
+            }
+        });
+        self.announce_frames();
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Frames that will be free once the writes under way are done.
+    fn pages_leaving(&self) -> usize {
+        self.pages.get(crate::stats::PageClass::Evicting) as usize
+    }
+}

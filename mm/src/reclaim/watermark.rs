@@ -1,0 +1,26 @@
+//! The watermarks: how many frames reclaim keeps free.
+//!
+//! Owns three numbers derived from the size of RAM. Below `low` reclaim begins, at `high` it ends, and below `min` no page of a program
+//! gets a frame: the rest is for page tables and the kernel heap.
+
+/// Watermarks, in frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Below this, faults wait.
+    pub min: usize,
+    /// Below this, reclaim begins.
+    pub low: usize,
+    /// At this, reclaim ends.
+    pub high: usize,
+}
+
+impl Watermarks {
+    /// Watermarks for a machine with `total` frames for everything but the kernel's image: 1/256, 1/128 and 1/64 of them,
+    /// so that a victim cluster or two fit between `low` and `high`, within reason for tiny and huge machines.
+    pub fn for_frames(total: usize) -> Self {
+        let min = (total / 256).clamp(total.min(256) / 16, 1024);
+        let low = min + (total / 192).clamp(total.min(256) / 16, 2048);
+        let high = low + (total / 96).clamp(total.min(256) / 16, 4096);
+        Self { min, low, high }
+    }
+}

@@ -1,0 +1,407 @@
+//! Map, unmap, protect, discard, teardown: what programs ask of their address space.
+//!
+//! Owns the order of those steps. Areas change at once, under the lock; their pages follow in chunks of [`CHUNK`], between which
+//! others run. A range that is being unmapped stays in the area map as dying, so that nobody else gets its place too early.
+
+use super::{CHUNK, Label, Liveness, Space, SpaceId, Vma};
+use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
+use crate::frame::Residence;
+use crate::manager::{Core, Mm, class_of, class_of_copy};
+use crate::page::Record;
+use crate::platform::{PageTable, Platform, Rights};
+use crate::stats::PageClass;
+use arrayvec::ArrayVec;
+
+/// Most areas an address space may have: Linux's `vm.max_map_count`.
+const MAX_AREAS: usize = 65_530;
+
+/// Where a mapping is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// Anywhere.
+    Anywhere,
+    /// There if it is free, else somewhere near.
+    Hint(VirtAddr),
+    /// There, replacing what is there (`MAP_FIXED`).
+    Fixed(VirtAddr),
+    /// There, or not at all (`MAP_FIXED_NOREPLACE`).
+    FixedNoReplace(VirtAddr),
+}
+
+/// What to map: private anonymous memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapRequest {
+    /// Where.
+    pub placement: Placement,
+    /// How many bytes; rounded up to pages.
+    pub len: u64,
+    /// What the program may do with it.
+    pub rights: Rights,
+    /// What it is for.
+    pub label: Label,
+}
+
+/// Why an address space cannot be changed like that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MapError {
+    /// Not a range of pages, or empty: EINVAL.
+    #[error("not a range of pages")]
+    Invalid,
+    /// No gap is large enough, or there are too many areas: ENOMEM.
+    #[error("no room in the address space")]
+    NoRoom,
+    /// Something is mapped there: EEXIST.
+    #[error("something is mapped there")]
+    Exists,
+    /// Part of the range is not mapped: ENOMEM.
+    #[error("part of the range is not mapped")]
+    NotMapped,
+    /// Below the first page that may be mapped: EPERM.
+    #[error("too low in the address space")]
+    TooLow,
+    /// The address space is being torn down.
+    #[error("the address space is gone")]
+    SpaceGone,
+}
+
+fn pages_of(len: u64) -> Result<u64, MapError> {
+    if len == 0 {
+        return Err(MapError::Invalid);
+    }
+    Ok(len
+        .checked_add(PAGE_SIZE as u64 - 1)
+        .ok_or(MapError::NoRoom)?
+        / PAGE_SIZE as u64)
+}
+
+/// The pages `addr..addr + len`, rounded up; `addr` must be the start of a page.
+fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
+    let pages = pages_of(len)?;
+    let end = addr
+        .page()
+        .as_u64()
+        .checked_add(pages)
+        .filter(|end| *end <= 1 << 52);
+    if !addr.is_page_aligned() || end.is_none() {
+        return Err(MapError::Invalid);
+    }
+    Ok(PageRange::new(addr.page(), pages))
+}
+
+impl<P: Platform> Mm<P> {
+    /// Maps private anonymous memory and returns where. Nothing is committed before it is touched.
+    pub async fn map(&self, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
+        loop {
+            if let Placement::Fixed(addr) = request.placement {
+                let range = self
+                    .core
+                    .with_lock(|core| Self::fixed_range(core, space, addr, request.len))?;
+                self.unmap_range(space, range).await?;
+            }
+            match self
+                .core
+                .with_lock(|core| Self::try_map(core, space, request))
+            {
+                // Somebody else mapped there since it was unmapped; `MAP_FIXED` replaces that too.
+                Err(MapError::Exists) if matches!(request.placement, Placement::Fixed(_)) => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn live(core: &mut Core<P>, space: SpaceId) -> Result<&mut Space<P::Table>, MapError> {
+        core.spaces
+            .get_mut(space)
+            .filter(|s| !s.dying)
+            .ok_or(MapError::SpaceGone)
+    }
+
+    fn fixed_range(
+        core: &mut Core<P>,
+        space: SpaceId,
+        addr: VirtAddr,
+        len: u64,
+    ) -> Result<PageRange, MapError> {
+        let bounds = Self::live(core, space)?.layout.bounds;
+        let range = range_at(addr, len)?;
+        if range.start < bounds.start {
+            return Err(MapError::TooLow);
+        }
+        if range.end > bounds.end {
+            Err(MapError::NoRoom)
+        } else {
+            Ok(range)
+        }
+    }
+
+    fn try_map(
+        core: &mut Core<P>,
+        space: SpaceId,
+        request: MapRequest,
+    ) -> Result<VirtAddr, MapError> {
+        let range = match request.placement {
+            Placement::Fixed(addr) | Placement::FixedNoReplace(addr) => {
+                let range = Self::fixed_range(core, space, addr, request.len)?;
+                if !Self::live(core, space)?.vmas.is_free(range) {
+                    return Err(MapError::Exists);
+                }
+                range
+            }
+            Placement::Hint(addr) => Self::near(core, space, addr, pages_of(request.len)?)?,
+            Placement::Anywhere => Self::anywhere(core, space, pages_of(request.len)?)?,
+        };
+        let s = Self::live(core, space)?;
+        if s.vmas.len() >= MAX_AREAS {
+            return Err(MapError::NoRoom);
+        }
+        s.vmas.insert(Vma {
+            range,
+            rights: request.rights,
+            label: request.label,
+            liveness: Liveness::Live,
+        });
+        Ok(range.start.addr())
+    }
+
+    fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
+        let s = Self::live(core, space)?;
+        let below = PageRange {
+            start: s.layout.bounds.start,
+            end: s.layout.mmap_top,
+        };
+        s.vmas
+            .find_gap(pages, below)
+            .or_else(|| s.vmas.find_gap(pages, s.layout.bounds))
+            .ok_or(MapError::NoRoom)
+    }
+
+    /// At the hint if that is free, else in the highest gap that ends at or below the hinted end, else anywhere.
+    fn near(
+        core: &mut Core<P>,
+        space: SpaceId,
+        hint: VirtAddr,
+        pages: u64,
+    ) -> Result<PageRange, MapError> {
+        let s = Self::live(core, space)?;
+        let bounds = s.layout.bounds;
+        let start = hint.page();
+        let end = start.as_u64().saturating_add(pages);
+        if start < bounds.start || end > bounds.end.as_u64() {
+            return Self::anywhere(core, space, pages);
+        }
+        let wish = PageRange::new(start, pages);
+        if s.vmas.is_free(wish) {
+            return Ok(wish);
+        }
+        match s.vmas.find_gap(
+            pages,
+            PageRange {
+                start: bounds.start,
+                end: wish.end,
+            },
+        ) {
+            Some(gap) => Ok(gap),
+            None => Self::anywhere(core, space, pages),
+        }
+    }
+
+    /// Unmaps `addr..addr + len`, whatever is mapped there.
+    pub async fn unmap(&self, space: SpaceId, addr: VirtAddr, len: u64) -> Result<(), MapError> {
+        self.unmap_range(space, range_at(addr, len)?).await
+    }
+
+    async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
+        self.core.with_lock(|core| {
+            Self::live(core, space)?
+                .vmas
+                .change(range, |area| area.liveness = Liveness::Dying);
+            Ok(())
+        })?;
+        self.release_pages(space, range).await;
+        self.core.with_lock(|core| {
+            if let Some(s) = core.spaces.get_mut(space) {
+                s.vmas.remove(range);
+            }
+        });
+        Ok(())
+    }
+
+    /// Gives up the contents of `addr..addr + len`: the pages are as if never touched (`MADV_DONTNEED`).
+    pub async fn discard(&self, space: SpaceId, addr: VirtAddr, len: u64) -> Result<(), MapError> {
+        let range = range_at(addr, len)?;
+        let covered = self
+            .core
+            .with_lock(|core| Self::live(core, space).map(|s| s.vmas.covers(range)))?;
+        self.release_pages(space, range).await;
+        if covered {
+            Ok(())
+        } else {
+            Err(MapError::NotMapped)
+        }
+    }
+
+    /// Changes what the program may do with `addr..addr + len`.
+    pub async fn protect(
+        &self,
+        space: SpaceId,
+        addr: VirtAddr,
+        len: u64,
+        rights: Rights,
+    ) -> Result<(), MapError> {
+        let range = range_at(addr, len)?;
+        self.core.with_lock(|core| {
+            let s = Self::live(core, space)?;
+            if !s.vmas.covers(range) {
+                return Err(MapError::NotMapped);
+            }
+            if s.vmas.len() + 2 > MAX_AREAS {
+                return Err(MapError::NoRoom);
+            }
+            s.vmas.change(range, |area| area.rights = rights);
+            Ok(())
+        })?;
+        let mut next = Some(range.start);
+        while let Some(start) = next {
+            next = self.core.with_lock(|core| {
+                self.protect_chunk(
+                    core,
+                    space,
+                    PageRange {
+                        start,
+                        end: range.end,
+                    },
+                )
+            });
+            if next.is_some() {
+                crate::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the page tables forget up to [`CHUNK`] pages: faults map them again with the rights of the area.
+    fn protect_chunk(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) -> Option<Vpn> {
+        let mut pages: ArrayVec<Vpn, CHUNK> = ArrayVec::new();
+        let s = core.spaces.get_mut(space)?;
+        let next = s.index.visit(range, CHUNK, |page, record| {
+            if matches!(record, Record::Resident(_) | Record::Zero) {
+                pages.push(page);
+            }
+            record
+        });
+        pages
+            .into_iter()
+            .for_each(|page| core.unmap_page(self.frames, (space, page)));
+        next
+    }
+
+    /// Gives up all pages of a range, giving way between chunks.
+    async fn release_pages(&self, space: SpaceId, range: PageRange) {
+        let mut next = Some(range.start);
+        while let Some(start) = next {
+            let rest = PageRange {
+                start,
+                end: range.end,
+            };
+            next = self
+                .core
+                .with_lock(|core| self.release_chunk(core, space, rest));
+            self.announce_frames();
+            if next.is_some() {
+                crate::yield_now().await;
+            }
+        }
+    }
+
+    fn release_chunk(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) -> Option<Vpn> {
+        let mut pages: ArrayVec<(Vpn, Record), CHUNK> = ArrayVec::new();
+        let s = core.spaces.get_mut(space)?;
+        let next = s.index.visit(range, CHUNK, |page, record| {
+            pages.push((page, record));
+            Record::Absent
+        });
+        pages
+            .into_iter()
+            .for_each(|(page, record)| self.release_page(core, (space, page), record));
+        self.begin_discards(core);
+        next
+    }
+
+    /// Gives up what a page has; its record is gone already.
+    fn release_page(&self, core: &mut Core<P>, page: (SpaceId, Vpn), record: Record) {
+        match record {
+            Record::Absent => {}
+            Record::Zero => {
+                core.unmap_page(self.frames, page);
+                core.reclass(page.0, PageClass::Zero, PageClass::Absent);
+            }
+            Record::Resident(frame) => {
+                if core.table.get(frame).mapped() {
+                    core.unmap_page(self.frames, page);
+                }
+                self.release_frame(core, frame);
+            }
+            Record::Filling(op) => {
+                let of_page = |core: &Core<P>, frame: &Pfn| core.table.get(*frame).owner() == page;
+                let frames: ArrayVec<Pfn, { crate::platform::CLUSTER }> = core
+                    .ops
+                    .get_mut(op)
+                    .map(|op| op.pages.iter().map(|p| p.frame).collect())
+                    .unwrap_or_default();
+                if let Some(frame) = frames.iter().find(|frame| of_page(core, frame)) {
+                    self.orphan(core, *frame);
+                }
+            }
+            Record::Away(copy) => {
+                core.release_copy(Some(copy));
+                core.reclass(page.0, class_of_copy(copy), PageClass::Absent);
+            }
+            Record::Failed => core.reclass(page.0, PageClass::Failed, PageClass::Absent),
+        }
+    }
+
+    fn release_frame(&self, core: &mut Core<P>, frame: Pfn) {
+        core.void_holds(frame);
+        let desc = core.table.get(frame);
+        let (residence, (space, _)) = (desc.residence(), desc.owner());
+        match residence {
+            Residence::Clean | Residence::Dirty => {
+                core.forget(frame);
+                core.drop_copy(frame);
+                let token = core.table.take(frame);
+                core.reclass(space, class_of(residence), PageClass::Absent);
+                self.free_user(core, token);
+            }
+            _ => self.orphan(core, frame),
+        }
+    }
+
+    /// The page is gone, but the device still works on its frame: it is freed when the request comes back.
+    fn orphan(&self, core: &mut Core<P>, frame: Pfn) {
+        core.set_residence(frame, Residence::Orphaned);
+        core.orphaned_io += 1;
+    }
+
+    /// Tears a space down: ends its faults, gives up all it has, then its page tables. Frames and slots under I/O follow when that is done.
+    pub async fn destroy_space(&self, space: SpaceId) {
+        let bounds = self.core.with_lock(|core| {
+            let s = core.spaces.get_mut(space)?;
+            s.dying = true;
+            Some(s.layout.bounds)
+        });
+        let Some(bounds) = bounds else { return };
+        self.frames_freed.wake_all();
+        self.op_room.wake_all();
+        self.release_pages(space, bounds).await;
+        self.core.with_lock(|core| {
+            if let Some(s) = core.spaces.remove(space) {
+                debug_assert!(
+                    s.index.is_empty() && s.table.tables() == 0,
+                    "a space is torn down to nothing"
+                );
+                self.frames.free(s.table.into_root());
+            }
+        });
+        self.announce_frames();
+    }
+}

@@ -1,0 +1,137 @@
+//! Address spaces: areas, the page index, and the page tables that cache it.
+//!
+//! Owns what a program has mapped and what each of its pages is. Does not own frames' contents or order of eviction. Everything is
+//! behind the manager's lock; operations that may touch many pages run in chunks of [`CHUNK`] and give way between them.
+//!
+//! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`mod@access`]: the kernel's access to user memory.
+
+pub(crate) mod access;
+pub(crate) mod map;
+mod vma;
+
+pub use access::CopyError;
+pub use map::{MapError, MapRequest, Placement};
+pub use vma::{Label, Liveness, Vma, VmaMap};
+
+use crate::addr::{PageRange, Vpn};
+use crate::index::PageIndex;
+use crate::platform::PageTable;
+use crate::stats::{PageClass, PageCounts};
+use alloc::{boxed::Box, vec::Vec};
+
+/// Pages handled in one poll.
+pub(crate) const CHUNK: usize = 256;
+
+/// Name of an address space: a slot and how often it was used before, so that an old name finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct SpaceId(u32);
+
+impl SpaceId {
+    /// Bits of a name: it must fit beside a page number in 64 bits.
+    const BITS: u32 = 28;
+    const SLOT_BITS: u32 = 14;
+
+    pub(crate) fn new(raw: u32) -> Self {
+        Self(raw)
+    }
+    pub(crate) fn index(self) -> u32 {
+        self.0
+    }
+    fn slot(self) -> usize {
+        (self.0 & ((1 << Self::SLOT_BITS) - 1)) as usize
+    }
+    fn of(slot: usize, generation: u32) -> Self {
+        Self((generation << Self::SLOT_BITS | slot as u32) & ((1 << Self::BITS) - 1))
+    }
+}
+
+/// Where a space's mappings may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLayout {
+    /// Pages that may be mapped at all; the first is above page 0, always.
+    pub bounds: PageRange,
+    /// Where mappings without a wish are put: the highest gap below this page.
+    pub mmap_top: Vpn,
+}
+
+/// One address space.
+pub(crate) struct Space<T> {
+    pub table: T,
+    pub vmas: VmaMap,
+    pub index: PageIndex,
+    pub pages: PageCounts,
+    pub layout: SpaceLayout,
+    /// Being torn down: faults end, nothing new begins.
+    pub dying: bool,
+}
+
+/// All address spaces.
+pub(crate) struct Spaces<T> {
+    slots: Vec<(u32, Option<Box<Space<T>>>)>,
+}
+
+impl<T: PageTable> Spaces<T> {
+    pub fn new() -> Self {
+        Self { slots: Vec::new() }
+    }
+
+    /// Adds a space; `None` if there are too many.
+    pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
+        let vacant = self.slots.iter().position(|(_, space)| space.is_none());
+        let slot = vacant.unwrap_or(self.slots.len());
+        if slot >= 1 << SpaceId::SLOT_BITS {
+            return None;
+        }
+        if vacant.is_none() {
+            self.slots.push((0, None));
+        }
+        let (generation, place) = &mut self.slots[slot];
+        *generation += 1;
+        let (vmas, index, pages) = (
+            VmaMap::default(),
+            PageIndex::default(),
+            PageCounts::default(),
+        );
+        *place = Some(Box::new(Space {
+            table,
+            vmas,
+            index,
+            pages,
+            layout,
+            dying: false,
+        }));
+        Some(SpaceId::of(slot, *generation))
+    }
+
+    /// The space of that name, dying ones included.
+    pub fn get_mut(&mut self, id: SpaceId) -> Option<&mut Space<T>> {
+        let (generation, space) = self.slots.get_mut(id.slot())?;
+        if SpaceId::of(id.slot(), *generation) != id {
+            return None;
+        }
+        space.as_deref_mut()
+    }
+
+    /// Forgets a space and gives back its page tables.
+    pub fn remove(&mut self, id: SpaceId) -> Option<Space<T>> {
+        self.get_mut(id)?;
+        self.slots[id.slot()].1.take().map(|space| *space)
+    }
+
+    /// All spaces.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SpaceId, &mut Space<T>)> {
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, (generation, space))| {
+                Some((SpaceId::of(slot, *generation), space.as_deref_mut()?))
+            })
+    }
+}
+
+impl<T> Space<T> {
+    /// One page goes from one state to another.
+    pub fn shift(&mut self, from: PageClass, to: PageClass) {
+        self.pages.shift(from, to);
+    }
+}

@@ -1,0 +1,255 @@
+//! Counters, and the identities that tie them together.
+//!
+//! Owns the counts: events since boot ([`Counters`], with the names of Linux's `/proc/vmstat` where it has one) and how many pages are
+//! in which state ([`PageCounts`]). All are behind the manager's lock. [`Snapshot::check`] asserts that the sums agree.
+
+use crate::frame::{FrameCounts, FrameKind};
+use crate::ops::OpCounts;
+use crate::swap::SlotCounts;
+
+/// Events since boot.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "the names are the documentation: Linux's vmstat, or explained beside"
+)]
+pub struct Counters {
+    /// Faults begun; at rest = minor + major + failed.
+    pub pgfault: u64,
+    /// Faults that were served without the store.
+    pub pgminfault: u64,
+    /// Faults that waited for the store.
+    pub pgmajfault: u64,
+    /// Faults that ended in an error, or whose thread was killed meanwhile.
+    pub pgfailfault: u64,
+    /// Pages read from the store.
+    pub pswpin: u64,
+    /// Pages written to the store.
+    pub pswpout: u64,
+    /// Pages that left as a repeated word, without I/O.
+    pub swpout_zero: u64,
+    /// Pages that came back from a repeated word.
+    pub swpin_zero: u64,
+    /// Candidates looked at by reclaim.
+    pub pgscan: u64,
+    /// Frames freed by reclaim.
+    pub pgsteal: u64,
+    /// Pages evicted for free, because their copy was still good.
+    pub pgdrop_clean: u64,
+    /// Victims touched before they were gone.
+    pub pgrescued: u64,
+    /// Frames given to pages.
+    pub pgalloc: u64,
+    /// Frames taken back from pages.
+    pub pgfree: u64,
+    /// Pages zeroed.
+    pub pgzeroed: u64,
+    /// Page tables dropped with live entries.
+    pub ptdrop: u64,
+    /// Times a fault waited for a free frame.
+    pub allocstall: u64,
+    /// Requests to the store, by kind, when they are begun.
+    pub store_reads: u64,
+    pub store_writes: u64,
+    pub store_discards: u64,
+    /// Requests that came back.
+    pub store_completed: u64,
+    /// Reads that failed twice.
+    pub swap_read_err: u64,
+    /// Writes that failed.
+    pub swap_write_err: u64,
+    /// Pages that came back with other contents than they left with.
+    pub swap_audit_err: u64,
+    /// Clean copies given up because slots were scarce.
+    pub swap_copy_dropped: u64,
+    /// Times memory ran out.
+    pub oom_kill: u64,
+}
+
+/// The states pages are counted in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PageClass {
+    /// No record.
+    Absent,
+    /// On the shared frame of zeroes.
+    Zero,
+    /// Being read in.
+    Filling,
+    /// In a frame, equal to its copy.
+    Clean,
+    /// In a frame only.
+    Dirty,
+    /// Being written out, and wanted.
+    Cleaning,
+    /// Being written out to be evicted.
+    Evicting,
+    /// In a slot.
+    AwaySlot,
+    /// A repeated word.
+    AwayFill,
+    /// Lost.
+    Failed,
+}
+
+/// Pages in each state.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct PageCounts {
+    counts: [u64; 10],
+}
+
+impl PageCounts {
+    /// Pages in a state.
+    pub fn get(&self, class: PageClass) -> u64 {
+        self.counts[class as usize]
+    }
+    /// One page goes from one state to another.
+    pub(crate) fn shift(&mut self, from: PageClass, to: PageClass) {
+        if from != PageClass::Absent {
+            self.counts[from as usize] -= 1;
+        }
+        if to != PageClass::Absent {
+            self.counts[to as usize] += 1;
+        }
+    }
+    /// Pages with a frame of their own, those being read in included.
+    pub fn framed(&self) -> u64 {
+        use PageClass::*;
+        [Filling, Clean, Dirty, Cleaning, Evicting]
+            .map(|c| self.get(c))
+            .iter()
+            .sum()
+    }
+    /// Pages a program sees as resident.
+    pub fn resident(&self) -> u64 {
+        use PageClass::*;
+        [Clean, Dirty, Cleaning, Evicting]
+            .map(|c| self.get(c))
+            .iter()
+            .sum()
+    }
+    /// Pages not in RAM.
+    pub fn away(&self) -> u64 {
+        self.get(PageClass::AwaySlot) + self.get(PageClass::AwayFill)
+    }
+    fn committed(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// The four states of a page that the outside sees.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct VisiblePages {
+    /// Mapped but never referenced.
+    pub uncommitted: u64,
+    /// In RAM, equal to a copy elsewhere or to zeroes.
+    pub committed_clean: u64,
+    /// In RAM only.
+    pub committed_dirty: u64,
+    /// Not in RAM.
+    pub paged_out: u64,
+}
+
+impl VisiblePages {
+    pub(crate) fn of(mapped: u64, pages: &PageCounts) -> Self {
+        use PageClass::*;
+        let get = |classes: &[PageClass]| classes.iter().map(|&c| pages.get(c)).sum();
+        Self {
+            uncommitted: mapped.saturating_sub(pages.committed()),
+            committed_clean: get(&[Zero, Clean]),
+            committed_dirty: get(&[Dirty, Cleaning, Evicting]),
+            paged_out: get(&[AwaySlot, AwayFill, Filling, Failed]),
+        }
+    }
+
+    /// The larger of each count.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            uncommitted: self.uncommitted.max(other.uncommitted),
+            committed_clean: self.committed_clean.max(other.committed_clean),
+            committed_dirty: self.committed_dirty.max(other.committed_dirty),
+            paged_out: self.paged_out.max(other.paged_out),
+        }
+    }
+}
+
+/// Everything counted, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// Events since boot.
+    pub counters: Counters,
+    /// Pages by state.
+    pub pages: PageCounts,
+    /// The four visible states.
+    pub visible: VisiblePages,
+    /// Largest of each visible count in any snapshot so far.
+    pub peak: VisiblePages,
+    /// Frames by use.
+    pub frames: FrameCounts,
+    /// Frames whose page is gone while the device works on them.
+    pub orphaned_io: u64,
+    /// Frames held back from reclaim for threads that just faulted on them.
+    pub held: u64,
+    /// Swap slots; `None` without swap.
+    pub slots: Option<SlotCounts>,
+    /// Slots of the run that is open for victims.
+    pub open_slots: u32,
+    /// Operations under way.
+    pub ops: OpCounts,
+    /// Frames given to operations that are not yet under way.
+    pub batched: u64,
+    /// Faults under way.
+    pub faults_waiting: u64,
+}
+
+impl Snapshot {
+    /// Asserts the identities of the design's `count-what-you-claim`.
+    ///
+    /// # Panics
+    /// With the identity that does not hold.
+    pub fn check(&self) {
+        let c = &self.counters;
+        let served = c.pgminfault + c.pgmajfault + c.pgfailfault;
+        assert_eq!(
+            c.pgfault,
+            served + self.faults_waiting,
+            "faults = minor + major + failed + waiting"
+        );
+        let used: usize = self.frames.used.iter().sum();
+        assert_eq!(
+            self.frames.total,
+            self.frames.free + used,
+            "frames = free + used"
+        );
+        let user = self.frames.used[FrameKind::User as usize] as u64;
+        assert_eq!(
+            user,
+            self.pages.framed() + self.orphaned_io,
+            "user frames = filling + clean + dirty + cleaning + evicting + orphaned"
+        );
+        assert_eq!(
+            c.pgalloc - c.pgfree,
+            user,
+            "user frames = allocated - freed"
+        );
+        let submitted = c.store_reads + c.store_writes + c.store_discards;
+        let in_flight = (self.ops.fills + self.ops.cleans + self.ops.discards) as u64;
+        assert_eq!(
+            submitted,
+            c.store_completed + in_flight,
+            "store requests = completed + in flight"
+        );
+        if let Some(slots) = self.slots {
+            assert_eq!(
+                slots.total,
+                slots.free + slots.used + slots.bad,
+                "slots = free + used + bad"
+            );
+            assert!(
+                u64::from(slots.used)
+                    >= self.pages.get(PageClass::AwaySlot) + u64::from(self.open_slots),
+                "slots hold the pages away"
+            );
+        }
+    }
+}
