@@ -9,22 +9,23 @@ manifest := quote(justfile_directory() / "Cargo.toml")
 # List the recipes.
 [private]
 default:
-    @"{{ just_executable() }}" --justfile {{ quote(justfile()) }} --list --unsorted
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
 
 # Boot the kernel in QEMU and run a program under memory pressure: `just run --help`.
 [no-cd]
-run *ARGS: announce (kernel "release" "--quiet") (workloads "--quiet")
+[no-exit-message]
+run *ARGS: announce
     @cargo run --quiet --release --manifest-path {{ manifest }} --package ebb -- run "$@"
 
 # Run everything that CI runs.
 test: preflight
 
 # Check formatting and lints, then run all tests with reduced counts and fresh seeds.
-preflight: lint (kernel "checked") (workloads)
+preflight: lint (kernel "checked") workloads
     cargo test --profile checked
 
 # Run all tests with their full counts.
-soak: (kernel "checked") (workloads)
+soak: (kernel "checked") workloads
     EBB_SOAK=1 cargo test --profile checked
 
 # Run each kind of workload on 64 MiB of RAM and show what the paging cost.
@@ -33,11 +34,11 @@ bench:
     set -eu
     for kind in seq-write random zipf hot-cold fault null-syscall; do
         echo "== $kind"
-        "{{ just_executable() }}" --justfile {{ quote(justfile()) }} run --ram 64M --swap 1G -- pressure "$kind" mib=128
+        {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} run --ram 64M --swap 1G -- pressure "$kind" mib=128
     done
 
 # Build the kernel's ELF file and the workloads, optimised, and say where they are.
-image: (kernel "release") (workloads)
+image: (kernel "release") workloads
     @echo {{ quote(target_dir / kernel_target / "release/kernel") }}
     @echo {{ quote(target_dir / linux_target / "release/pressure") }}
 
@@ -52,18 +53,20 @@ lint:
     cargo clippy --all-targets -- -D warnings
     cargo clippy --package kernel --target {{ kernel_target }} --profile checked -- -D warnings
 
-# Said before a first build, which is quiet and long.
+# `run` builds quietly: ebb sees to the kernel and the workloads, and says so if that takes long.
 [private]
 announce:
-    @test -d {{ quote(target_dir / kernel_target / "release") }} || echo "building the kernel, the workloads and the host tool: about a minute, once" >&2
+    @test -x {{ quote(target_dir / "release/ebb") }} || echo "building the host tool, once" >&2
 
+# A RUSTFLAGS variable would replace the flags in .cargo/config.toml, and the kernel not link.
 [no-exit-message]
 [private]
-kernel PROFILE *OPTIONS:
-    @cargo build --package kernel --target {{ kernel_target }} --profile "$@"
+kernel PROFILE:
+    @env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CARGO_BUILD_RUSTFLAGS \
+        cargo build --package kernel --target {{ kernel_target }} --profile "$1"
 
 # The workloads are ordinary Linux programs, linked statically.
 [no-exit-message]
 [private]
-workloads *OPTIONS:
-    @RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --package workloads --target {{ linux_target }} "$@"
+workloads:
+    @RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --package workloads --target {{ linux_target }}
