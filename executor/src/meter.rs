@@ -1,11 +1,13 @@
 //! How long polls take, and which ones took too long.
 //!
-//! Owns the measurement of one poll at a time and the record of the longest. Does not own the clock or decide what is
-//! done about a slow poll: `executor` reports it in its `Tick`, and the kernel writes the log line.
+//! Owns the measurement of one poll at a time and the record of the longest. Does not
+//! own the clock or decide what is done about a slow poll: `executor` reports it in its
+//! `Tick`, and the kernel writes the log line.
 //!
-//! The kernel is cooperative and runs with interrupts off, so the longest stretch of kernel code without a break *is*
-//! its worst interrupt latency. A poll of a user thread contains user code, which is interruptible; what counts is each
-//! stretch of kernel code between two visits to user mode:
+//! The kernel is cooperative and runs with interrupts off, so the longest stretch of
+//! kernel code without a break *is* its worst interrupt latency. A poll of a user
+//! thread contains user code, which is interruptible; what counts is each stretch of
+//! kernel code between two visits to user mode:
 //!
 //! ```text
 //!   poll begins        user_ran(left, back)          poll ends
@@ -25,9 +27,11 @@ use crate::time::{Duration, Instant};
 pub enum Measure {
     /// Nobody's.
     Nothing,
-    /// Kernel tasks' only: right where user tasks do not report the time they spend in user mode.
+    /// Kernel tasks' only: right where user tasks do not report the time they spend in
+    /// user mode.
     KernelTasks,
-    /// Everybody's. User tasks must call [`Executor::user_ran`](crate::Executor::user_ran).
+    /// Everybody's. User tasks must call
+    /// [`Executor::user_ran`](crate::Executor::user_ran).
     AllTasks,
 }
 
@@ -48,8 +52,8 @@ impl fmt::Display for PollTime {
 
 /// The stopwatch of the poll that is going on, and the longest poll so far.
 ///
-/// The stopwatch is written only by the CPU that polls, hence plain relaxed stores. With several CPUs it belongs
-/// into their per-CPU state.
+/// The stopwatch is written only by the CPU that polls, hence plain relaxed stores.
+/// With several CPUs it belongs into their per-CPU state.
 #[derive(Debug)]
 pub(crate) struct Meter {
     /// When the present stretch began.

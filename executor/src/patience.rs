@@ -1,18 +1,28 @@
 //! What keeps strict priority from starving anybody.
 //!
-//! Owns, for each lane but the first, the time since when it has been waiting. Asked once per tick, not once per poll.
+//! Owns, for each lane but the first, since when it has been waiting. Asked once per
+//! tick, not once per poll.
 //!
-//! Kernel tasks go first and woken tasks go before pre-empted ones, always. Two programs that wake each other through a
-//! pipe would then keep a third, which only computes, from the CPU for ever. So a lane that has had a ready task for
-//! longer than `Config::patience` without one poll gets one poll out of turn. With the lane's wait bounded by
-//! `patience` plus one tick, and lanes first-in first-out, every ready task is polled after a bounded time.
+//! Kernel tasks go first and woken tasks go before pre-empted ones, always. Two
+//! programs that wake each other through a pipe would then keep a third, which only
+//! computes, from the CPU for ever. So a lane that has had a ready task for longer than
+//! `Config::patience` without one poll gets one poll out of turn. With the lane's wait
+//! bounded by `patience` plus one tick, and lanes first-in first-out, every ready task
+//! is polled after a bounded time.
+//!
+//! Nobody can have waited long if the last tick left nothing behind. That is the usual
+//! case on the way of a page fault (poll, go idle, be woken by the disk), and there
+//! neither the clock is read nor anything written.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::run_queue::{Lane, Lanes};
 use crate::time::{Duration, Instant};
 
-/// Since when the lower lanes have been waiting.
+/// A lane in which nobody waits.
+const NOT_WAITING: u64 = u64::MAX;
+
+/// Since when the lower lanes have been waiting, as of the end of the last tick.
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit: Duration,
@@ -20,48 +30,52 @@ pub(crate) struct Patience {
     preempted: AtomicU64,
 }
 
+/// The lanes that had a poll in this tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Served(u8);
+
+impl Served {
+    #[inline]
+    pub(crate) fn add(&mut self, lane: Lane) {
+        self.0 |= 1 << lane as u8;
+    }
+
+    fn contains(self, lane: Lane) -> bool {
+        self.0 & (1 << lane as u8) != 0
+    }
+}
+
 impl Patience {
-    pub(crate) fn new(limit: Duration, now: Instant) -> Self {
-        Self {
-            limit,
-            woken: AtomicU64::new(now.as_nanos()),
-            preempted: AtomicU64::new(now.as_nanos()),
-        }
+    pub(crate) const fn new(limit: Duration) -> Self {
+        let (woken, preempted) = (AtomicU64::new(NOT_WAITING), AtomicU64::new(NOT_WAITING));
+        Self { limit, woken, preempted }
     }
 
-    /// A lane that has waited too long, if there is one. The more patient of two goes first.
-    pub(crate) fn overdue(&self, lanes: &Lanes, now: Instant) -> Option<Lane> {
-        let mut longest = (self.limit, None);
-        for lane in [Lane::Woken, Lane::Preempted] {
+    /// The lane that has waited longest, if that is too long.
+    #[inline]
+    pub(crate) fn overdue(&self, now: impl FnOnce() -> Instant) -> Option<Lane> {
+        let (woken, preempted) = (self.woken.load(Relaxed), self.preempted.load(Relaxed));
+        let (since, lane) = if woken <= preempted { (woken, Lane::Woken) } else { (preempted, Lane::Preempted) };
+        let waits = since != NOT_WAITING;
+        (waits && now().since(Instant::from_nanos(since)) > self.limit).then_some(lane)
+    }
+
+    /// A tick ends: whoever is left behind in a lane that had no poll goes on waiting,
+    /// or begins to.
+    #[inline]
+    pub(crate) fn end_of_tick(&self, lanes: &Lanes, served: Served, idle: bool, now: impl FnOnce() -> Instant) {
+        if idle {
+            self.woken.store(NOT_WAITING, Relaxed);
+            self.preempted.store(NOT_WAITING, Relaxed);
+            return;
+        }
+        let now = now().as_nanos();
+        for (lane, since) in [(Lane::Woken, &self.woken), (Lane::Preempted, &self.preempted)] {
             if lanes.is_empty(lane) {
-                self.served(lane, now);
-                continue;
+                since.store(NOT_WAITING, Relaxed);
+            } else if served.contains(lane) || since.load(Relaxed) == NOT_WAITING {
+                since.store(now, Relaxed);
             }
-            let since = self
-                .since(lane)
-                .map_or(now, |since| Instant::from_nanos(since.load(Relaxed)));
-            if now.since(since) > longest.0 {
-                longest = (now.since(since), Some(lane));
-            }
-        }
-        longest.1
-    }
-
-    /// The lane had a poll.
-    #[inline]
-    pub(crate) fn served(&self, lane: Lane, now: Instant) {
-        if let Some(since) = self.since(lane) {
-            since.store(now.as_nanos(), Relaxed);
-        }
-    }
-
-    /// The kernel lane is served first and never waits.
-    #[inline]
-    fn since(&self, lane: Lane) -> Option<&AtomicU64> {
-        match lane {
-            Lane::Kernel => None,
-            Lane::Woken => Some(&self.woken),
-            Lane::Preempted => Some(&self.preempted),
         }
     }
 }

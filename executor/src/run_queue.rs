@@ -1,7 +1,8 @@
 //! The three ready queues and the one function that fills them.
 //!
-//! Owns the order in which ready tasks run. Does not own the tasks' states or the polling. `schedule` is called by
-//! `async-task` on every wake-up, `Lanes::pop` by `executor` and by `sim`.
+//! Owns the order in which ready tasks run. Does not own the tasks' states or the
+//! polling. `schedule` is called by `async-task` on every wake-up, `Lanes::pop` by
+//! `executor` and by `sim`.
 //!
 //! ```text
 //!   Class::Kernel ──wake──────────────────▶ Kernel     ─┐ first
@@ -9,11 +10,12 @@
 //!   Class::User   ──woken while running───▶ Preempted  ─┘ last
 //! ```
 //!
-//! Within a lane tasks run in the order of their wake-ups. Each lane can hold every task of its class, and a task is in
-//! at most one lane at a time (it has one `Runnable`), so a push cannot fail: waking neither allocates nor waits.
-//! An interrupt handler may therefore wake, provided it cannot interrupt a push or a pop half-way on its own CPU
-//! (`ArrayQueue` would spin for ever on the unfinished slot). The kernel takes interrupts only in user mode, in
-//! `sti; hlt` and between two calls of `tick`.
+//! Within a lane tasks run in the order of their wake-ups. Each lane can hold every
+//! task of its class, and a task is in at most one lane at a time (it has one
+//! `Runnable`), so a push cannot fail: waking neither allocates nor waits. An interrupt
+//! handler may therefore wake, provided it cannot interrupt a push or a pop half-way on
+//! its own CPU (`ArrayQueue` would spin for ever on the unfinished slot). The kernel
+//! takes interrupts only in user mode, in `sti; hlt` and between two calls of `tick`.
 
 use async_task::ScheduleInfo;
 use crossbeam_queue::ArrayQueue;
@@ -27,7 +29,8 @@ pub enum Lane {
     Kernel,
     /// User tasks that something woke: their I/O is done, or they are new.
     Woken,
-    /// User tasks that gave up the CPU while they could have gone on (time slice over, `yield_now`).
+    /// User tasks that gave up the CPU while they could have gone on (time slice over,
+    /// `yield_now`).
     Preempted,
 }
 
@@ -68,15 +71,13 @@ impl Lanes {
     /// The next task in order, and the lane it came from.
     #[inline]
     pub(crate) fn pop(&self) -> Option<(Lane, Runnable)> {
-        Lane::ALL
-            .into_iter()
-            .find_map(|lane| self.pop_from(lane).map(|runnable| (lane, runnable)))
+        Lane::ALL.into_iter().find_map(|lane| self.pop_from(lane).map(|runnable| (lane, runnable)))
     }
 
     /// The first task of one lane.
     ///
-    /// The emptiness test is two plain loads; `ArrayQueue::pop` on an empty queue ends in a full fence, and most
-    /// polls find the kernel lane empty.
+    /// The emptiness test is two plain loads; `ArrayQueue::pop` on an empty queue ends
+    /// in a full fence, and most polls find the kernel lane empty.
     #[inline]
     pub(crate) fn pop_from(&self, lane: Lane) -> Option<Runnable> {
         let queue = self.queue(lane);
@@ -89,13 +90,15 @@ impl Lanes {
         self.queue(lane).is_empty()
     }
 
+    /// Whether nothing is ready.
+    #[inline]
+    pub(crate) fn all_empty(&self) -> bool {
+        Lane::ALL.into_iter().all(|lane| self.is_empty(lane))
+    }
+
     /// The lengths.
     pub(crate) fn ready(&self) -> Ready {
-        Ready {
-            kernel: self.kernel.len(),
-            woken: self.woken.len(),
-            preempted: self.preempted.len(),
-        }
+        Ready { kernel: self.kernel.len(), woken: self.woken.len(), preempted: self.preempted.len() }
     }
 
     #[inline]
@@ -108,11 +111,13 @@ impl Lanes {
     }
 }
 
-/// Puts a task that has just become ready into its lane. This is the schedule function of every task.
+/// Puts a task that has just become ready into its lane. This is the schedule function
+/// of every task.
 ///
-/// `woken_while_running` is how a task that could have gone on is told from one that waited: `yield_now` wakes its own
-/// task during the poll. (I/O that completes during the very poll that started it looks the same; it costs the task
-/// one turn in the pre-empted lane, never a wake-up.)
+/// `woken_while_running` is how a task that could have gone on is told from one that
+/// waited: `yield_now` wakes its own task during the poll. (I/O that completes during
+/// the very poll that started it looks the same; it costs the task one turn in the
+/// pre-empted lane, never a wake-up.)
 #[inline]
 pub(crate) fn schedule(runnable: Runnable, info: ScheduleInfo) {
     let task = runnable.metadata();
@@ -124,7 +129,8 @@ pub(crate) fn schedule(runnable: Runnable, info: ScheduleInfo) {
     };
     if let Err(runnable) = shared.lanes.queue(lane).push(runnable) {
         let name = runnable.metadata().name;
-        // Dropping it here would free memory, perhaps in an interrupt handler, on the way to a panic.
+        // Dropping it here would free memory, perhaps in an interrupt handler, on the
+        // way to a panic.
         core::mem::forget(runnable);
         panic!("{lane:?} lane is full at the wake-up of {name}: more tasks than were counted in");
     }

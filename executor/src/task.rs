@@ -1,25 +1,31 @@
-//! What a task is called, which class it belongs to, and what the executor keeps with it.
+//! What a task is called, which class it belongs to, and what the executor keeps with
+//! it.
 //!
-//! Owns the metadata that lives in every task's allocation. Does not own the task's state, which is `async-task`'s, nor
-//! the queues (`run_queue`) or the polling (`executor`).
+//! Owns the metadata that lives in every task's allocation. Does not own the task's
+//! state, which is `async-task`'s, nor the queues (`run_queue`) or the polling
+//! (`executor`).
 
 use core::fmt;
 
 use crate::executor::Shared;
 
-/// Which of the two worlds a task belongs to. It decides the lane its wake-ups go to, see [`crate::Lane`].
+/// Which of the two worlds a task belongs to. It decides the lane its wake-ups go to,
+/// see [`crate::Lane`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// A task of the kernel itself: pager, reclaim, console. Runs before every user task.
+    /// A task of the kernel itself: pager, reclaim, console. Runs before every user
+    /// task.
     Kernel,
     /// A user thread.
     User,
 }
 
-/// A task's name in logs and reports: a word, and a number where there are many of a kind.
+/// A task's name in logs and reports: a word, and a number where there are many of a
+/// kind.
 ///
-/// The word is `'static` and the whole is `Copy`, because the executor takes a copy before each measured poll: by the
-/// time a poll is known to have been slow, the task may be gone.
+/// The word is `'static` and the whole is `Copy`, because the executor takes a copy
+/// before each measured poll: by the time a poll is known to have been slow, the task
+/// may be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskName {
     kind: &'static str,
@@ -39,10 +45,7 @@ impl TaskName {
 
     /// One of many: `TaskName::numbered("thread", 7)` prints as `thread 7`.
     pub const fn numbered(kind: &'static str, number: u32) -> Self {
-        Self {
-            kind,
-            number: Some(number),
-        }
+        Self { kind, number: Some(number) }
     }
 }
 
@@ -74,9 +77,10 @@ impl TaskId {
 
 /// What the executor keeps with a task, in the task's own allocation.
 ///
-/// It holds the way back to the executor. That it is here and not in the schedule function is a matter of cost: a
-/// schedule function that captures nothing has size zero, and `async-task` then skips the temporary waker (two
-/// atomic operations on the reference count) it otherwise takes around every wake-up.
+/// It holds the way back to the executor. That it is here and not in the schedule
+/// function is a matter of cost: a schedule function that captures nothing has size
+/// zero, and `async-task` then skips the temporary waker (two atomic operations on the
+/// reference count) it otherwise takes around every wake-up.
 #[derive(Debug)]
 pub struct TaskInfo {
     pub(crate) shared: &'static Shared,
@@ -103,17 +107,21 @@ impl TaskInfo {
 }
 
 impl Drop for TaskInfo {
-    /// The allocation goes, and with it the last chance of a wake-up: only now may another task take its place in the
-    /// queues. Counting at completion would be too early, since a closed task can be scheduled once more.
+    /// The allocation goes, and with it the last chance of a wake-up: only now may
+    /// another task take its place in the queues. Counting at completion would be too
+    /// early, since a closed task can be scheduled once more.
     fn drop(&mut self) {
         self.shared.release(self.class);
     }
 }
 
-/// The handle of a spawned task: await it for the output, [`detach`](async_task::Task::detach) it to let it run on its
-/// own, [`cancel`](async_task::Task::cancel) it. Dropping the handle cancels the task: its future is dropped at
-/// the await where it stands, by the executor, the next time the task would have been polled.
+/// The handle of a spawned task: await it for the output,
+/// [`detach`](async_task::Task::detach) it to let it run on its own,
+/// [`cancel`](async_task::Task::cancel) it. Dropping the handle cancels the task: its
+/// future is dropped at the await where it stands, by the executor, the next time the
+/// task would have been polled.
 pub type Task<T> = async_task::Task<T, TaskInfo>;
 
-/// A task that is ready to be polled. Exactly one exists for a scheduled task and none for any other.
+/// A task that is ready to be polled. Exactly one exists for a scheduled task and none
+/// for any other.
 pub(crate) type Runnable = async_task::Runnable<TaskInfo>;

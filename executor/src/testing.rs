@@ -1,4 +1,5 @@
-//! What the unit tests share: a clock moved by hand, and a literal list of what happened.
+//! What the unit tests share: a clock moved by hand, and a literal list of what
+//! happened.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -32,12 +33,7 @@ impl Clock for HandClock {
 /// A small executor that measures everybody, and its clock.
 pub(crate) fn executor() -> (Executor, &'static HandClock) {
     let clock = HandClock::leak();
-    let config = Config {
-        max_kernel_tasks: 8,
-        max_user_tasks: 8,
-        measure: Measure::AllTasks,
-        ..Config::new(clock)
-    };
+    let config = Config { max_kernel_tasks: 8, max_user_tasks: 8, measure: Measure::AllTasks, ..Config::new(clock) };
     (Executor::new(config), clock)
 }
 

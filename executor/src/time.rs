@@ -1,10 +1,11 @@
 //! Points in time and spans of time, in nanoseconds.
 //!
-//! Owns the two newtypes and the [`Clock`] seam. Does not own the timer queue (`timers`) and knows no hardware: where
-//! `now` comes from is the business of whoever implements [`Clock`] (the kernel's TSC, the simulator's virtual clock).
+//! Owns the two newtypes and the [`Clock`] seam. Does not own the timer queue
+//! (`timers`) and knows no hardware: where `now` comes from is the business of whoever
+//! implements [`Clock`] (the kernel's TSC, the simulator's virtual clock).
 //!
-//! Own types rather than `core::time`: its `Duration` is twelve bytes and splits into seconds on every operation,
-//! and the clock is read around every poll.
+//! Own types rather than `core::time`: its `Duration` is twelve bytes and splits into
+//! seconds on every operation, and the clock is read around every poll.
 
 use core::fmt;
 use core::ops::{Add, Sub};
@@ -81,7 +82,8 @@ impl From<core::time::Duration> for Duration {
 }
 
 impl fmt::Display for Duration {
-    /// Three digits after the point in the largest unit that leaves something before it: `1.250 ms`.
+    /// Three digits after the point in the largest unit that leaves something before
+    /// it: `1.250 ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, name) = match self.0 {
             0..1_000 => return write!(f, "{} ns", self.0),
@@ -94,7 +96,8 @@ impl fmt::Display for Duration {
     }
 }
 
-/// A point in time: nanoseconds since the clock's own beginning (boot, or the start of a simulation).
+/// A point in time: nanoseconds since the clock's own beginning (boot, or the start of
+/// a simulation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -114,8 +117,9 @@ impl Instant {
         self.0
     }
 
-    /// The time from `earlier` to `self`; zero when `earlier` is not earlier, so that a clock that steps back
-    /// (two sockets, a migrated guest) gives an odd figure and not an absurd one.
+    /// The time from `earlier` to `self`; zero when `earlier` is not earlier, so that a
+    /// clock that steps back (two sockets, a migrated guest) gives an odd figure and
+    /// not an absurd one.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
@@ -130,19 +134,14 @@ impl Add<Duration> for Instant {
 
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:06}",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000 / 1_000
-        )
+        write!(f, "{}.{:06}", self.0 / 1_000_000_000, self.0 % 1_000_000_000 / 1_000)
     }
 }
 
 /// Where time comes from.
 ///
-/// `now` is called once per measured poll, on the page-fault path: it should be one counter read and one
-/// multiplication. It must not go backwards on one CPU.
+/// `now` is called once per measured poll, on the page-fault path: it should be one
+/// counter read and one multiplication. It must not go backwards on one CPU.
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Instant;
@@ -163,11 +162,7 @@ mod tests {
 
     #[test]
     fn a_duration_prints_in_its_own_unit() {
-        let printed =
-            [0, 999, 1_000, 1_250_000, 61_000_000_000].map(|n| Duration::from_nanos(n).to_string());
-        assert_eq!(
-            printed,
-            ["0 ns", "999 ns", "1.000 us", "1.250 ms", "61.000 s"]
-        );
+        let printed = [0, 999, 1_000, 1_250_000, 61_000_000_000].map(|n| Duration::from_nanos(n).to_string());
+        assert_eq!(printed, ["0 ns", "999 ns", "1.000 us", "1.250 ms", "61.000 s"]);
     }
 }

@@ -1,20 +1,23 @@
 //! The timer queue, and the futures that wait in it.
 //!
-//! Owns who sleeps until when. Does not own the clock, which is a parameter, nor the hardware timer: whoever drives the
-//! executor asks for [`Timers::next_deadline`], programs the hardware, and calls [`Timers::fire`] afterwards.
+//! Owns who sleeps until when. Does not own the clock, which is a parameter, nor the
+//! hardware timer: whoever drives the executor asks for [`Timers::next_deadline`],
+//! programs the hardware, and calls [`Timers::fire`] afterwards.
 //!
 //! ```text
 //!   Fresh ──poll, deadline ahead (1)──▶ Waiting ──fire (2), poll──▶ Fired
 //!     │                                    │
 //!     └──poll, deadline passed (3)──▶ Fired└──drop (4)──▶ gone from the queue
 //! ```
-//! 1 `Sleep::register`; the only place that allocates. 2 `Timers::fire` takes the entry out and wakes. 3 no entry is ever
-//! made. 4 `Sleep::drop` takes the entry out: a dropped sleep wakes nobody and holds no waker.
+//! 1 `Sleep::register`; the only place that allocates. 2 `Timers::fire` takes the entry
+//! out and wakes. 3 no entry is ever made. 4 `Sleep::drop` takes the entry out: a
+//! dropped sleep wakes nobody and holds no waker.
 //!
-//! The queue is an ordered map behind a spin lock: O(log n), no `unsafe`, and a sleep costs memory only while it
-//! waits. An intrusive wheel would save the allocation and cost pinned, linked nodes; sleeps are not on the fault
-//! path. Tasks and the executor's loop take the lock; interrupt handlers must not. It is never held while a waker is
-//! woken or dropped, since either may run somebody else's code that sleeps.
+//! The queue is an ordered map behind a spin lock: O(log n), no `unsafe`, and a sleep
+//! costs memory only while it waits. An intrusive wheel would save the allocation and
+//! cost pinned, linked nodes; sleeps are not on the fault path. Tasks and the
+//! executor's loop take the lock; interrupt handlers must not. It is never held while a
+//! waker is woken or dropped, since either may run somebody else's code that sleeps.
 
 use alloc::collections::BTreeMap;
 use core::fmt;
@@ -52,23 +55,16 @@ impl Queue {
 pub struct Timers<'a> {
     clock: &'a dyn Clock,
     queue: Mutex<Queue>,
-    /// The first deadline, `Instant::MAX` if there is none. Lets `fire` and `next_deadline`, called once per tick,
-    /// look without the lock.
+    /// The first deadline, `Instant::MAX` if there is none. Lets `fire` and
+    /// `next_deadline`, called once per tick, look without the lock.
     earliest: AtomicU64,
 }
 
 impl<'a> Timers<'a> {
     /// An empty queue.
     pub const fn new(clock: &'a dyn Clock) -> Self {
-        let queue = Queue {
-            waiting: BTreeMap::new(),
-            next_number: 0,
-        };
-        Self {
-            clock,
-            queue: Mutex::new(queue),
-            earliest: AtomicU64::new(Instant::MAX.as_nanos()),
-        }
+        let queue = Queue { waiting: BTreeMap::new(), next_number: 0 };
+        Self { clock, queue: Mutex::new(queue), earliest: AtomicU64::new(Instant::MAX.as_nanos()) }
     }
 
     /// Waits for `span`, counted from now (and not from the first poll).
@@ -78,22 +74,16 @@ impl<'a> Timers<'a> {
 
     /// Waits until `deadline`. [`Instant::MAX`] never comes.
     pub fn sleep_until(&self, deadline: Instant) -> Sleep<'_> {
-        Sleep {
-            timers: self,
-            deadline,
-            state: State::Fresh,
-        }
+        Sleep { timers: self, deadline, state: State::Fresh }
     }
 
-    /// The future's output if it is there within `span` from now. If both are ready in the same poll, the output wins.
-    /// The future is dropped together with the returned one, not at the deadline.
-    pub fn timeout<F: Future>(
-        &self,
-        span: Duration,
-        future: F,
-    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-        // `try_join` ends at the first error, polls its first argument first, and holds both futures in place. So each
-        // side reports its end as an error. (`select` wants `Unpin`; an `async fn` would hold the future twice.)
+    /// The future's output if it is there within `span` from now. If both are ready in
+    /// the same poll, the output wins. The future is dropped together with the returned
+    /// one, not at the deadline.
+    pub fn timeout<F: Future>(&self, span: Duration, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        // `try_join` ends at the first error, polls its first argument first, and holds
+        // both futures in place. So each side reports its end as an error. (`select`
+        // wants `Unpin`; an `async fn` would hold the future twice.)
         let done = future.map(|output| Err::<Never, _>(Ok(output)));
         let late = self.sleep(span).map(|()| Err::<Never, _>(Err(Elapsed)));
         try_join(done, late).map(|ended| match ended {
@@ -111,13 +101,18 @@ impl<'a> Timers<'a> {
         }
     }
 
-    /// Wakes every sleep whose deadline is not after `now`, in the order of the deadlines, and says how many.
+    /// Wakes every sleep whose deadline is not after `now`, in the order of the
+    /// deadlines, and says how many.
+    ///
+    /// Only sleeps that are in the queue now: a woken task registers its next sleep
+    /// when it is polled, not here, so the loop ends.
     #[inline]
     pub fn fire(&self, now: Instant) -> usize {
         if self.earliest.load(Relaxed) > now.as_nanos() {
             return 0;
         }
         let mut fired = 0;
+        // The lock is taken anew for each, so that it is free while the waker runs.
         while let Some(waker) = self.take_due(now) {
             waker.wake();
             fired += 1;
@@ -134,11 +129,7 @@ impl<'a> Timers<'a> {
     fn take_due(&self, now: Instant) -> Option<Waker> {
         self.change(|queue| {
             let first = queue.waiting.first_entry()?;
-            if first.key().deadline > now {
-                None
-            } else {
-                Some(first.remove())
-            }
+            if first.key().deadline > now { None } else { Some(first.remove()) }
         })
     }
 
@@ -146,8 +137,7 @@ impl<'a> Timers<'a> {
     fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = change(&mut queue);
-        self.earliest
-            .store(queue.earliest().unwrap_or(Instant::MAX).as_nanos(), Relaxed);
+        self.earliest.store(queue.earliest().unwrap_or(Instant::MAX).as_nanos(), Relaxed);
         result
     }
 }
@@ -169,8 +159,9 @@ enum Never {}
 
 /// Waits until a deadline; dropping it takes it out of the queue.
 ///
-/// Once it waits, only [`Timers::fire`] ends it. A poll in between does not read the clock, so that what happens depends
-/// on when `fire` was called and with what, and on nothing else.
+/// Once it waits, only [`Timers::fire`] ends it. A poll in between does not read the
+/// clock, so that what happens depends on when `fire` was called and with what, and on
+/// nothing else.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep<'a> {
     timers: &'a Timers<'a>,
@@ -196,10 +187,7 @@ impl Sleep<'_> {
         let waker = cx.waker().clone();
         let deadline = self.deadline;
         let key = self.timers.change(|queue| {
-            let key = Key {
-                deadline,
-                number: queue.next_number,
-            };
+            let key = Key { deadline, number: queue.next_number };
             queue.next_number += 1;
             queue.waiting.insert(key, waker);
             key
@@ -216,7 +204,11 @@ impl Sleep<'_> {
         if registered.will_wake(cx.waker()) {
             return true;
         }
-        let replaced = core::mem::replace(registered, cx.waker().clone());
+        let waker = cx.waker().clone();
+        // The future moved to another task, or a combinator made a new waker. Cloning
+        // only counts, but dropping may run foreign code and so comes after the lock;
+        // hence not `clone_from`.
+        let replaced = core::mem::replace(registered, waker);
         drop(queue);
         drop(replaced);
         true
@@ -252,18 +244,13 @@ impl Drop for Sleep<'_> {
 
 impl fmt::Debug for Sleep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep")
-            .field("deadline", &self.deadline)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        f.debug_struct("Sleep").field("deadline", &self.deadline).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Timers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timers")
-            .field("next_deadline", &self.next_deadline())
-            .finish_non_exhaustive()
+        f.debug_struct("Timers").field("next_deadline", &self.next_deadline()).finish_non_exhaustive()
     }
 }
 

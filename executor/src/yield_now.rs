@@ -6,13 +6,12 @@ use core::task::{Context, Poll};
 
 /// Lets every other ready task of at least equal rank run first.
 ///
-/// The task wakes itself during the poll, which puts a user task at the back of the pre-empted lane and a kernel task at
-/// the back of the kernel lane. A kernel task that only ever yields therefore runs beside other kernel tasks and before
-/// user tasks; see [`Config::patience`](crate::Config) for what keeps it from starving them.
+/// The task wakes itself during the poll, which puts a user task at the back of the
+/// pre-empted lane and a kernel task at the back of the kernel lane. A kernel task that
+/// only ever yields therefore runs beside other kernel tasks and before user tasks; see
+/// [`Config::patience`](crate::Config) for what keeps it from starving them.
 pub fn yield_now() -> YieldNow {
-    YieldNow {
-        state: State::Fresh,
-    }
+    YieldNow { state: State::Fresh }
 }
 
 /// The future of [`yield_now`].

@@ -9,9 +9,9 @@ use std::sync::Mutex;
 
 use futures_util::FutureExt;
 
-use super::{Config, Executor, Measure, Ready, Tick, TooManyTasks};
+use super::Executor;
 use crate::testing::{HandClock, Trace, executor};
-use crate::{Class, Duration, PollTime, TaskName, yield_now};
+use crate::{Class, Clock, Config, Duration, Measure, PollTime, Ready, TaskName, Tick, TooManyTasks, yield_now};
 
 /// Gives its waker away on the first poll and is ready on the second.
 fn wait(door: &Door) -> impl Future<Output = ()> + Send + use<> {
@@ -32,22 +32,12 @@ struct Door(Arc<Mutex<Option<Waker>>>);
 
 impl Door {
     fn waker(&self) -> Waker {
-        self.0
-            .lock()
-            .unwrap()
-            .clone()
-            .expect("nobody waits at this door")
+        self.0.lock().unwrap().clone().expect("nobody waits at this door")
     }
 }
 
 fn polls(tick: Tick) -> (usize, usize, usize, usize, bool) {
-    (
-        tick.polled,
-        tick.completed,
-        tick.dropped,
-        tick.requeued,
-        tick.idle,
-    )
+    (tick.polled, tick.completed, tick.dropped, tick.requeued, tick.idle)
 }
 
 #[test]
@@ -94,14 +84,7 @@ fn kernel_tasks_run_before_woken_ones_and_these_before_preempted_ones() {
 
     assert_eq!(polls(executor.tick(6)), (6, 1, 0, 4, false));
     trace.expect(&["pager", "pager again", "spin", "fault", "spin", "spin"]);
-    assert_eq!(
-        executor.stats().ready,
-        Ready {
-            kernel: 0,
-            woken: 0,
-            preempted: 1
-        }
-    );
+    assert_eq!(executor.stats().ready, Ready { kernel: 0, woken: 0, preempted: 1 });
     assert!(!executor.has_urgent());
     door.waker().wake();
     assert!(executor.has_urgent());
@@ -131,9 +114,7 @@ fn tasks_of_a_lane_take_turns() {
 fn a_tick_stops_at_its_limit_and_says_that_it_is_not_idle() {
     let (executor, _) = executor();
     for number in 0..5 {
-        executor
-            .spawn(Class::User, TaskName::numbered("short", number), async {})
-            .detach();
+        executor.spawn(Class::User, TaskName::numbered("short", number), async {}).detach();
     }
     assert_eq!(polls(executor.tick(3)), (3, 3, 0, 0, false));
     assert_eq!(polls(executor.tick(3)), (2, 2, 0, 0, true));
@@ -157,6 +138,17 @@ fn two_wakes_before_a_poll_are_one_and_a_wake_after_the_end_is_none() {
 }
 
 #[test]
+fn a_wake_after_the_tick_is_seen_by_is_idle_and_not_by_the_report() {
+    let (executor, _) = executor();
+    let door = Door::default();
+    executor.spawn(Class::User, "waits", wait(&door)).detach();
+    let tick = executor.tick(64);
+    assert!(executor.is_idle());
+    door.waker().wake();
+    assert!(tick.idle && !executor.is_idle());
+}
+
+#[test]
 fn a_wake_during_the_poll_is_not_lost() {
     let (executor, _) = executor();
     let mut polled = 0;
@@ -164,11 +156,7 @@ fn a_wake_during_the_poll_is_not_lost() {
         polled += 1;
         cx.waker().wake_by_ref();
         cx.waker().wake_by_ref();
-        if polled == 3 {
-            Poll::Ready(polled)
-        } else {
-            Poll::Pending
-        }
+        if polled == 3 { Poll::Ready(polled) } else { Poll::Pending }
     });
     let task = executor.spawn(Class::User, "impatient", impatient);
     assert_eq!(polls(executor.tick(64)), (3, 1, 0, 2, true));
@@ -218,17 +206,12 @@ fn a_cancelled_task_that_is_ready_is_not_polled_again() {
 fn a_detached_task_that_nobody_can_wake_is_dropped() {
     let (executor, _) = executor();
     let door = Door::default();
-    executor
-        .spawn(Class::User, "forgotten", wait(&door))
-        .detach();
+    executor.spawn(Class::User, "forgotten", wait(&door)).detach();
     assert_eq!(polls(executor.tick(64)), (1, 0, 0, 0, true));
     *door.0.lock().unwrap() = None;
     assert_eq!(polls(executor.tick(64)), (1, 0, 1, 0, true));
     let stats = executor.stats();
-    assert_eq!(
-        (stats.spawned, stats.completed, stats.dropped, stats.polls),
-        (1, 0, 1, 2)
-    );
+    assert_eq!((stats.spawned, stats.completed, stats.dropped, stats.polls), (1, 0, 1, 2));
 }
 
 #[test]
@@ -253,20 +236,10 @@ fn awaiting_a_handle_waits_for_the_task() {
 #[test]
 fn the_number_of_tasks_is_limited_by_class_until_their_memory_is_free() {
     let (executor, _) = executor();
-    let tasks: Vec<_> = (0..8)
-        .map(|_| executor.spawn(Class::User, "many", async {}))
-        .collect();
+    let tasks: Vec<_> = (0..8).map(|_| executor.spawn(Class::User, "many", async {})).collect();
     let full = executor.try_spawn(Class::User, "ninth", async {});
-    assert_eq!(
-        full.unwrap_err(),
-        TooManyTasks {
-            class: Class::User,
-            limit: 8
-        }
-    );
-    executor
-        .spawn(Class::Kernel, "other class", async {})
-        .detach();
+    assert_eq!(full.unwrap_err(), TooManyTasks { class: Class::User, limit: 8 });
+    executor.spawn(Class::Kernel, "other class", async {}).detach();
     assert_eq!(polls(executor.tick(64)), (9, 9, 0, 0, true));
     // The handles keep the outputs, and so the tasks.
     assert!(executor.try_spawn(Class::User, "ninth", async {}).is_err());
@@ -289,16 +262,11 @@ fn a_full_house_of_ready_tasks_fits_into_every_lane() {
 fn a_slow_poll_is_named_and_a_quick_one_is_not() {
     let (executor, clock) = executor();
     let work = |micros| async move { clock.advance(Duration::from_micros(micros)) };
-    executor
-        .spawn(Class::User, TaskName::numbered("thread", 7), work(1_500))
-        .detach();
+    executor.spawn(Class::User, TaskName::numbered("thread", 7), work(1_500)).detach();
     executor.spawn(Class::User, "quick", work(1_000)).detach();
     executor.spawn(Class::Kernel, "reclaim", work(10)).detach();
     let tick = executor.tick(64);
-    let slowest = PollTime {
-        name: TaskName::numbered("thread", 7),
-        took: Duration::from_micros(1_500),
-    };
+    let slowest = PollTime { name: TaskName::numbered("thread", 7), took: Duration::from_micros(1_500) };
     assert_eq!((tick.slow, tick.longest), (1, Some(slowest)));
     assert_eq!(format!("{slowest}"), "thread 7 took 1.500 ms");
     executor.spawn(Class::User, "quick", work(2)).detach();
@@ -319,32 +287,20 @@ fn time_in_user_mode_is_not_time_of_the_poll() {
     };
     executor.spawn(Class::User, "thread", thread).detach();
     let tick = executor.tick(64);
-    assert_eq!(
-        (tick.slow, tick.longest.map(|poll| poll.took)),
-        (0, Some(Duration::from_micros(300)))
-    );
+    assert_eq!((tick.slow, tick.longest.map(|poll| poll.took)), (0, Some(Duration::from_micros(300))));
 }
 
 #[test]
 fn only_who_shall_be_measured_is() {
     let clock = HandClock::leak();
-    let executor = Executor::new(Config {
-        measure: Measure::KernelTasks,
-        ..Config::new(clock)
-    });
+    let executor = Executor::new(Config { measure: Measure::KernelTasks, ..Config::new(clock) });
     let work = move |millis| async move { clock.advance(Duration::from_millis(millis)) };
     executor.spawn(Class::User, "user", work(5)).detach();
     assert_eq!(executor.tick(64).longest, None);
     executor.spawn(Class::User, "user", work(5)).detach();
     executor.spawn(Class::Kernel, "kernel", work(2)).detach();
     let longest = executor.tick(64).longest;
-    assert_eq!(
-        longest,
-        Some(PollTime {
-            name: TaskName::new("kernel"),
-            took: Duration::from_millis(2)
-        })
-    );
+    assert_eq!(longest, Some(PollTime { name: TaskName::new("kernel"), took: Duration::from_millis(2) }));
 }
 
 #[test]
@@ -384,7 +340,55 @@ fn several_executors_do_not_mix() {
 
 #[test]
 fn a_task_costs_its_future_and_little_more() {
-    // What the kernel's limit of 1 KiB per thread has to leave for the executor (design D15).
+    // What the kernel's limit of 1 KiB per thread has to leave for the executor (design
+    // D15).
     assert!(size_of::<crate::TaskInfo>() <= 56);
     assert_eq!(size_of::<crate::Task<()>>(), 8);
+}
+
+#[test]
+fn whatever_tasks_do_the_counts_add_up() {
+    use crate::sim::{Rng, Seed};
+    for seed in 0..50 {
+        let mut rng = Rng::new(Seed(seed));
+        let (executor, clock) = executor();
+        let (mut handles, mut polled, mut ended) = (Vec::new(), 0, 0);
+        for _ in 0..400 {
+            match rng.below(5) {
+                0 | 1 => {
+                    let (yields, nap) = (rng.below(4), Duration::from_nanos(rng.below(50)));
+                    let class = if rng.below(2) == 0 { Class::Kernel } else { Class::User };
+                    let body = async move {
+                        for _ in 0..yields {
+                            yield_now().await;
+                        }
+                        executor.timers().sleep(nap).await;
+                    };
+                    // A full class refuses, which is as good.
+                    handles.extend(executor.try_spawn(class, "some", body));
+                }
+                2 if !handles.is_empty() => {
+                    // Dropping the handle cancels the task, ended or not.
+                    let index = rng.below(handles.len() as u64) as usize;
+                    drop(handles.swap_remove(index));
+                }
+                3 => {
+                    clock.advance(Duration::from_nanos(10));
+                    executor.timers().fire(clock.now());
+                }
+                _ => {
+                    let tick = executor.tick(rng.below(6) as usize);
+                    polled += tick.polled as u64;
+                    ended += (tick.completed + tick.dropped) as u64;
+                }
+            }
+            let stats = executor.stats();
+            assert_eq!(stats.polls, polled, "seed {seed}");
+            assert_eq!(stats.completed + stats.dropped, ended, "seed {seed}");
+            assert!(stats.alive() <= 16, "seed {seed}");
+        }
+        drop(handles);
+        while !executor.tick(64).idle {}
+        assert_eq!((executor.stats().alive(), executor.timers().waiting()), (0, 0), "seed {seed}");
+    }
 }

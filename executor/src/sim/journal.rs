@@ -1,8 +1,9 @@
 //! What happened in a simulation, in order, and the hash of it.
 //!
-//! Owns the event log. Written by `Sim` and, through [`Journal::note`], by the code under test; read by assertions.
-//! Two runs with one seed must agree in every event: comparing the hash says whether they do, comparing the printed tail
-//! says where they part.
+//! Owns the event log. Written by `Sim` and, through [`Journal::note`], by the code
+//! under test; read by assertions. Two runs with one seed must agree in every event:
+//! comparing the hash says whether they do, comparing the printed tail says where they
+//! part.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -53,6 +54,8 @@ pub struct Journal {
     clock: &'static VirtualClock,
 }
 
+/// The hash covers everything, the tail only the end: a run of a million events is
+/// compared by eight bytes and read, if it must be, by its last page.
 #[derive(Debug)]
 struct Log {
     hash: u64,
@@ -63,16 +66,8 @@ struct Log {
 
 impl Journal {
     pub(crate) fn new(clock: &'static VirtualClock, keep: usize) -> Self {
-        let log = Log {
-            hash: 0,
-            count: 0,
-            tail: VecDeque::new(),
-            keep,
-        };
-        Self {
-            log: Arc::new(Mutex::new(log)),
-            clock,
-        }
+        let log = Log { hash: 0, count: 0, tail: VecDeque::new(), keep };
+        Self { log: Arc::new(Mutex::new(log)), clock }
     }
 
     /// Writes a remark of the code under test: a word and a number.
@@ -80,11 +75,10 @@ impl Journal {
         self.write(Event::Note(what, number));
     }
 
+    /// Adds an event at the present time. The lock is there because notes come from
+    /// inside polls; nobody contends.
     pub(crate) fn write(&self, event: Event) {
-        let entry = Entry {
-            at: self.clock.now(),
-            event,
-        };
+        let entry = Entry { at: self.clock.now(), event };
         let mut log = self.log.lock();
         log.count += 1;
         log.hash = absorb(log.hash, &entry);
@@ -139,7 +133,8 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Adds an entry to the hash, word by word. Order matters, as each word is mixed with all before it.
+/// Adds an entry to the hash, word by word. Order matters, as each word is mixed with
+/// all before it.
 fn absorb(hash: u64, entry: &Entry) -> u64 {
     let (kind, text, number) = match entry.event {
         Event::Appeared(name, id) => (1, name.kind(), id.as_u64()),
@@ -153,7 +148,5 @@ fn absorb(hash: u64, entry: &Entry) -> u64 {
     };
     let words = [entry.at.as_nanos(), kind, number].into_iter();
     // Text by its bytes: addresses of literals differ between builds.
-    words
-        .chain(text.bytes().map(u64::from))
-        .fold(hash, |hash, word| mix(hash.rotate_left(5) ^ mix(word ^ 1)))
+    words.chain(text.bytes().map(u64::from)).fold(hash, |hash, word| mix(hash.rotate_left(5) ^ mix(word ^ 1)))
 }

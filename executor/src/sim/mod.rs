@@ -1,8 +1,10 @@
-//! The deterministic twin: the same tasks, lanes and timers, with chance and time in the test's hands.
+//! The deterministic twin: the same tasks, lanes and timers, with chance and time in
+//! the test's hands.
 //!
-//! Owns the order in which ready tasks are polled, the virtual clock, the event log and the cancellations. Does not own
-//! a second executor: tasks are spawned on an ordinary [`Executor`], whose lanes this module empties in `tick`'s place.
-//! Code under test cannot tell the difference.
+//! Owns the order in which ready tasks are polled, the virtual clock, the event log and
+//! the cancellations. Does not own a second executor: tasks are spawned on an ordinary
+//! [`Executor`], whose lanes this module empties in `tick`'s place. Code under test
+//! cannot tell the difference.
 //!
 //! ```text
 //!   step:  fire due timers ─▶ collect the lanes ─┬─ some ready ─▶ pick one (seed) ─▶ poll, drop or cancel ─▶ clock + poll_cost
@@ -10,12 +12,13 @@
 //!                                                                └─ nobody ─▶ done, or deadlock with names
 //! ```
 //!
-//! Determinism: one thread, virtual time, own random numbers ([`Rng`]), containers with a fixed order. Same seed, same
-//! code, same [`Journal::hash`]. What breaks it is code under test that looks at addresses, host time or hash maps with
-//! random state.
+//! Determinism: one thread, virtual time, own random numbers ([`Rng`]), containers with
+//! a fixed order. Same seed, same code, same [`Journal::hash`]. What breaks it is code
+//! under test that looks at addresses, host time or hash maps with random state.
 //!
-//! Each known task's waker is kept until the task ends. So a task nobody can wake stays where it is and shows up
-//! in the deadlock report, where the kernel's executor would have dropped it without a word.
+//! Each known task's waker is kept until the task ends. So a task nobody can wake stays
+//! where it is and shows up in the deadlock report, where the kernel's executor would
+//! have dropped it without a word.
 
 mod cancel;
 mod journal;
@@ -37,7 +40,8 @@ use core::task::Waker;
 
 use futures_util::FutureExt;
 
-use crate::executor::{Config, Executor};
+use crate::config::Config;
+use crate::executor::Executor;
 use crate::run_queue::Lane;
 use crate::task::{Class, Runnable, Task, TaskId, TaskName};
 use crate::time::Clock;
@@ -61,10 +65,13 @@ pub struct Sim {
     cancelled: u64,
 }
 
+/// What the simulator knows of a task that has not ended.
 #[derive(Debug)]
 struct Known {
     name: TaskName,
     polls: u64,
+    /// Keeps the task from being dropped unseen, and reaches its future when it waits
+    /// (see `serve` and `Drop`).
     waker: Waker,
 }
 
@@ -78,11 +85,8 @@ impl Sim {
     /// A simulation at time zero, without tasks.
     pub fn new(settings: Settings) -> Self {
         let clock: &'static VirtualClock = Box::leak(Box::default());
-        let config = Config {
-            max_kernel_tasks: settings.max_tasks,
-            max_user_tasks: settings.max_tasks,
-            ..Config::new(clock)
-        };
+        let config =
+            Config { max_kernel_tasks: settings.max_tasks, max_user_tasks: settings.max_tasks, ..Config::new(clock) };
         Self {
             settings,
             executor: Executor::new(config),
@@ -137,29 +141,25 @@ impl Sim {
         self.cancelled
     }
 
-    /// Tasks of this name are not waited for and are no deadlock when they wait: pager, reclaim, simulated devices.
+    /// Tasks of this name are not waited for and are no deadlock when they wait: pager,
+    /// reclaim, simulated devices.
     pub fn endless(&mut self, name: impl Into<TaskName>) {
         self.endless.push(name.into());
     }
 
     /// Plans to drop the future of every task of this name at that moment.
     pub fn cancel(&mut self, victim: impl Into<TaskName>, moment: Moment) {
-        self.plans.push(Plan {
-            victim: victim.into(),
-            moment,
-        });
+        self.plans.push(Plan { victim: victim.into(), moment });
     }
 
-    /// Runs until every task that is not endless has ended.
+    /// Runs until every task that is not endless has ended. Endless ones may then stand
+    /// anywhere; call [`Self::settle`] to let them finish what they have begun.
     pub fn run(&mut self) -> Result<(), Stuck> {
-        self.run_while(|sim| {
-            sim.tasks
-                .values()
-                .any(|task| !sim.endless.contains(&task.name))
-        })
+        self.run_while(|sim| sim.tasks.values().any(|task| !sim.endless.contains(&task.name)))
     }
 
-    /// Runs a future as a user task, and everything else beside it, until that one has its output.
+    /// Runs a future as a user task, and everything else beside it, until that one has
+    /// its output.
     pub fn block_on<F>(&mut self, name: impl Into<TaskName>, future: F) -> Result<F::Output, Stuck>
     where
         F: Future + Send + 'static,
@@ -168,10 +168,7 @@ impl Sim {
         let name = name.into();
         let task = self.spawn(Class::User, name, future);
         self.run_while(|_| !task.is_finished())?;
-        task.fallible()
-            .now_or_never()
-            .flatten()
-            .ok_or(Stuck::Cancelled(name))
+        task.fallible().now_or_never().flatten().ok_or(Stuck::Cancelled(name))
     }
 
     /// Runs until nothing is ready and nobody sleeps.
@@ -196,17 +193,16 @@ impl Sim {
             }
             if let Step::Quiet = self.step() {
                 let waiting = self.without_endless();
-                return Err(Stuck::Deadlock {
-                    at: self.clock.now(),
-                    waiting,
-                });
+                return Err(Stuck::Deadlock { at: self.clock.now(), waiting });
             }
             self.collect();
         }
         Ok(())
     }
 
-    /// One poll, or one jump of the clock.
+    /// One poll, or one jump of the clock. Due timers fire first, as in the loop around
+    /// `tick`; time moves by `poll_cost` with every poll, so a sleeper's turn comes
+    /// even beside a task that never waits.
     fn step(&mut self) -> Step {
         self.executor.timers().fire(self.clock.now());
         self.collect();
@@ -222,35 +218,34 @@ impl Sim {
         let runnable = self.pick();
         self.steps += 1;
         self.serve(runnable);
-        self.clock
-            .advance_to(self.clock.now() + self.settings.poll_cost);
+        self.clock.advance_to(self.clock.now() + self.settings.poll_cost);
         Step::Polled
     }
 
     /// Empties the lanes into `ready` and gets to know new tasks.
+    ///
+    /// The lanes are emptied top down and each in order, so that what `ready` holds,
+    /// and with it the meaning of a random index into it, depends only on what happened
+    /// before.
     fn collect(&mut self) {
         while let Some((lane, runnable)) = self.executor.shared.lanes.pop() {
             let (name, id) = (runnable.metadata().name, runnable.metadata().id);
             self.tasks.entry(id).or_insert_with(|| {
                 self.journal.write(Event::Appeared(name, id));
-                Known {
-                    name,
-                    polls: 0,
-                    waker: runnable.waker(),
-                }
+                Known { name, polls: 0, waker: runnable.waker() }
             });
             self.ready.push((lane, runnable));
         }
     }
 
+    /// Takes the next task out of `ready`, keeping the order of the others:
+    /// `AsInKernel` needs it, and the lists are short.
     fn pick(&mut self) -> Runnable {
         let index = match self.settings.order {
             Order::Shuffled => self.rng.below(self.ready.len() as u64) as usize,
             Order::AsInKernel => {
                 let first = |index: &usize| (self.ready[*index].0, *index);
-                (0..self.ready.len())
-                    .min_by_key(first)
-                    .expect("pick is called with tasks ready")
+                (0..self.ready.len()).min_by_key(first).expect("pick is called with tasks ready")
             }
         };
         self.ready.remove(index).1
@@ -259,10 +254,7 @@ impl Sim {
     /// Polls a task, unless it is to be cancelled instead, and notes how that ended.
     fn serve(&mut self, runnable: Runnable) {
         let (name, id) = (runnable.metadata().name, runnable.metadata().id);
-        let known = self
-            .tasks
-            .get_mut(&id)
-            .expect("a ready task has been collected");
+        let known = self.tasks.get_mut(&id).expect("a ready task has been collected");
         known.polls += 1;
         let poll = known.polls;
         if self.planned(name, Moment::BeforePoll(poll)) {
@@ -272,7 +264,8 @@ impl Sim {
         let before = self.executor.stats();
         runnable.run();
         let after = self.executor.stats();
-        // Only this task was polled, and futures are dropped nowhere else: any change of the counts is its own.
+        // Only this task was polled, and futures are dropped nowhere else: any change
+        // of the counts is its own.
         let end = if after.completed > before.completed {
             Some(Event::Completed(name, id))
         } else if after.dropped > before.dropped {
@@ -284,13 +277,11 @@ impl Sim {
             self.tasks.remove(&id);
             self.journal.write(end);
         } else if self.planned(name, Moment::AfterPoll(poll)) {
-            // A waiting future can only be reached through its `Runnable`, and that only through a wake-up.
+            // A waiting future can only be reached through its `Runnable`, and that
+            // only through a wake-up.
             self.tasks[&id].waker.wake_by_ref();
             self.collect();
-            let index = self
-                .ready
-                .iter()
-                .position(|(_, ready)| ready.metadata().id == id);
+            let index = self.ready.iter().position(|(_, ready)| ready.metadata().id == id);
             let (_, runnable) = self.ready.remove(index.expect("a woken task is ready"));
             self.drop_future(runnable);
         }
@@ -300,6 +291,8 @@ impl Sim {
         self.plans.contains(&Plan { victim, moment })
     }
 
+    /// Drops the task's future where it stands. Dropping a `Runnable` does that and
+    /// closes the task, whoever holds its handle: they see it as cancelled.
     fn drop_future(&mut self, runnable: Runnable) {
         let (name, id) = (runnable.metadata().name, runnable.metadata().id);
         self.cancelled += 1;
@@ -308,6 +301,8 @@ impl Sim {
         drop(runnable);
     }
 
+    /// Wakes some task, now and then. Only called when something is ready anyway, or a
+    /// lost wake-up would be made good here and never be found.
     fn wake_for_nothing(&mut self) {
         let Spurious::OneIn(steps) = self.settings.spurious else {
             return;
@@ -323,48 +318,37 @@ impl Sim {
         self.collect();
     }
 
+    /// Who is to blame for a deadlock. Endless tasks wait by trade.
     fn without_endless(&self) -> Vec<Unfinished> {
         let waits = |task: &Unfinished| !self.endless.contains(&task.name);
         self.unfinished().into_iter().filter(waits).collect()
     }
 
+    /// The report of a run that did not end. Those who are ready go round in circles,
+    /// the busiest most likely; those who wait are what it keeps from ending, or its
+    /// cause.
     fn step_limit(&self) -> Stuck {
-        let is_ready = |id: &TaskId| {
-            self.ready
-                .iter()
-                .any(|(_, ready)| ready.metadata().id == *id)
-        };
+        let is_ready = |id: &TaskId| self.ready.iter().any(|(_, ready)| ready.metadata().id == *id);
         let named = |ready: bool| {
-            let chosen = self
-                .tasks
-                .iter()
-                .filter(move |(id, _)| is_ready(id) == ready);
-            chosen
-                .map(|(_, task)| task.unfinished())
-                .collect::<Vec<_>>()
+            let chosen = self.tasks.iter().filter(move |(id, _)| is_ready(id) == ready);
+            chosen.map(|(_, task)| task.unfinished()).collect::<Vec<_>>()
         };
         let (mut ready, waiting) = (named(true), named(false));
         ready.sort_by_key(|task| core::cmp::Reverse(task.polls));
-        Stuck::StepLimit {
-            steps: self.settings.max_steps,
-            ready,
-            waiting,
-        }
+        Stuck::StepLimit { steps: self.settings.max_steps, ready, waiting }
     }
 }
 
 impl Known {
     fn unfinished(&self) -> Unfinished {
-        Unfinished {
-            name: self.name,
-            polls: self.polls,
-        }
+        Unfinished { name: self.name, polls: self.polls }
     }
 }
 
 impl Drop for Sim {
-    /// Ends every task that is left, so that thousands of simulations in one test binary do not add up. Dropping one
-    /// future may wake or spawn others; those are dropped in their turn.
+    /// Ends every task that is left, so that thousands of simulations in one test
+    /// binary do not add up. Dropping one future may wake or spawn others; those are
+    /// dropped in their turn.
     fn drop(&mut self) {
         for task in core::mem::take(&mut self.tasks).into_values() {
             task.waker.wake();

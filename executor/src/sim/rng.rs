@@ -1,14 +1,15 @@
 //! The simulator's random numbers.
 //!
-//! Owns a seed's meaning: the same seed gives the same numbers on every machine and in every version of this crate, or
-//! failing seeds kept as tests would stop failing. Hence no library generator, whose sequence may change.
+//! Owns a seed's meaning: the same seed gives the same numbers on every machine and in
+//! every version of this crate, or failing seeds kept as tests would stop failing.
+//! Hence no library generator, whose sequence may change.
 
 /// Where a simulation's chance comes from. Print it when a simulation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 
-/// SplitMix64 (Steele, Lea, Flood 2014): one addition and a finaliser, every seed good, and streams split off it are
-/// independent enough to shuffle tasks with.
+/// SplitMix64 (Steele, Lea, Flood 2014): one addition and a finaliser, every seed good,
+/// and streams split off it are independent enough to shuffle tasks with.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,
@@ -26,17 +27,17 @@ impl Rng {
         mix(self.state)
     }
 
-    /// A number under `bound`, which must not be zero. The bias of the multiplication is under `bound / 2^64`.
+    /// A number under `bound`, which must not be zero. The bias of the multiplication
+    /// is under `bound / 2^64`.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number under zero");
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A stream of its own for a part of the test, so that drawing there does not shift the numbers drawn here.
+    /// A stream of its own for a part of the test, so that drawing there does not shift
+    /// the numbers drawn here.
     pub fn split(&mut self) -> Self {
-        Self {
-            state: self.next_u64(),
-        }
+        Self { state: self.next_u64() }
     }
 }
 
@@ -66,9 +67,6 @@ mod tests {
         for _ in 0..600 {
             seen[rng.below(6) as usize] += 1;
         }
-        assert!(
-            seen.iter().all(|count| (60..140).contains(count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|count| (60..140).contains(count)), "{seen:?}");
     }
 }

@@ -8,13 +8,15 @@ use crate::time::{Clock, Duration, Instant};
 /// The order in which ready tasks are polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Any ready task, as the seed has it: finds what depends on an order that nobody promised.
+    /// Any ready task, as the seed has it: finds what depends on an order that nobody
+    /// promised.
     Shuffled,
-    /// As [`Executor::tick`] would, without its patience.
+    /// As [`tick`](crate::Executor::tick) would, without its patience.
     AsInKernel,
 }
 
-/// Whether tasks are polled without having been woken. A future must stand that: combinators do it all the time.
+/// Whether tasks are polled without having been woken. A future must stand that:
+/// combinators do it all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spurious {
     /// Only who was woken is polled.
@@ -32,7 +34,8 @@ pub struct Settings {
     pub order: Order,
     /// Polls without a cause.
     pub spurious: Spurious,
-    /// How far the clock goes with each poll. Not zero, or a task that spins would keep the others asleep for ever.
+    /// How far the clock goes with each poll. Not zero, or a task that spins would keep
+    /// the others asleep for ever.
     pub poll_cost: Duration,
     /// After how many steps a run is given up.
     pub max_steps: u64,

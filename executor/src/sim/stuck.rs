@@ -1,4 +1,8 @@
 //! Why a simulation could not go on, with the names of those who hang.
+//!
+//! Owns the report only; `Sim` finds out. A lost wake-up on the machine is a machine
+//! that stands still, with nothing to look at. Here it is a value that names who waits
+//! and since which poll.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,14 +22,16 @@ pub struct Unfinished {
 /// The simulation could not be brought to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// Nothing is ready, nobody sleeps, and these wait for a wake-up that can never come.
+    /// Nothing is ready, nobody sleeps, and these wait for a wake-up that can never
+    /// come.
     Deadlock {
         /// When it stood still.
         at: Instant,
         /// Who waits.
         waiting: Vec<Unfinished>,
     },
-    /// The step limit is reached: something goes round in circles, or the limit is too low.
+    /// The step limit is reached: something goes round in circles, or the limit is too
+    /// low.
     StepLimit {
         /// The limit.
         steps: u64,
@@ -42,23 +48,10 @@ impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deadlock { at, waiting } => {
-                write!(
-                    f,
-                    "deadlock at {at}: nothing is ready, waiting: {}",
-                    Names(waiting)
-                )
+                write!(f, "deadlock at {at}: nothing is ready, waiting: {}", Names(waiting))
             }
-            Self::StepLimit {
-                steps,
-                ready,
-                waiting,
-            } => {
-                write!(
-                    f,
-                    "no end after {steps} steps, ready: {}; waiting: {}",
-                    Names(ready),
-                    Names(waiting)
-                )
+            Self::StepLimit { steps, ready, waiting } => {
+                write!(f, "no end after {steps} steps, ready: {}; waiting: {}", Names(ready), Names(waiting))
             }
             Self::Cancelled(name) => write!(f, "{name} was cancelled"),
         }

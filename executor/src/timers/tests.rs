@@ -21,10 +21,7 @@ fn sleeps_end_in_the_order_of_their_deadlines_and_equals_in_the_order_they_came(
     let (executor, clock) = executor();
     let trace = Trace::default();
     for (name, millis) in [("c", 30), ("a", 10), ("b1", 20), ("b2", 20)] {
-        let (trace, sleep) = (
-            trace.clone(),
-            executor.timers().sleep(Duration::from_millis(millis)),
-        );
+        let (trace, sleep) = (trace.clone(), executor.timers().sleep(Duration::from_millis(millis)));
         let sleeper = async move {
             sleep.await;
             trace.push(format!("{name} at {}", clock.now().as_nanos() / 1_000_000));
@@ -48,22 +45,13 @@ fn a_late_fire_wakes_all_that_are_due_and_no_other() {
     let clock = HandClock::default();
     let timers = Timers::new(&clock);
     let mut cx = Context::from_waker(core::task::Waker::noop());
-    let mut sleeps: Vec<_> = (1..=5)
-        .map(|n| alloc::boxed::Box::pin(timers.sleep_until(at(n))))
-        .collect();
-    assert!(
-        sleeps
-            .iter_mut()
-            .all(|sleep| sleep.as_mut().poll(&mut cx).is_pending())
-    );
+    let mut sleeps: Vec<_> = (1..=5).map(|n| alloc::boxed::Box::pin(timers.sleep_until(at(n)))).collect();
+    assert!(sleeps.iter_mut().all(|sleep| sleep.as_mut().poll(&mut cx).is_pending()));
     assert_eq!(timers.fire(Instant::ZERO), 0);
     assert_eq!(timers.fire(at(3)), 3);
     assert_eq!(timers.fire(at(3)), 0);
     assert_eq!(timers.next_deadline(), Some(at(4)));
-    let done: Vec<_> = sleeps
-        .iter_mut()
-        .map(|sleep| sleep.as_mut().poll(&mut cx).is_ready())
-        .collect();
+    let done: Vec<_> = sleeps.iter_mut().map(|sleep| sleep.as_mut().poll(&mut cx).is_ready()).collect();
     assert_eq!(done, [true, true, true, false, false]);
 }
 
@@ -141,10 +129,7 @@ fn a_timeout_gives_the_output_or_says_that_it_elapsed() {
             in_task.push(format!("{:?}", timers.timeout(MS, slow).await));
             let tie = async { timers.sleep(MS).await };
             in_task.push(format!("{:?}", timers.timeout(MS, tie).await));
-            assert_eq!(
-                timers.timeout(Duration::ZERO, pending::<()>()).await,
-                Err(Elapsed)
-            );
+            assert_eq!(timers.timeout(Duration::ZERO, pending::<()>()).await, Err(Elapsed));
             in_task.push("done");
         })
         .detach();
