@@ -106,10 +106,7 @@ pub struct PageRange {
 impl PageRange {
     /// `pages` pages from `start` on.
     pub const fn new(start: Vpn, pages: u64) -> Self {
-        Self {
-            start,
-            end: Vpn(start.0 + pages),
-        }
+        Self { start, end: Vpn(start.0 + pages) }
     }
     /// Pages in the range.
     pub const fn len(self) -> u64 {

@@ -126,11 +126,7 @@ impl<P: Platform> Mm<P> {
         anchor: u64,
         holds: &mut Holds,
     ) -> Result<FaultKind, FaultError> {
-        let request = Request {
-            space,
-            page: addr.page(),
-            access,
-        };
+        let request = Request { space, page: addr.page(), access };
         let first = self.core.with_lock(|core| {
             core.counters.pgfault += 1;
             self.turn_holds(core, anchor, holds);
@@ -158,10 +154,7 @@ impl<P: Platform> Mm<P> {
         holds: &mut Holds,
         first: Step<'_, P>,
     ) -> Result<FaultKind, FaultError> {
-        let mut over = Waiting {
-            mm: self,
-            outcome: None,
-        };
+        let mut over = Waiting { mm: self, outcome: None };
         let (mut kind, mut step) = (FaultKind::Minor, first);
         loop {
             // The queues are never closed, so a wait cannot fail.
@@ -181,9 +174,7 @@ impl<P: Platform> Mm<P> {
                     wait.await
                 }
             };
-            step = self
-                .core
-                .with_lock(|core| self.begin_fault(core, request, holds));
+            step = self.core.with_lock(|core| self.begin_fault(core, request, holds));
         }
     }
 
@@ -212,12 +203,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// The path without waits.
-    fn begin_fault<'a>(
-        &'a self,
-        core: &mut Core<P>,
-        request: Request,
-        holds: &mut Holds,
-    ) -> Step<'a, P> {
+    fn begin_fault<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds) -> Step<'a, P> {
         let Some(space) = core.spaces.get_mut(request.space).filter(|s| !s.dying) else {
             return Step::Failed(FaultError::SpaceGone);
         };
@@ -230,19 +216,11 @@ impl<P: Platform> Mm<P> {
         let rights = area.rights;
         match space.index.get(request.page) {
             Record::Resident(frame) => self.map_resident(core, request, frame, rights, holds),
-            Record::Absent | Record::Zero if request.access != Access::Write => {
-                self.map_zero(core, request, rights)
-            }
+            Record::Absent | Record::Zero if request.access != Access::Write => self.map_zero(core, request, rights),
             Record::Absent | Record::Zero => self.commit(core, request, rights, holds, None),
-            Record::Away(PageCopy::Fill(0)) if request.access != Access::Write => {
-                self.map_zero(core, request, rights)
-            }
-            Record::Away(PageCopy::Fill(word)) => {
-                self.commit(core, request, rights, holds, Some(word))
-            }
-            Record::Away(PageCopy::Slot(slot, tag)) => {
-                self.begin_fill(core, request, PageCopy::Slot(slot, tag))
-            }
+            Record::Away(PageCopy::Fill(0)) if request.access != Access::Write => self.map_zero(core, request, rights),
+            Record::Away(PageCopy::Fill(word)) => self.commit(core, request, rights, holds, Some(word)),
+            Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, request, PageCopy::Slot(slot, tag)),
             Record::Filling(op) => self.wait_op(op),
             Record::Failed => Step::Failed(FaultError::BadPage),
         }
@@ -343,82 +321,40 @@ impl<P: Platform> Mm<P> {
             None => {
                 self.memory.zero(token.pfn());
                 core.counters.pgzeroed += 1;
-                let Some(space) = core.spaces.get_mut(request.space) else {
-                    unreachable!("looked up above")
-                };
-                (
-                    if space.index.get(request.page) == Record::Zero {
-                        PageClass::Zero
-                    } else {
-                        PageClass::Absent
-                    },
-                    None,
-                )
+                let Some(space) = core.spaces.get_mut(request.space) else { unreachable!("looked up above") };
+                (if space.index.get(request.page) == Record::Zero { PageClass::Zero } else { PageClass::Absent }, None)
             }
         };
         if from == PageClass::Zero {
             core.unmap_page(self.frames, page);
         }
-        let residence = if copy.is_some() {
-            Residence::Clean
-        } else {
-            Residence::Dirty
-        };
+        let residence = if copy.is_some() { Residence::Clean } else { Residence::Dirty };
         let frame = core.table.settle(token, page, residence);
         core.table.get_mut(frame).set_copy(copy);
-        core.reclass(
-            request.space,
-            from,
-            if copy.is_some() {
-                PageClass::Clean
-            } else {
-                PageClass::Dirty
-            },
-        );
+        core.reclass(request.space, from, if copy.is_some() { PageClass::Clean } else { PageClass::Dirty });
         core.set_record(page, Record::Resident(frame));
         core.admit(frame);
         self.map_resident(core, request, frame, rights, holds)
     }
 
     /// Step 11: a page in a slot gets a frame and an operation that fills it.
-    fn begin_fill<'a>(
-        &'a self,
-        core: &mut Core<P>,
-        request: Request,
-        copy: PageCopy,
-    ) -> Step<'a, P> {
-        let PageCopy::Slot(slot, tag) = copy else {
-            unreachable!("only slots are read")
-        };
+    fn begin_fill<'a>(&'a self, core: &mut Core<P>, request: Request, copy: PageCopy) -> Step<'a, P> {
+        let PageCopy::Slot(slot, tag) = copy else { unreachable!("only slots are read") };
         let page = (request.space, request.page);
         let Some(token) = self.alloc_user(core) else {
             return self.no_frame(core);
         };
-        let pages = ArrayVec::from_iter([OpPage {
-            frame: token.pfn(),
-            tag,
-        }]);
+        let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
         let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {
             self.free_user(core, token);
             return Step::WaitRoom(self.op_room.wait());
         };
-        core.table
-            .get_mut(token.pfn())
-            .reset(page, Residence::Filling);
+        core.table.get_mut(token.pfn()).reset(page, Residence::Filling);
         core.set_record(page, Record::Filling(op));
         core.reclass(request.space, PageClass::AwaySlot, PageClass::Filling);
         core.counters.store_reads += 1;
         let frames = IoFrames::from_iter([token.lend()]);
-        self.submit(
-            core,
-            StoreRequest {
-                op,
-                kind: StoreKind::Read,
-                slot,
-                count: 1,
-                frames,
-            },
-        );
+        self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });
         self.wait_op(op)
     }
 }

@@ -19,10 +19,7 @@ enum Region {
     /// A single page: no memory beyond the tree's own slot.
     One(u16, PackedRecord),
     /// Some pages, in order.
-    #[expect(
-        clippy::box_collection,
-        reason = "a thin pointer keeps the tree's slots at 16 bytes"
-    )]
+    #[expect(clippy::box_collection, reason = "a thin pointer keeps the tree's slots at 16 bytes")]
     Few(Box<Vec<(u16, PackedRecord)>>),
     /// Many pages, and how many.
     Dense(u16, Dense),
@@ -37,20 +34,14 @@ pub struct PageIndex {
 }
 
 fn split(page: Vpn) -> (u64, u16) {
-    (
-        page.as_u64() / REGION as u64,
-        (page.as_u64() % REGION as u64) as u16,
-    )
+    (page.as_u64() / REGION as u64, (page.as_u64() % REGION as u64) as u16)
 }
 
 impl PageIndex {
     /// The record of a page.
     pub fn get(&self, page: Vpn) -> Record {
         let (key, at) = split(page);
-        self.regions
-            .get(&key)
-            .map_or(PackedRecord::ABSENT, |region| region.get(at))
-            .into()
+        self.regions.get(&key).map_or(PackedRecord::ABSENT, |region| region.get(at)).into()
     }
 
     /// Sets the record of a page. Never allocates if the page has a record already.
@@ -114,9 +105,7 @@ impl Region {
         match self {
             Region::One(only, record) if *only == at => *record,
             Region::One(..) => PackedRecord::ABSENT,
-            Region::Few(few) => few
-                .binary_search_by_key(&at, |e| e.0)
-                .map_or(PackedRecord::ABSENT, |i| few[i].1),
+            Region::Few(few) => few.binary_search_by_key(&at, |e| e.0).map_or(PackedRecord::ABSENT, |i| few[i].1),
             Region::Dense(_, all) => all[usize::from(at)],
         }
     }
@@ -131,9 +120,7 @@ impl Region {
 
     fn set(&mut self, at: u16, record: PackedRecord) {
         match self {
-            Region::One(only, slot) if *only == at || slot.is_absent() => {
-                *self = Region::One(at, record)
-            }
+            Region::One(only, slot) if *only == at || slot.is_absent() => *self = Region::One(at, record),
             Region::One(..) if record.is_absent() => {}
             Region::One(only, slot) => {
                 let mut few = vec![(*only, *slot), (at, record)];
@@ -178,10 +165,7 @@ impl Region {
             Region::One(at, slot) if range.contains(at) && !slot.is_absent() => each(*at, slot),
             Region::One(..) => None,
             Region::Few(few) => {
-                let stopped = few
-                    .iter_mut()
-                    .filter(|e| range.contains(&e.0))
-                    .find_map(|e| each(e.0, &mut e.1));
+                let stopped = few.iter_mut().filter(|e| range.contains(&e.0)).find_map(|e| each(e.0, &mut e.1));
                 few.retain(|e| !e.1.is_absent());
                 stopped
             }
@@ -203,10 +187,8 @@ impl Region {
 }
 
 fn dense(few: &[(u16, PackedRecord)]) -> Dense {
-    let mut all: Dense = vec![PackedRecord::ABSENT; REGION]
-        .into_boxed_slice()
-        .try_into()
-        .unwrap_or_else(|_| unreachable!());
+    let mut all: Dense =
+        vec![PackedRecord::ABSENT; REGION].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!());
     few.iter().for_each(|e| all[usize::from(e.0)] = e.1);
     all
 }
@@ -222,15 +204,9 @@ mod tests {
         let mut model = BTreeMap::new();
         let mut x = 3u64;
         for step in 0..60_000u64 {
-            x = x
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let page = Vpn::new((x >> 33) % if step % 3 == 0 { 1 << 20 } else { 2048 });
-            let record = if x >> 32 & 3 == 0 {
-                Record::Absent
-            } else {
-                Record::Resident(Pfn::new(step as u32))
-            };
+            let record = if x >> 32 & 3 == 0 { Record::Absent } else { Record::Resident(Pfn::new(step as u32)) };
             index.set(page, record);
             if record == Record::Absent {
                 model.remove(&page);
@@ -244,30 +220,18 @@ mod tests {
                 let mut seen = Vec::new();
                 let mut at = Some(range.start);
                 while let Some(from) = at {
-                    let rest = PageRange {
-                        start: from,
-                        end: range.end,
-                    };
+                    let rest = PageRange { start: from, end: range.end };
                     at = index.visit(rest, 100, |page, record| {
                         seen.push((page, record));
-                        if page.as_u64().is_multiple_of(2) {
-                            Record::Absent
-                        } else {
-                            record
-                        }
+                        if page.as_u64().is_multiple_of(2) { Record::Absent } else { record }
                     });
                 }
-                let expected: Vec<_> = model
-                    .range(range.start..range.end)
-                    .map(|(p, r)| (*p, *r))
-                    .collect();
+                let expected: Vec<_> = model.range(range.start..range.end).map(|(p, r)| (*p, *r)).collect();
                 assert_eq!(seen, expected);
                 model.retain(|p, _| !(range.contains(*p) && p.as_u64().is_multiple_of(2)));
             }
         }
-        index.visit(PageRange::new(Vpn::new(0), 1 << 36), usize::MAX, |_, _| {
-            Record::Absent
-        });
+        index.visit(PageRange::new(Vpn::new(0), 1 << 36), usize::MAX, |_, _| Record::Absent);
         assert!(index.is_empty());
     }
 }

@@ -104,19 +104,11 @@ impl<P: Platform> Mm<P> {
         descs: &'static mut [FrameDesc],
         store: Option<P::Store>,
     ) -> Self {
-        let zero = frames.leak(
-            frames
-                .alloc_page(FrameKind::Zero)
-                .expect("a frame for the zero page"),
-        );
+        let zero = frames.leak(frames.alloc_page(FrameKind::Zero).expect("a frame for the zero page"));
         memory.zero(zero);
-        let watermarks = config
-            .watermarks
-            .unwrap_or_else(|| Watermarks::for_frames(frames.counts().total));
+        let watermarks = config.watermarks.unwrap_or_else(|| Watermarks::for_frames(frames.counts().total));
         frames.set_low(watermarks.low);
-        let swap = store
-            .as_ref()
-            .map(|s| Swap::new(s.slots(), s.can_discard(), config.audit_key));
+        let swap = store.as_ref().map(|s| Swap::new(s.slots(), s.can_discard(), config.audit_key));
         let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
         let core = Core {
             spaces: Spaces::new(),
@@ -167,19 +159,12 @@ impl<P: Platform> Mm<P> {
 
     /// Adds an address space with these page tables, which must map nothing.
     pub fn create_space(&self, table: P::Table, layout: SpaceLayout) -> Result<SpaceId, NoMemory> {
-        self.core
-            .with_lock(|core| core.spaces.insert(table, layout))
-            .ok_or(NoMemory)
+        self.core.with_lock(|core| core.spaces.insert(table, layout)).ok_or(NoMemory)
     }
 
     /// Lets `look` at the page tables of a space, to load them or count them.
-    pub fn with_table<R>(
-        &self,
-        space: SpaceId,
-        look: impl FnOnce(&mut P::Table) -> R,
-    ) -> Option<R> {
-        self.core
-            .with_lock(|core| core.spaces.get_mut(space).map(|s| look(&mut s.table)))
+    pub fn with_table<R>(&self, space: SpaceId, look: impl FnOnce(&mut P::Table) -> R) -> Option<R> {
+        self.core.with_lock(|core| core.spaces.get_mut(space).map(|s| look(&mut s.table)))
     }
 
     /// Shows the areas of a space, in order.
@@ -193,11 +178,7 @@ impl<P: Platform> Mm<P> {
 
     /// The pages of one space: mapped, and by state.
     pub fn space_pages(&self, space: SpaceId) -> Option<(u64, PageCounts)> {
-        self.core.with_lock(|core| {
-            core.spaces
-                .get_mut(space)
-                .map(|s| (s.vmas.pages(), s.pages))
-        })
+        self.core.with_lock(|core| core.spaces.get_mut(space).map(|s| (s.vmas.pages(), s.pages)))
     }
 
     /// Everything counted at this moment, with the D bits the page tables hold taken in first, so that the counts are right to the page.
@@ -240,14 +221,8 @@ impl<P: Platform> Mm<P> {
 
     /// Gives a request to the store, or queues it until the store has room.
     pub(crate) fn submit(&self, core: &mut Core<P>, request: StoreRequest) {
-        let Some(store) = &self.store else {
-            unreachable!("a request without a store")
-        };
-        let refused = if core.pending.is_empty() {
-            store.try_submit(request).err()
-        } else {
-            Some(request)
-        };
+        let Some(store) = &self.store else { unreachable!("a request without a store") };
+        let refused = if core.pending.is_empty() { store.try_submit(request).err() } else { Some(request) };
         if let Some(request) = refused {
             core.pending.push_back(request);
         }
@@ -346,9 +321,7 @@ impl<P: Platform> Core<P> {
     pub fn note_dirty(&mut self, frame: Pfn, dirty: bool) {
         match self.table.get(frame).residence() {
             Residence::Clean if dirty => self.became_dirty(frame),
-            Residence::Cleaning | Residence::Evicting if dirty => {
-                self.table.get_mut(frame).set_rewritten(true)
-            }
+            Residence::Cleaning | Residence::Evicting if dirty => self.table.get_mut(frame).set_rewritten(true),
             _ => {}
         }
     }
@@ -361,11 +334,7 @@ impl<P: Platform> Core<P> {
                 continue;
             }
             let (space, page) = desc.owner();
-            let dirty = self
-                .spaces
-                .get_mut(space)
-                .and_then(|s| s.table.lookup(page))
-                .is_some_and(|m| m.dirty);
+            let dirty = self.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(|m| m.dirty);
             self.note_dirty(frame, dirty);
         }
     }

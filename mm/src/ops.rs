@@ -86,42 +86,22 @@ impl OpTable {
     pub fn new(size: usize) -> Self {
         let mut ops = Vec::with_capacity(size);
         ops.resize_with(size, || None);
-        Self {
-            ops,
-            free: (0..size as u16).rev().collect(),
-            counts: OpCounts::default(),
-            reserve: size / 4,
-        }
+        Self { ops, free: (0..size as u16).rev().collect(), counts: OpCounts::default(), reserve: size / 4 }
     }
 
     /// Operations that may still begin.
     fn available(&self, kind: OpKind) -> bool {
-        self.free.len()
-            > if kind == OpKind::Fill {
-                self.reserve
-            } else {
-                0
-            }
+        self.free.len() > if kind == OpKind::Fill { self.reserve } else { 0 }
     }
 
     /// Begins an operation, or `None` if the table is full for its kind.
-    pub fn begin(
-        &mut self,
-        kind: OpKind,
-        slot: Slot,
-        pages: ArrayVec<OpPage, CLUSTER>,
-    ) -> Option<OpId> {
+    pub fn begin(&mut self, kind: OpKind, slot: Slot, pages: ArrayVec<OpPage, CLUSTER>) -> Option<OpId> {
         if !self.available(kind) {
             return None;
         }
         let index = self.free.pop()?;
         *self.count(kind) += 1;
-        self.ops[usize::from(index)] = Some(Op {
-            kind,
-            slot,
-            pages,
-            retried: false,
-        });
+        self.ops[usize::from(index)] = Some(Op { kind, slot, pages, retried: false });
         Some(OpId(index))
     }
 

@@ -92,9 +92,7 @@ impl PageCopy {
     pub(crate) fn pack(self) -> u64 {
         match self {
             PageCopy::Slot(slot, tag) => {
-                u64::from(tag.0) << (KIND_BITS + SLOT_BITS)
-                    | u64::from(slot.as_u32()) << KIND_BITS
-                    | SLOT
+                u64::from(tag.0) << (KIND_BITS + SLOT_BITS) | u64::from(slot.as_u32()) << KIND_BITS | SLOT
             }
             PageCopy::Fill(word) => u64::from(word) << KIND_BITS | FILL,
         }
@@ -103,10 +101,7 @@ impl PageCopy {
         match raw & 7 {
             SLOT => {
                 let slot = Slot::new((raw >> KIND_BITS) as u32 & (Slot::LIMIT - 1));
-                Some(PageCopy::Slot(
-                    slot,
-                    Tag((raw >> (KIND_BITS + SLOT_BITS)) as u32),
-                ))
+                Some(PageCopy::Slot(slot, Tag((raw >> (KIND_BITS + SLOT_BITS)) as u32)))
             }
             FILL => Some(PageCopy::Fill((raw >> KIND_BITS) as u32)),
             _ => None,
@@ -168,10 +163,7 @@ mod tests {
             Record::Zero,
             Record::Resident(Pfn::new(u32::MAX)),
             Record::Filling(OpId::new(u16::MAX)),
-            Record::Away(PageCopy::Slot(
-                Slot::new(Slot::LIMIT - 1),
-                Tag::new(u32::MAX),
-            )),
+            Record::Away(PageCopy::Slot(Slot::new(Slot::LIMIT - 1), Tag::new(u32::MAX))),
             Record::Away(PageCopy::Slot(Slot::new(1), Tag::new(0))),
             Record::Away(PageCopy::Fill(u32::MAX)),
             Record::Failed,

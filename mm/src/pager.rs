@@ -9,8 +9,7 @@ use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::ops::{Op, OpId, OpKind, OpPage};
 use crate::page::{PageCopy, Record};
 use crate::platform::{
-    BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind,
-    StoreRequest,
+    BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
 };
 use crate::stats::PageClass;
 use arrayvec::ArrayVec;
@@ -39,23 +38,17 @@ impl<P: Platform> Mm<P> {
 
     /// `Continue` if the operation goes on (a retry), `Break` if it is over.
     fn complete(&self, core: &mut Core<P>, completion: StoreCompletion) -> ControlFlow<()> {
-        let StoreCompletion {
-            mut request,
-            result,
-        } = completion;
+        let StoreCompletion { mut request, result } = completion;
         let Some(op) = core.ops.get_mut(request.op) else {
             panic!("completion of {:?}, which is not under way", request.op)
         };
         core.counters.store_completed += 1;
-        if op.kind == OpKind::Fill && result.is_err() && !core::mem::replace(&mut op.retried, true)
-        {
+        if op.kind == OpKind::Fill && result.is_err() && !core::mem::replace(&mut op.retried, true) {
             core.counters.store_reads += 1;
             self.submit(core, request);
             return ControlFlow::Continue(());
         }
-        let Some(op) = core.ops.end(request.op) else {
-            unreachable!("looked up above")
-        };
+        let Some(op) = core.ops.end(request.op) else { unreachable!("looked up above") };
         let frames = core::mem::take(&mut request.frames);
         match op.kind {
             OpKind::Fill => self.finish_fill(core, &op, frames, result),
@@ -72,13 +65,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Steps 13 and 14.
-    fn finish_fill(
-        &self,
-        core: &mut Core<P>,
-        op: &Op,
-        frames: IoFrames,
-        result: Result<(), StoreError>,
-    ) {
+    fn finish_fill(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             let slot = Slot::new(op.slot.as_u32() + i as u32);
             if self.reap_orphan(core, &token) {
@@ -113,42 +100,24 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Step 14: its owners lose the page, nobody else loses anything. The slot is never used again.
-    fn fail_page(
-        &self,
-        core: &mut Core<P>,
-        token: IoFrame,
-        slot: Slot,
-        result: Result<(), StoreError>,
-    ) {
+    fn fail_page(&self, core: &mut Core<P>, token: IoFrame, slot: Slot, result: Result<(), StoreError>) {
         match result {
             Err(_) => core.counters.swap_read_err += 1,
             Ok(()) => core.counters.swap_audit_err += 1,
         }
         let owner = core.table.get(token.pfn()).owner();
-        log::warn!(
-            "page {:?} of space {:?} is lost: slot {slot:?} {result:?}",
-            owner.1.addr(),
-            owner.0
-        );
+        log::warn!("page {:?} of space {:?} is lost: slot {slot:?} {result:?}", owner.1.addr(), owner.0);
         core.set_record(owner, Record::Failed);
         core.reclass(owner.0, PageClass::Filling, PageClass::Failed);
         if let Some(swap) = &mut core.swap {
             swap.slots.retire(slot);
         }
-        core.table
-            .get_mut(token.pfn())
-            .set_residence(Residence::None);
+        core.table.get_mut(token.pfn()).set_residence(Residence::None);
         self.free_user(core, token.returned());
     }
 
     /// Steps 8, 9 and 12.
-    fn finish_clean(
-        &self,
-        core: &mut Core<P>,
-        op: &Op,
-        frames: IoFrames,
-        result: Result<(), StoreError>,
-    ) {
+    fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             let slot = Slot::new(op.slot.as_u32() + i as u32);
             if self.reap_orphan(core, &token) {
@@ -197,14 +166,7 @@ impl<P: Platform> Mm<P> {
         desc.set_rewritten(false);
         let kept = copy.filter(|_| !rewritten);
         desc.set_copy(kept);
-        core.set_residence(
-            frame,
-            if kept.is_some() {
-                Residence::Clean
-            } else {
-                Residence::Dirty
-            },
-        );
+        core.set_residence(frame, if kept.is_some() { Residence::Clean } else { Residence::Dirty });
         if kept.is_none() {
             core.release_copy(copy);
         }
@@ -238,21 +200,14 @@ impl<P: Platform> Mm<P> {
     pub(crate) fn begin_discards(&self, core: &mut Core<P>) {
         while core.swap.as_ref().is_some_and(|s| s.has_discards()) {
             let pages: ArrayVec<OpPage, { crate::platform::CLUSTER }> = ArrayVec::new();
-            let Some(op): Option<OpId> = core.ops.begin(OpKind::Discard, Slot::new(0), pages)
-            else {
+            let Some(op): Option<OpId> = core.ops.begin(OpKind::Discard, Slot::new(0), pages) else {
                 return;
             };
             let Some((slot, count)) = core.swap.as_mut().and_then(|s| s.take_discard()) else {
                 unreachable!("has_discards")
             };
             core.counters.store_discards += 1;
-            let request = StoreRequest {
-                op,
-                kind: StoreKind::Discard,
-                slot,
-                count,
-                frames: IoFrames::new(),
-            };
+            let request = StoreRequest { op, kind: StoreKind::Discard, slot, count, frames: IoFrames::new() };
             self.submit(core, request);
         }
     }

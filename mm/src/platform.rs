@@ -74,26 +74,13 @@ impl Permission {
 
 impl Rights {
     /// Reserved only: `PROT_NONE`.
-    pub const NONE: Self = Self {
-        access: Permission::Denied,
-        write: Permission::Denied,
-        execute: Permission::Denied,
-    };
+    pub const NONE: Self = Self { access: Permission::Denied, write: Permission::Denied, execute: Permission::Denied };
     /// `PROT_READ`.
-    pub const READ: Self = Self {
-        access: Permission::Allowed,
-        ..Self::NONE
-    };
+    pub const READ: Self = Self { access: Permission::Allowed, ..Self::NONE };
     /// `PROT_READ | PROT_WRITE`.
-    pub const READ_WRITE: Self = Self {
-        write: Permission::Allowed,
-        ..Self::READ
-    };
+    pub const READ_WRITE: Self = Self { write: Permission::Allowed, ..Self::READ };
     /// `PROT_READ | PROT_EXEC`.
-    pub const READ_EXECUTE: Self = Self {
-        execute: Permission::Allowed,
-        ..Self::READ
-    };
+    pub const READ_EXECUTE: Self = Self { execute: Permission::Allowed, ..Self::READ };
 
     /// Whether an access of this kind is allowed.
     pub fn allow(self, access: Access) -> bool {
@@ -107,10 +94,7 @@ impl Rights {
 
     /// The same rights without stores: how the shared frame of zeroes is mapped.
     pub fn without_write(self) -> Self {
-        Self {
-            write: Permission::Denied,
-            ..self
-        }
+        Self { write: Permission::Denied, ..self }
     }
 }
 
@@ -191,13 +175,11 @@ pub trait PageTable: Send + 'static {
     fn lookup(&self, page: Vpn) -> Option<Mapping>;
     /// Removes every mapping of the last-level table that covers `page` and gives up that table and those above it that it leaves
     /// empty. `each` is told of every mapping removed. `None` if there is no such table.
-    fn drop_table(
-        &mut self,
-        page: Vpn,
-        each: &mut dyn FnMut(Vpn, Mapping),
-    ) -> Option<Stale<RetiredTables>>;
-    /// Makes every CPU forget the translation of the stale page (all pages of its last-level table after `drop_table`).
+    fn drop_table(&mut self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping)) -> Option<Stale<RetiredTables>>;
+    /// Makes every CPU forget the translation of the stale page.
     fn flush<T>(&mut self, stale: Stale<T>) -> T;
+    /// Makes every CPU forget the translations of all pages that share a last-level table with the stale page.
+    fn flush_region<T>(&mut self, stale: Stale<T>) -> T;
     /// Frames the tables use, the root not counted.
     fn tables(&self) -> usize;
     /// The last address + 1 that `map` accepts.
@@ -276,10 +258,7 @@ pub trait BackingStore: Send + Sync + 'static {
     /// Whether [`StoreKind::Discard`] does anything.
     fn can_discard(&self) -> bool;
     /// Starts a request, or gives it back if the device has no room for it now.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the frames come back with the refusal; boxing would allocate"
-    )]
+    #[expect(clippy::result_large_err, reason = "the frames come back with the refusal; boxing would allocate")]
     fn try_submit(&self, request: StoreRequest) -> Result<(), StoreRequest>;
     /// The next request that is over. Only the pager calls this.
     fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<StoreCompletion>;

@@ -9,10 +9,7 @@ use crate::swap::SlotCounts;
 
 /// Events since boot.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "the names are the documentation: Linux's vmstat, or explained beside"
-)]
+#[allow(missing_docs, reason = "the names are the documentation: Linux's vmstat, or explained beside")]
 pub struct Counters {
     /// Faults begun; at rest = minor + major + failed.
     pub pgfault: u64,
@@ -115,18 +112,12 @@ impl PageCounts {
     /// Pages with a frame of their own, those being read in included.
     pub fn framed(&self) -> u64 {
         use PageClass::*;
-        [Filling, Clean, Dirty, Cleaning, Evicting]
-            .map(|c| self.get(c))
-            .iter()
-            .sum()
+        [Filling, Clean, Dirty, Cleaning, Evicting].map(|c| self.get(c)).iter().sum()
     }
     /// Pages a program sees as resident.
     pub fn resident(&self) -> u64 {
         use PageClass::*;
-        [Clean, Dirty, Cleaning, Evicting]
-            .map(|c| self.get(c))
-            .iter()
-            .sum()
+        [Clean, Dirty, Cleaning, Evicting].map(|c| self.get(c)).iter().sum()
     }
     /// Pages not in RAM.
     pub fn away(&self) -> u64 {
@@ -210,44 +201,23 @@ impl Snapshot {
     pub fn check(&self) {
         let c = &self.counters;
         let served = c.pgminfault + c.pgmajfault + c.pgfailfault;
-        assert_eq!(
-            c.pgfault,
-            served + self.faults_waiting,
-            "faults = minor + major + failed + waiting"
-        );
+        assert_eq!(c.pgfault, served + self.faults_waiting, "faults = minor + major + failed + waiting");
         let used: usize = self.frames.used.iter().sum();
-        assert_eq!(
-            self.frames.total,
-            self.frames.free + used,
-            "frames = free + used"
-        );
+        assert_eq!(self.frames.total, self.frames.free + used, "frames = free + used");
         let user = self.frames.used[FrameKind::User as usize] as u64;
         assert_eq!(
             user,
             self.pages.framed() + self.orphaned_io,
             "user frames = filling + clean + dirty + cleaning + evicting + orphaned"
         );
-        assert_eq!(
-            c.pgalloc - c.pgfree,
-            user,
-            "user frames = allocated - freed"
-        );
+        assert_eq!(c.pgalloc - c.pgfree, user, "user frames = allocated - freed");
         let submitted = c.store_reads + c.store_writes + c.store_discards;
         let in_flight = (self.ops.fills + self.ops.cleans + self.ops.discards) as u64;
-        assert_eq!(
-            submitted,
-            c.store_completed + in_flight,
-            "store requests = completed + in flight"
-        );
+        assert_eq!(submitted, c.store_completed + in_flight, "store requests = completed + in flight");
         if let Some(slots) = self.slots {
-            assert_eq!(
-                slots.total,
-                slots.free + slots.used + slots.bad,
-                "slots = free + used + bad"
-            );
+            assert_eq!(slots.total, slots.free + slots.used + slots.bad, "slots = free + used + bad");
             assert!(
-                u64::from(slots.used)
-                    >= self.pages.get(PageClass::AwaySlot) + u64::from(self.open_slots),
+                u64::from(slots.used) >= self.pages.get(PageClass::AwaySlot) + u64::from(self.open_slots),
                 "slots hold the pages away"
             );
         }

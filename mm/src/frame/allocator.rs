@@ -22,11 +22,7 @@ impl Order {
 
     /// The order `order`, if such blocks exist.
     pub const fn new(order: usize) -> Option<Self> {
-        if order <= MAX_ORDER {
-            Some(Self(order as u8))
-        } else {
-            None
-        }
+        if order <= MAX_ORDER { Some(Self(order as u8)) } else { None }
     }
     /// Smallest order that holds `frames` frames.
     pub const fn holding(frames: usize) -> Option<Self> {
@@ -71,9 +67,7 @@ pub struct FrameAllocator<L: ScopedRawMutex> {
 impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// Words of storage needed for frames `0..frames`.
     pub fn storage_words(frames: usize) -> usize {
-        (0..=MAX_ORDER)
-            .map(|o| BitTree::words_for(blocks(frames, o)))
-            .sum()
+        (0..=MAX_ORDER).map(|o| BitTree::words_for(blocks(frames, o))).sum()
     }
 
     /// An allocator for frames `0..frames`, none of them free yet; `storage` has [`Self::storage_words`] words.
@@ -86,13 +80,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             BitTree::new(own, len)
         });
         Self {
-            buddy: Mutex::new_with_raw_mutex(
-                Buddy {
-                    free,
-                    counts: FrameCounts::default(),
-                },
-                L::INIT,
-            ),
+            buddy: Mutex::new_with_raw_mutex(Buddy { free, counts: FrameCounts::default() }, L::INIT),
             free: AtomicU32::new(0),
             low: AtomicU32::new(0),
             pressure: WaitQueue::new_with_raw_mutex(L::INIT),
@@ -105,9 +93,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             let (mut at, end) = (start.index(), end.index());
             let added = end.saturating_sub(at);
             while at < end {
-                let order = (at.trailing_zeros() as usize)
-                    .min((end - at).ilog2() as usize)
-                    .min(MAX_ORDER);
+                let order = (at.trailing_zeros() as usize).min((end - at).ilog2() as usize).min(MAX_ORDER);
                 buddy.insert(at, order);
                 at += 1 << order;
             }
@@ -121,10 +107,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// A block of `order`, lowest address first, or `None` if there is none. Never waits.
     pub fn alloc(&self, kind: FrameKind, order: Order) -> Option<Frame> {
         let frame = self.buddy.with_lock(|buddy| buddy.alloc(kind, order))?;
-        let left = self
-            .free
-            .fetch_sub(order.frames() as u32, Ordering::Relaxed)
-            - order.frames() as u32;
+        let left = self.free.fetch_sub(order.frames() as u32, Ordering::Relaxed) - order.frames() as u32;
         if left < self.low.load(Ordering::Relaxed) {
             self.pressure.wake_all();
         }
@@ -172,11 +155,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// Free blocks of each order: what `/proc/buddyinfo` shows.
     pub fn free_blocks(&self) -> [usize; MAX_ORDER + 1] {
         self.buddy.with_lock(|buddy| {
-            core::array::from_fn(|o| {
-                (0..buddy.free[o].capacity())
-                    .filter(|&i| buddy.free[o].get(i))
-                    .count()
-            })
+            core::array::from_fn(|o| (0..buddy.free[o].capacity()).filter(|&i| buddy.free[o].get(i)).count())
         })
     }
 
@@ -205,9 +184,7 @@ impl Buddy {
     fn insert(&mut self, mut at: usize, mut order: usize) {
         while order < MAX_ORDER {
             let buddy = (at >> order) ^ 1;
-            if !self.free[order].get(buddy)
-                || (at >> (order + 1)) >= self.free[order + 1].capacity()
-            {
+            if !self.free[order].get(buddy) || (at >> (order + 1)) >= self.free[order + 1].capacity() {
                 break;
             }
             self.free[order].clear(buddy);
@@ -219,8 +196,7 @@ impl Buddy {
 
     fn alloc(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
         let want = order.index();
-        let (found, block) =
-            (want..=MAX_ORDER).find_map(|o| self.free[o].first().map(|b| (o, b)))?;
+        let (found, block) = (want..=MAX_ORDER).find_map(|o| self.free[o].first().map(|b| (o, b)))?;
         self.free[found].clear(block);
         let at = block << found;
         for o in (want..found).rev() {
@@ -228,27 +204,15 @@ impl Buddy {
         }
         self.counts.free -= order.frames();
         self.counts.used[kind as usize] += order.frames();
-        Some(Frame {
-            pfn: Pfn::new(at as u32),
-            kind,
-            order,
-        })
+        Some(Frame { pfn: Pfn::new(at as u32), kind, order })
     }
 
     fn free_block(&mut self, frame: Frame) {
         let (at, order) = (frame.pfn.index(), frame.order.index());
         let double = (0..=MAX_ORDER).any(|o| self.free[o].get(at >> o));
-        assert!(
-            !double,
-            "double free of frame {:#x} ({:?}, order {order})",
-            at, frame.kind
-        );
+        assert!(!double, "double free of frame {:#x} ({:?}, order {order})", at, frame.kind);
         let used = &mut self.counts.used[frame.kind as usize];
-        assert!(
-            *used >= frame.order.frames(),
-            "free of frame {at:#x}, which is no {:?} frame",
-            frame.kind
-        );
+        assert!(*used >= frame.order.frames(), "free of frame {at:#x}, which is no {:?} frame", frame.kind);
         *used -= frame.order.frames();
         self.counts.free += frame.order.frames();
         self.insert(at, order);

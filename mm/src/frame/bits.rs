@@ -44,12 +44,7 @@ impl BitTree {
             }
             bits = count;
         }
-        Self {
-            words,
-            start,
-            levels,
-            len,
-        }
+        Self { words, start, levels, len }
     }
 
     /// Bits the set can hold, set or not.
@@ -113,16 +108,11 @@ mod tests {
     #[test]
     fn follows_a_plain_set() {
         for len in [1, 63, 64, 65, 4096, 4097, 300_000] {
-            let mut tree = BitTree::new(
-                Box::leak(vec![0; BitTree::words_for(len)].into_boxed_slice()),
-                len,
-            );
+            let mut tree = BitTree::new(Box::leak(vec![0; BitTree::words_for(len)].into_boxed_slice()), len);
             let mut model = BTreeSet::new();
             let mut x = 12345u64;
             for _ in 0..3000 {
-                x = x
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let i = (x >> 33) as usize % len;
                 if x >> 32 & 1 == 0 {
                     tree.set(i);

@@ -38,8 +38,7 @@ impl FrameKind {
     /// Number of kinds.
     pub const COUNT: usize = 6;
     /// Name used in statistics.
-    pub const NAMES: [&'static str; Self::COUNT] =
-        ["user", "page_table", "heap", "dma", "zero", "module"];
+    pub const NAMES: [&'static str; Self::COUNT] = ["user", "page_table", "heap", "dma", "zero", "module"];
 }
 
 /// A run of `2^order` frames that nobody maps and no device touches: whoever holds the token may use them, pass them on or free them.
@@ -64,19 +63,15 @@ impl IoFrame {
     pub fn pfn(&self) -> Pfn {
         self.0
     }
-    /// The frame, now that the request is over.
-    pub(crate) fn returned(self) -> Frame {
-        Frame {
-            pfn: self.0,
-            kind: FrameKind::User,
-            order: Order::PAGE,
-        }
+    /// The frame, now that the request is over: for whoever took it out of a completion.
+    pub fn returned(self) -> Frame {
+        Frame { pfn: self.0, kind: FrameKind::User, order: Order::PAGE }
     }
 }
 
 impl Frame {
-    /// Gives the frame, which serves a page, to a request.
-    pub(crate) fn lend(self) -> IoFrame {
+    /// Gives a single frame to a request.
+    pub fn lend(self) -> IoFrame {
         debug_assert_eq!((self.kind, self.order), (FrameKind::User, Order::PAGE));
         IoFrame(self.pfn)
     }
@@ -95,10 +90,6 @@ impl Frame {
     /// Makes a token out of nothing: a planted double free, for the tests that show it is found.
     #[cfg(feature = "sim")]
     pub fn forge_for_test(pfn: Pfn, kind: FrameKind) -> Self {
-        Self {
-            pfn,
-            kind,
-            order: Order::PAGE,
-        }
+        Self { pfn, kind, order: Order::PAGE }
     }
 }

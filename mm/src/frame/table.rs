@@ -58,31 +58,16 @@ const LISTED: u8 = 8;
 
 impl FrameDesc {
     /// A frame of no interest.
-    pub const EMPTY: Self = Self {
-        owner: 0,
-        copy: 0,
-        next: NIL,
-        prev: NIL,
-        residence: Residence::None,
-        holds: 0,
-        flags: 0,
-        generation: 0,
-    };
+    pub const EMPTY: Self =
+        Self { owner: 0, copy: 0, next: NIL, prev: NIL, residence: Residence::None, holds: 0, flags: 0, generation: 0 };
 
     pub(crate) fn reset(&mut self, owner: (SpaceId, Vpn), residence: Residence) {
         let generation = self.generation.wrapping_add(1);
-        *self = Self {
-            owner: u64::from(owner.0.index()) << 36 | owner.1.as_u64(),
-            residence,
-            generation,
-            ..Self::EMPTY
-        };
+        *self =
+            Self { owner: u64::from(owner.0.index()) << 36 | owner.1.as_u64(), residence, generation, ..Self::EMPTY };
     }
     pub(crate) fn owner(&self) -> (SpaceId, Vpn) {
-        (
-            SpaceId::new((self.owner >> 36) as u32),
-            Vpn::new(self.owner & ((1 << 36) - 1)),
-        )
+        (SpaceId::new((self.owner >> 36) as u32), Vpn::new(self.owner & ((1 << 36) - 1)))
     }
     /// What the frame is now.
     pub fn residence(&self) -> Residence {
@@ -115,11 +100,7 @@ impl FrameDesc {
         self.flags & flag != 0
     }
     fn set_flag(&mut self, flag: u8, on: bool) {
-        if on {
-            self.flags |= flag
-        } else {
-            self.flags &= !flag
-        }
+        if on { self.flags |= flag } else { self.flags &= !flag }
     }
     pub(crate) fn mapped(&self) -> bool {
         self.flag(MAPPED)
@@ -164,16 +145,8 @@ impl FrameTable {
         &mut self.descs[frame.index()]
     }
     /// Gives a frame to the page `owner`: from here on the page has it, and no token exists.
-    pub(crate) fn settle(
-        &mut self,
-        frame: Frame,
-        owner: (SpaceId, Vpn),
-        residence: Residence,
-    ) -> Pfn {
-        debug_assert_eq!(
-            (frame.kind(), frame.order()),
-            (FrameKind::User, Order::PAGE)
-        );
+    pub(crate) fn settle(&mut self, frame: Frame, owner: (SpaceId, Vpn), residence: Residence) -> Pfn {
+        debug_assert_eq!((frame.kind(), frame.order()), (FrameKind::User, Order::PAGE));
         self.get_mut(frame.pfn()).reset(owner, residence);
         frame.pfn()
     }
@@ -182,18 +155,11 @@ impl FrameTable {
     pub(crate) fn take(&mut self, frame: Pfn) -> Frame {
         let desc = self.get_mut(frame);
         let idle = matches!(desc.residence, Residence::Clean | Residence::Dirty);
-        assert!(
-            idle && !desc.mapped() && !desc.listed(),
-            "frame {frame:?} taken from a page in use: {desc:?}"
-        );
+        assert!(idle && !desc.mapped() && !desc.listed(), "frame {frame:?} taken from a page in use: {desc:?}");
         desc.residence = Residence::None;
         desc.generation = desc.generation.wrapping_add(1);
         desc.holds = 0;
-        Frame {
-            pfn: frame,
-            kind: FrameKind::User,
-            order: Order::PAGE,
-        }
+        Frame { pfn: frame, kind: FrameKind::User, order: Order::PAGE }
     }
 
     /// As [`Self::take`], for a page that is about to leave: its descriptor goes on naming page and state until it has left.
@@ -205,11 +171,7 @@ impl FrameTable {
         );
         desc.generation = desc.generation.wrapping_add(1);
         desc.holds = 0;
-        Frame {
-            pfn: frame,
-            kind: FrameKind::User,
-            order: Order::PAGE,
-        }
+        Frame { pfn: frame, kind: FrameKind::User, order: Order::PAGE }
     }
 
     /// Takes the copy of a frame's number out of its request, once the device is done with it and its page is to keep it.

@@ -15,9 +15,7 @@ use crate::frame::Residence;
 use crate::manager::{Core, Mm};
 use crate::ops::{OpKind, OpPage};
 use crate::page::PageCopy;
-use crate::platform::{
-    CLUSTER, IoFrames, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest,
-};
+use crate::platform::{CLUSTER, IoFrames, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
 use crate::swap::fill_pattern;
 use arrayvec::ArrayVec;
@@ -133,11 +131,7 @@ impl<P: Platform> Mm<P> {
     fn reclaim_round(&self, core: &mut Core<P>) -> Round {
         core.out_of_memory = false;
         let round = self.look_for_victims(core);
-        if self.send_batch(core) {
-            round
-        } else {
-            Round::Blocked
-        }
+        if self.send_batch(core) { round } else { Round::Blocked }
     }
 
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
@@ -147,19 +141,11 @@ impl<P: Platform> Mm<P> {
             let free = self.frames.free_frames();
             if free + coming >= target {
                 core.progress.fruitless = 0;
-                return if free >= target {
-                    Round::Enough
-                } else {
-                    Round::Blocked
-                };
+                return if free >= target { Round::Enough } else { Round::Blocked };
             }
             if core.progress.fruitless > 2 * core.policy.len() + CHUNK {
                 core.progress.fruitless = 0;
-                return if coming > 0 || core.ops.counts().cleans > 0 {
-                    Round::Blocked
-                } else {
-                    Round::Exhausted
-                };
+                return if coming > 0 || core.ops.counts().cleans > 0 { Round::Blocked } else { Round::Exhausted };
             }
             let Some(frame) = core.policy.candidate() else {
                 core.progress.fruitless = 0;
@@ -197,19 +183,14 @@ impl<P: Platform> Mm<P> {
     /// Whether a page was used: its A bit, which is cleared, or what is known otherwise. Held pages count as used.
     fn sample(&self, core: &mut Core<P>, frame: Pfn) -> Sample {
         let desc = core.table.get_mut(frame);
-        let (held, young, mapped, (space, page)) =
-            (desc.holds() > 0, desc.young(), desc.mapped(), desc.owner());
+        let (held, young, mapped, (space, page)) = (desc.holds() > 0, desc.young(), desc.mapped(), desc.owner());
         desc.set_young(false);
         let mut used = held || young;
         if mapped && let Some(s) = core.spaces.get_mut(space) {
             let stale = s.table.harvest(page);
             used |= stale.is_some_and(|stale| s.table.flush(stale).accessed);
         }
-        if held || (used && !self.config.torture) {
-            Sample::Used
-        } else {
-            Sample::Idle
-        }
+        if held || (used && !self.config.torture) { Sample::Used } else { Sample::Idle }
     }
 
     /// The one place that unmaps a page for reclaim. The page is on no list; it leaves, is put into the batch, or goes back on.
@@ -242,11 +223,7 @@ impl<P: Platform> Mm<P> {
         let page = core.table.get(frame).owner();
         #[cfg(feature = "sim")]
         if self.config.plant == Some(crate::sim::Planted::SkippedFlush) {
-            if let Some(stale) = core
-                .spaces
-                .get_mut(page.0)
-                .and_then(|s| s.table.unmap(page.1))
-            {
+            if let Some(stale) = core.spaces.get_mut(page.0).and_then(|s| s.table.unmap(page.1)) {
                 let (mapping, tables) = stale.into_flushed();
                 tables.into_iter().for_each(|t| self.frames.free(t));
                 core.note_unmapped(mapping.frame, mapping.accessed, mapping.dirty);
@@ -303,16 +280,7 @@ impl<P: Platform> Mm<P> {
         };
         let batch = core::mem::take(&mut core.batch);
         core.counters.store_writes += 1;
-        self.submit(
-            core,
-            StoreRequest {
-                op,
-                kind: StoreKind::Write,
-                slot,
-                count,
-                frames: batch.frames,
-            },
-        );
+        self.submit(core, StoreRequest { op, kind: StoreKind::Write, slot, count, frames: batch.frames });
         true
     }
 
@@ -329,11 +297,7 @@ impl<P: Platform> Mm<P> {
                 let Some(slot) = desc.copy().and_then(PageCopy::slot) else {
                     continue;
                 };
-                if core
-                    .swap
-                    .as_ref()
-                    .is_some_and(|s| s.slots.cluster_use(slot) <= most)
-                {
+                if core.swap.as_ref().is_some_and(|s| s.slots.cluster_use(slot) <= most) {
                     core.became_dirty(frame);
                     core.counters.swap_copy_dropped += 1;
                     given += 1;
@@ -348,12 +312,7 @@ impl<P: Platform> Mm<P> {
     /// Drops the last-level page table that covers a page of a space, live entries and all: it is only a cache.
     pub fn drop_page_table(&self, space: crate::space::SpaceId, page: crate::addr::Vpn) {
         self.core.with_lock(|core| {
-            let Core {
-                spaces,
-                zero,
-                counters,
-                ..
-            } = core;
+            let Core { spaces, zero, counters, .. } = core;
             let Some(s) = spaces.get_mut(space) else {
                 return;
             };
@@ -366,10 +325,7 @@ impl<P: Platform> Mm<P> {
                 return;
             };
             counters.ptdrop += 1;
-            s.table
-                .flush(stale)
-                .into_iter()
-                .for_each(|t| self.frames.free(t));
+            s.table.flush_region(stale).into_iter().for_each(|t| self.frames.free(t));
             for (frame, accessed, dirty) in bits {
                 core.note_unmapped(frame, accessed, dirty);
             }

@@ -112,11 +112,7 @@ mod tests {
         let mut evicted = Vec::new();
         while let Some(frame) = policy.candidate() {
             let first = !core::mem::replace(&mut seen[frame.index()], true);
-            let sample = if used[frame.index()] && first {
-                Sample::Used
-            } else {
-                Sample::Idle
-            };
+            let sample = if used[frame.index()] && first { Sample::Used } else { Sample::Idle };
             if policy.judge(&mut links, frame, sample) == Verdict::Evict {
                 evicted.push(frame.as_u32());
             }

@@ -72,60 +72,36 @@ impl<P: Platform> Drop for CopyHolds<'_, P> {
 
 impl<P: Platform> Mm<P> {
     /// Fills `out` from user memory at `addr`, waiting for pages that are away.
-    pub async fn copy_in(
-        &self,
-        space: SpaceId,
-        addr: VirtAddr,
-        out: &mut [u8],
-    ) -> Result<(), CopyError> {
+    pub async fn copy_in(&self, space: SpaceId, addr: VirtAddr, out: &mut [u8]) -> Result<(), CopyError> {
         self.copy(space, addr, Buffer::In(out)).await
     }
 
     /// Writes `data` to user memory at `addr`, waiting for pages that are away.
-    pub async fn copy_out(
-        &self,
-        space: SpaceId,
-        addr: VirtAddr,
-        data: &[u8],
-    ) -> Result<(), CopyError> {
+    pub async fn copy_out(&self, space: SpaceId, addr: VirtAddr, data: &[u8]) -> Result<(), CopyError> {
         self.copy(space, addr, Buffer::Out(data)).await
     }
 
     /// As [`Self::copy_in`] if all pages are resident; `None` if one is not.
     pub fn try_copy_in(&self, space: SpaceId, addr: VirtAddr, out: &mut [u8]) -> Option<()> {
         let len = out.len();
-        let done = self
-            .core
-            .with_lock(|core| self.copy_resident(core, space, addr, &mut Buffer::In(out), 0));
+        let done = self.core.with_lock(|core| self.copy_resident(core, space, addr, &mut Buffer::In(out), 0));
         (done == len).then_some(())
     }
 
     /// As [`Self::copy_out`] if all pages are resident; `None` if one is not, and then some may be written already.
     pub fn try_copy_out(&self, space: SpaceId, addr: VirtAddr, data: &[u8]) -> Option<()> {
-        let done = self
-            .core
-            .with_lock(|core| self.copy_resident(core, space, addr, &mut Buffer::Out(data), 0));
+        let done = self.core.with_lock(|core| self.copy_resident(core, space, addr, &mut Buffer::Out(data), 0));
         (done == data.len()).then_some(())
     }
 
-    async fn copy(
-        &self,
-        space: SpaceId,
-        addr: VirtAddr,
-        mut buffer: Buffer<'_>,
-    ) -> Result<(), CopyError> {
+    async fn copy(&self, space: SpaceId, addr: VirtAddr, mut buffer: Buffer<'_>) -> Result<(), CopyError> {
         let (len, access) = (buffer.len(), buffer.access());
         addr.checked_add(len as u64).ok_or(CopyError::BadAddress)?;
         let mut done = 0;
-        let mut held = CopyHolds {
-            mm: self,
-            holds: Holds::default(),
-        };
+        let mut held = CopyHolds { mm: self, holds: Holds::default() };
         while done < len {
             let before = done;
-            done = self
-                .core
-                .with_lock(|core| self.copy_resident(core, space, addr, &mut buffer, done));
+            done = self.core.with_lock(|core| self.copy_resident(core, space, addr, &mut buffer, done));
             if done == len {
                 break;
             }
@@ -135,8 +111,7 @@ impl<P: Platform> Mm<P> {
             }
             let at = VirtAddr::new(addr.as_u64() + done as u64);
             // Each page is an instruction of its own: the hold on the one before ends here.
-            self.fault(space, at, access, at.as_u64(), &mut held.holds)
-                .await?;
+            self.fault(space, at, access, at.as_u64(), &mut held.holds).await?;
         }
         Ok(())
     }
@@ -157,13 +132,7 @@ impl<P: Platform> Mm<P> {
             };
             let count = left.min(PAGE_SIZE - at.page_offset());
             if count == 0
-                || !self.copy_within_page(
-                    core,
-                    (space, at.page()),
-                    at.page_offset(),
-                    buffer,
-                    done..done + count,
-                )
+                || !self.copy_within_page(core, (space, at.page()), at.page_offset(), buffer, done..done + count)
             {
                 return done;
             }
@@ -184,11 +153,7 @@ impl<P: Platform> Mm<P> {
         let Some(s) = core.spaces.get_mut(space).filter(|s| !s.dying) else {
             return false;
         };
-        if !s
-            .vmas
-            .find(page)
-            .is_some_and(|area| area.rights.allow(buffer.access()))
-        {
+        if !s.vmas.find(page).is_some_and(|area| area.rights.allow(buffer.access())) {
             return false;
         }
         match (s.index.get(page), buffer) {

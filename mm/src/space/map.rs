@@ -68,20 +68,13 @@ fn pages_of(len: u64) -> Result<u64, MapError> {
     if len == 0 {
         return Err(MapError::Invalid);
     }
-    Ok(len
-        .checked_add(PAGE_SIZE as u64 - 1)
-        .ok_or(MapError::NoRoom)?
-        / PAGE_SIZE as u64)
+    Ok(len.checked_add(PAGE_SIZE as u64 - 1).ok_or(MapError::NoRoom)? / PAGE_SIZE as u64)
 }
 
 /// The pages `addr..addr + len`, rounded up; `addr` must be the start of a page.
 fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
     let pages = pages_of(len)?;
-    let end = addr
-        .page()
-        .as_u64()
-        .checked_add(pages)
-        .filter(|end| *end <= 1 << 52);
+    let end = addr.page().as_u64().checked_add(pages).filter(|end| *end <= 1 << 52);
     if !addr.is_page_aligned() || end.is_none() {
         return Err(MapError::Invalid);
     }
@@ -93,15 +86,10 @@ impl<P: Platform> Mm<P> {
     pub async fn map(&self, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
         loop {
             if let Placement::Fixed(addr) = request.placement {
-                let range = self
-                    .core
-                    .with_lock(|core| Self::fixed_range(core, space, addr, request.len))?;
+                let range = self.core.with_lock(|core| Self::fixed_range(core, space, addr, request.len))?;
                 self.unmap_range(space, range).await?;
             }
-            match self
-                .core
-                .with_lock(|core| Self::try_map(core, space, request))
-            {
+            match self.core.with_lock(|core| Self::try_map(core, space, request)) {
                 // Somebody else mapped there since it was unmapped; `MAP_FIXED` replaces that too.
                 Err(MapError::Exists) if matches!(request.placement, Placement::Fixed(_)) => {}
                 done => return done,
@@ -110,35 +98,19 @@ impl<P: Platform> Mm<P> {
     }
 
     fn live(core: &mut Core<P>, space: SpaceId) -> Result<&mut Space<P::Table>, MapError> {
-        core.spaces
-            .get_mut(space)
-            .filter(|s| !s.dying)
-            .ok_or(MapError::SpaceGone)
+        core.spaces.get_mut(space).filter(|s| !s.dying).ok_or(MapError::SpaceGone)
     }
 
-    fn fixed_range(
-        core: &mut Core<P>,
-        space: SpaceId,
-        addr: VirtAddr,
-        len: u64,
-    ) -> Result<PageRange, MapError> {
+    fn fixed_range(core: &mut Core<P>, space: SpaceId, addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
         let bounds = Self::live(core, space)?.layout.bounds;
         let range = range_at(addr, len)?;
         if range.start < bounds.start {
             return Err(MapError::TooLow);
         }
-        if range.end > bounds.end {
-            Err(MapError::NoRoom)
-        } else {
-            Ok(range)
-        }
+        if range.end > bounds.end { Err(MapError::NoRoom) } else { Ok(range) }
     }
 
-    fn try_map(
-        core: &mut Core<P>,
-        space: SpaceId,
-        request: MapRequest,
-    ) -> Result<VirtAddr, MapError> {
+    fn try_map(core: &mut Core<P>, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
         let range = match request.placement {
             Placement::Fixed(addr) | Placement::FixedNoReplace(addr) => {
                 let range = Self::fixed_range(core, space, addr, request.len)?;
@@ -154,34 +126,18 @@ impl<P: Platform> Mm<P> {
         if s.vmas.len() >= MAX_AREAS {
             return Err(MapError::NoRoom);
         }
-        s.vmas.insert(Vma {
-            range,
-            rights: request.rights,
-            label: request.label,
-            liveness: Liveness::Live,
-        });
+        s.vmas.insert(Vma { range, rights: request.rights, label: request.label, liveness: Liveness::Live });
         Ok(range.start.addr())
     }
 
     fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
         let s = Self::live(core, space)?;
-        let below = PageRange {
-            start: s.layout.bounds.start,
-            end: s.layout.mmap_top,
-        };
-        s.vmas
-            .find_gap(pages, below)
-            .or_else(|| s.vmas.find_gap(pages, s.layout.bounds))
-            .ok_or(MapError::NoRoom)
+        let below = PageRange { start: s.layout.bounds.start, end: s.layout.mmap_top };
+        s.vmas.find_gap(pages, below).or_else(|| s.vmas.find_gap(pages, s.layout.bounds)).ok_or(MapError::NoRoom)
     }
 
     /// At the hint if that is free, else in the highest gap that ends at or below the hinted end, else anywhere.
-    fn near(
-        core: &mut Core<P>,
-        space: SpaceId,
-        hint: VirtAddr,
-        pages: u64,
-    ) -> Result<PageRange, MapError> {
+    fn near(core: &mut Core<P>, space: SpaceId, hint: VirtAddr, pages: u64) -> Result<PageRange, MapError> {
         let s = Self::live(core, space)?;
         let bounds = s.layout.bounds;
         let start = hint.page();
@@ -193,13 +149,7 @@ impl<P: Platform> Mm<P> {
         if s.vmas.is_free(wish) {
             return Ok(wish);
         }
-        match s.vmas.find_gap(
-            pages,
-            PageRange {
-                start: bounds.start,
-                end: wish.end,
-            },
-        ) {
+        match s.vmas.find_gap(pages, PageRange { start: bounds.start, end: wish.end }) {
             Some(gap) => Ok(gap),
             None => Self::anywhere(core, space, pages),
         }
@@ -212,9 +162,7 @@ impl<P: Platform> Mm<P> {
 
     async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
         self.core.with_lock(|core| {
-            Self::live(core, space)?
-                .vmas
-                .change(range, |area| area.liveness = Liveness::Dying);
+            Self::live(core, space)?.vmas.change(range, |area| area.liveness = Liveness::Dying);
             Ok(())
         })?;
         self.release_pages(space, range).await;
@@ -229,25 +177,13 @@ impl<P: Platform> Mm<P> {
     /// Gives up the contents of `addr..addr + len`: the pages are as if never touched (`MADV_DONTNEED`).
     pub async fn discard(&self, space: SpaceId, addr: VirtAddr, len: u64) -> Result<(), MapError> {
         let range = range_at(addr, len)?;
-        let covered = self
-            .core
-            .with_lock(|core| Self::live(core, space).map(|s| s.vmas.covers(range)))?;
+        let covered = self.core.with_lock(|core| Self::live(core, space).map(|s| s.vmas.covers(range)))?;
         self.release_pages(space, range).await;
-        if covered {
-            Ok(())
-        } else {
-            Err(MapError::NotMapped)
-        }
+        if covered { Ok(()) } else { Err(MapError::NotMapped) }
     }
 
     /// Changes what the program may do with `addr..addr + len`.
-    pub async fn protect(
-        &self,
-        space: SpaceId,
-        addr: VirtAddr,
-        len: u64,
-        rights: Rights,
-    ) -> Result<(), MapError> {
+    pub async fn protect(&self, space: SpaceId, addr: VirtAddr, len: u64, rights: Rights) -> Result<(), MapError> {
         let range = range_at(addr, len)?;
         self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
@@ -262,16 +198,7 @@ impl<P: Platform> Mm<P> {
         })?;
         let mut next = Some(range.start);
         while let Some(start) = next {
-            next = self.core.with_lock(|core| {
-                self.protect_chunk(
-                    core,
-                    space,
-                    PageRange {
-                        start,
-                        end: range.end,
-                    },
-                )
-            });
+            next = self.core.with_lock(|core| self.protect_chunk(core, space, PageRange { start, end: range.end }));
             if next.is_some() {
                 crate::yield_now().await;
             }
@@ -289,9 +216,7 @@ impl<P: Platform> Mm<P> {
             }
             record
         });
-        pages
-            .into_iter()
-            .for_each(|page| core.unmap_page(self.frames, (space, page)));
+        pages.into_iter().for_each(|page| core.unmap_page(self.frames, (space, page)));
         next
     }
 
@@ -299,13 +224,8 @@ impl<P: Platform> Mm<P> {
     async fn release_pages(&self, space: SpaceId, range: PageRange) {
         let mut next = Some(range.start);
         while let Some(start) = next {
-            let rest = PageRange {
-                start,
-                end: range.end,
-            };
-            next = self
-                .core
-                .with_lock(|core| self.release_chunk(core, space, rest));
+            let rest = PageRange { start, end: range.end };
+            next = self.core.with_lock(|core| self.release_chunk(core, space, rest));
             self.announce_frames();
             if next.is_some() {
                 crate::yield_now().await;
@@ -320,9 +240,7 @@ impl<P: Platform> Mm<P> {
             pages.push((page, record));
             Record::Absent
         });
-        pages
-            .into_iter()
-            .for_each(|(page, record)| self.release_page(core, (space, page), record));
+        pages.into_iter().for_each(|(page, record)| self.release_page(core, (space, page), record));
         self.begin_discards(core);
         next
     }
@@ -343,11 +261,8 @@ impl<P: Platform> Mm<P> {
             }
             Record::Filling(op) => {
                 let of_page = |core: &Core<P>, frame: &Pfn| core.table.get(*frame).owner() == page;
-                let frames: ArrayVec<Pfn, { crate::platform::CLUSTER }> = core
-                    .ops
-                    .get_mut(op)
-                    .map(|op| op.pages.iter().map(|p| p.frame).collect())
-                    .unwrap_or_default();
+                let frames: ArrayVec<Pfn, { crate::platform::CLUSTER }> =
+                    core.ops.get_mut(op).map(|op| op.pages.iter().map(|p| p.frame).collect()).unwrap_or_default();
                 if let Some(frame) = frames.iter().find(|frame| of_page(core, frame)) {
                     self.orphan(core, *frame);
                 }
@@ -395,10 +310,7 @@ impl<P: Platform> Mm<P> {
         self.release_pages(space, bounds).await;
         self.core.with_lock(|core| {
             if let Some(s) = core.spaces.remove(space) {
-                debug_assert!(
-                    s.index.is_empty() && s.table.tables() == 0,
-                    "a space is torn down to nothing"
-                );
+                debug_assert!(s.index.is_empty() && s.table.tables() == 0, "a space is torn down to nothing");
                 self.frames.free(s.table.into_root());
             }
         });

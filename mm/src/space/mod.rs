@@ -87,19 +87,8 @@ impl<T: PageTable> Spaces<T> {
         }
         let (generation, place) = &mut self.slots[slot];
         *generation += 1;
-        let (vmas, index, pages) = (
-            VmaMap::default(),
-            PageIndex::default(),
-            PageCounts::default(),
-        );
-        *place = Some(Box::new(Space {
-            table,
-            vmas,
-            index,
-            pages,
-            layout,
-            dying: false,
-        }));
+        let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
+        *place = Some(Box::new(Space { table, vmas, index, pages, layout, dying: false }));
         Some(SpaceId::of(slot, *generation))
     }
 
@@ -123,9 +112,7 @@ impl<T: PageTable> Spaces<T> {
         self.slots
             .iter_mut()
             .enumerate()
-            .filter_map(|(slot, (generation, space))| {
-                Some((SpaceId::of(slot, *generation), space.as_deref_mut()?))
-            })
+            .filter_map(|(slot, (generation, space))| Some((SpaceId::of(slot, *generation), space.as_deref_mut()?)))
     }
 }
 

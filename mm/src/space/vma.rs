@@ -86,17 +86,9 @@ impl VmaMap {
 
     /// Areas that share a page with `range`, in order.
     pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = &Vma> {
-        let first = self
-            .areas
-            .range(..range.start)
-            .next_back()
-            .map(|(_, area)| area)
-            .filter(|area| area.range.overlaps(range));
-        first.into_iter().chain(
-            self.areas
-                .range(range.start..range.end)
-                .map(|(_, area)| area),
-        )
+        let first =
+            self.areas.range(..range.start).next_back().map(|(_, area)| area).filter(|area| area.range.overlaps(range));
+        first.into_iter().chain(self.areas.range(range.start..range.end).map(|(_, area)| area))
     }
 
     /// Whether live areas cover every page of `range`.
@@ -123,17 +115,11 @@ impl VmaMap {
     pub fn change(&mut self, range: PageRange, change: impl Fn(&mut Vma)) {
         self.split_at(range.start);
         self.split_at(range.end);
-        self.areas
-            .range_mut(range.start..range.end)
-            .for_each(|(_, area)| change(area));
+        self.areas.range_mut(range.start..range.end).for_each(|(_, area)| change(area));
         let mut start = range.start;
         loop {
             self.merge_around(start);
-            match self
-                .areas
-                .range((Bound::Excluded(start), Bound::Included(range.end)))
-                .next()
-            {
+            match self.areas.range((Bound::Excluded(start), Bound::Included(range.end))).next() {
                 Some((next, _)) => start = *next,
                 None => return,
             }

@@ -9,12 +9,8 @@ use crate::addr::WORDS_PER_PAGE;
 use crate::page::Tag;
 
 /// Odd multipliers with well mixed bits (from SplitMix64's and PCG's constants).
-const MULTIPLIERS: [u64; 4] = [
-    0x9e37_79b9_7f4a_7c15,
-    0xbf58_476d_1ce4_e5b9,
-    0x94d0_49bb_1331_11eb,
-    0x5851_f42d_4c95_7f2d,
-];
+const MULTIPLIERS: [u64; 4] =
+    [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0x5851_f42d_4c95_7f2d];
 
 /// Hashes pages under a key of its own.
 #[derive(Clone, Copy)]
@@ -35,8 +31,7 @@ impl Audit {
         let mut lanes = MULTIPLIERS.map(|m| m ^ self.key);
         for four in words.as_chunks::<4>().0 {
             for lane in 0..4 {
-                lanes[lane] =
-                    (lanes[lane].wrapping_add(four[lane])).wrapping_mul(MULTIPLIERS[lane]);
+                lanes[lane] = (lanes[lane].wrapping_add(four[lane])).wrapping_mul(MULTIPLIERS[lane]);
             }
         }
         let mut mixed = 0u64;

@@ -31,13 +31,7 @@ pub struct Swap {
 impl Swap {
     /// All slots of a device free but the first.
     pub fn new(slots: u32, can_discard: bool, key: u64) -> Self {
-        Self {
-            slots: SlotMap::new(slots),
-            audit: Audit::new(key),
-            run: None,
-            discards: ArrayVec::new(),
-            can_discard,
-        }
+        Self { slots: SlotMap::new(slots), audit: Audit::new(key), run: None, discards: ArrayVec::new(), can_discard }
     }
 
     /// The next slot of the open run, opening one if need be; and whether it begins a new run.
@@ -46,10 +40,7 @@ impl Swap {
             Some(run) => (run, false),
             None => (self.slots.take_run()?, true),
         };
-        let rest = SlotRun {
-            start: Slot::new(run.start.as_u32() + 1),
-            len: run.len - 1,
-        };
+        let rest = SlotRun { start: Slot::new(run.start.as_u32() + 1), len: run.len - 1 };
         self.run = (rest.len > 0).then_some(rest);
         Some((run.start, fresh))
     }
@@ -72,8 +63,7 @@ impl Swap {
         let Some(cluster) = self.slots.release(slot) else {
             return;
         };
-        if self.can_discard && !self.discards.is_full() && self.slots.reserve_cluster(cluster.start)
-        {
+        if self.can_discard && !self.discards.is_full() && self.slots.reserve_cluster(cluster.start) {
             self.discards.push(cluster.start);
         }
     }
@@ -83,11 +73,7 @@ impl Swap {
         self.discards.sort_unstable();
         let last = *self.discards.last()?;
         let mut start = self.discards.pop()?.as_u32();
-        while self
-            .discards
-            .last()
-            .is_some_and(|s| s.as_u32() + 64 == start)
-        {
+        while self.discards.last().is_some_and(|s| s.as_u32() + 64 == start) {
             start -= 64;
             self.discards.pop();
         }

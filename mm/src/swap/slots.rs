@@ -47,11 +47,7 @@ pub struct SlotMap {
 /// Which bits of the last word exist.
 fn full_word(slots: u32, word: usize) -> u64 {
     let bits = (slots as usize - word * 64).min(64);
-    let mask = if bits == 64 {
-        u64::MAX
-    } else {
-        (1 << bits) - 1
-    };
+    let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
     if word == 0 { mask & !1 } else { mask }
 }
 
@@ -62,17 +58,7 @@ impl SlotMap {
         let free: Vec<u64> = (0..words).map(|w| full_word(slots, w)).collect();
         let usable = slots.saturating_sub(1);
         let empty = free.iter().filter(|&&w| w == u64::MAX).count();
-        Self {
-            free,
-            counts: SlotCounts {
-                total: usable,
-                free: usable,
-                used: 0,
-                bad: 0,
-            },
-            cursor: 0,
-            empty,
-        }
+        Self { free, counts: SlotCounts { total: usable, free: usable, used: 0, bad: 0 }, cursor: 0, empty }
     }
 
     /// Counts at this moment.
@@ -85,21 +71,14 @@ impl SlotMap {
         if self.counts.free == 0 {
             return None;
         }
-        let word = if self.empty > 0 {
-            self.find(|w| w == u64::MAX)?
-        } else {
-            self.best_nearby()?
-        };
+        let word = if self.empty > 0 { self.find(|w| w == u64::MAX)? } else { self.best_nearby()? };
         let (bit, len) = longest_run(self.free[word]);
         let start = Slot::new((word * 64 + bit) as u32);
         for i in 0..len {
             self.take(word, bit + i);
         }
         self.cursor = word;
-        Some(SlotRun {
-            start,
-            len: len as u32,
-        })
+        Some(SlotRun { start, len: len as u32 })
     }
 
     /// Gives a slot back. Returns its cluster's first slot if that leaves a whole cluster free.
@@ -111,10 +90,7 @@ impl SlotMap {
         self.counts.used -= 1;
         if self.free[word] == u64::MAX {
             self.empty += 1;
-            return Some(SlotRun {
-                start: Slot::new((word * 64) as u32),
-                len: 64,
-            });
+            return Some(SlotRun { start: Slot::new((word * 64) as u32), len: 64 });
         }
         None
     }
@@ -156,23 +132,15 @@ impl SlotMap {
     /// First word from the cursor on, wrapping round, of which `wanted` is true.
     fn find(&self, wanted: impl Fn(u64) -> bool) -> Option<usize> {
         let n = self.free.len();
-        (self.cursor..n)
-            .chain(0..self.cursor)
-            .find(|&w| wanted(self.free[w]))
+        (self.cursor..n).chain(0..self.cursor).find(|&w| wanted(self.free[w]))
     }
 
     /// The word with the longest run among the next [`SEARCH`] that have any; at worst the first that has a free slot at all.
     fn best_nearby(&self) -> Option<usize> {
         let n = self.free.len();
         let next = |i: usize| (self.cursor + 1 + i) % n;
-        let best = (0..n.min(SEARCH))
-            .map(next)
-            .max_by_key(|&w| longest_run(self.free[w]).1)?;
-        if self.free[best] != 0 {
-            Some(best)
-        } else {
-            self.find(|w| w != 0)
-        }
+        let best = (0..n.min(SEARCH)).map(next).max_by_key(|&w| longest_run(self.free[w]).1)?;
+        if self.free[best] != 0 { Some(best) } else { self.find(|w| w != 0) }
     }
 }
 
@@ -213,9 +181,7 @@ mod tests {
             let mut used = BTreeSet::new();
             let mut x = 9u64;
             for _ in 0..5000 {
-                x = x
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 if x >> 60 < 4 {
                     let Some(run) = map.take_run() else {
                         assert_eq!(map.counts().free, 0);
@@ -228,16 +194,12 @@ mod tests {
                     used.remove(&s);
                     let whole = map.release(Slot::new(s));
                     let cluster = s / 64 * 64;
-                    let free = cluster != 0
-                        && cluster + 64 <= slots
-                        && (cluster..cluster + 64).all(|s| !used.contains(&s));
+                    let free =
+                        cluster != 0 && cluster + 64 <= slots && (cluster..cluster + 64).all(|s| !used.contains(&s));
                     assert_eq!(whole.is_some(), free);
                 }
                 let c = map.counts();
-                assert_eq!(
-                    (c.used as usize, c.total),
-                    (used.len(), c.free + c.used + c.bad)
-                );
+                assert_eq!((c.used as usize, c.total), (used.len(), c.free + c.used + c.bad));
             }
         }
     }

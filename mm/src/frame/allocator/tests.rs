@@ -19,9 +19,7 @@ fn blocks_never_overlap_and_coalesce_when_all_are_free() {
     let mut held: Vec<Frame> = Vec::new();
     let mut x = 1u64;
     for _ in 0..20_000 {
-        x = x
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         if x >> 40 & 3 != 0 {
             let order = Order::new((x >> 50) as usize % 6).unwrap();
             let Some(frame) = a.alloc(FrameKind::User, order) else {
@@ -40,10 +38,7 @@ fn blocks_never_overlap_and_coalesce_when_all_are_free() {
             a.free(frame);
         }
         let counts = a.counts();
-        assert_eq!(
-            counts.total,
-            counts.free + counts.used.iter().sum::<usize>()
-        );
+        assert_eq!(counts.total, counts.free + counts.used.iter().sum::<usize>());
         assert_eq!(counts.free, a.free_frames());
     }
     held.drain(..).for_each(|f| a.free(f));

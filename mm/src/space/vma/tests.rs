@@ -5,12 +5,7 @@ use alloc::{vec, vec::Vec};
 
 fn area(start: u64, pages: u64, rights: Rights) -> Vma {
     let range = PageRange::new(Vpn::new(start), pages);
-    Vma {
-        range,
-        rights,
-        label: Label::Anonymous,
-        liveness: Liveness::Live,
-    }
+    Vma { range, rights, label: Label::Anonymous, liveness: Liveness::Live }
 }
 
 /// What the model says: areas are maximal runs of equal pages.
@@ -34,9 +29,7 @@ fn map_protect_and_unmap_follow_an_array_of_pages() {
     let mut model = vec![None; PAGES as usize];
     let mut x = 77u64;
     for _ in 0..20_000 {
-        x = x
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let (start, rights) = ((x >> 33) % PAGES, choices[(x >> 50) as usize % 3]);
         let pages = 1 + (x >> 40) % (PAGES - start).min(20);
         let range = PageRange::new(Vpn::new(start), pages);
@@ -58,22 +51,15 @@ fn map_protect_and_unmap_follow_an_array_of_pages() {
                 }
             }
         }
-        let covered = model[start as usize..(start + pages) as usize]
-            .iter()
-            .all(Option::is_some);
+        let covered = model[start as usize..(start + pages) as usize].iter().all(Option::is_some);
         assert_eq!(map.covers(range), covered);
-        let got: Vec<_> = map
-            .iter()
-            .map(|a| (a.range.start.as_u64(), a.range.len(), a.rights))
-            .collect();
+        let got: Vec<_> = map.iter().map(|a| (a.range.start.as_u64(), a.range.len(), a.rights)).collect();
         assert_eq!(got, runs(&model));
         assert_eq!(map.pages(), model.iter().flatten().count() as u64);
         let gap = map.find_gap(pages, PageRange::new(Vpn::new(8), PAGES - 16));
-        let expected = (8..=PAGES - 8 - pages).rev().find(|&s| {
-            model[s as usize..(s + pages) as usize]
-                .iter()
-                .all(Option::is_none)
-        });
+        let expected = (8..=PAGES - 8 - pages)
+            .rev()
+            .find(|&s| model[s as usize..(s + pages) as usize].iter().all(Option::is_none));
         assert_eq!(gap.map(|g| g.start.as_u64()), expected, "gap of {pages}");
     }
 }
