@@ -1,10 +1,7 @@
 //! What a block request is: kinds, addresses, who owns the memory, how it ends.
 //!
 //! Owns the vocabulary shared by the disk driver and its users. Does not own a queue or a device; see [`crate::virtio_blk`].
-#![expect(
-    unsafe_code,
-    reason = "declares the unsafe trait by which a request names the memory it owns"
-)]
+#![expect(unsafe_code, reason = "declares the unsafe trait by which a request names the memory it owns")]
 
 use crate::hal::PhysRange;
 use core::fmt;
@@ -65,13 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of [`Kind::index`].
-    pub const ALL: [Kind; 5] = [
-        Kind::Read,
-        Kind::Write,
-        Kind::Flush,
-        Kind::Discard,
-        Kind::WriteZeroes,
-    ];
+    pub const ALL: [Kind; 5] = [Kind::Read, Kind::Write, Kind::Flush, Kind::Discard, Kind::WriteZeroes];
 
     /// A small number for tables.
     pub const fn index(self) -> usize {
@@ -155,9 +146,7 @@ impl<B> Refused<B> {
     /// Takes the request back.
     pub fn into_request(self) -> Request<B> {
         match self {
-            Refused::Full(request) | Refused::Invalid(request, _) | Refused::Failed(request) => {
-                request
-            }
+            Refused::Full(request) | Refused::Invalid(request, _) | Refused::Failed(request) => request,
         }
     }
 }

@@ -3,10 +3,7 @@
 //! Owns the types for physical memory and the [`DeviceMemory`] contract, which the kernel implements over its direct map and the
 //! tests over an arena that notices every forgotten hand-back. Does not own any memory. Neighbours: [`crate::block::Buffers`]
 //! names memory in these types; `virtio_blk` translates it; `pci` maps registers through the same trait.
-#![expect(
-    unsafe_code,
-    reason = "declares the unsafe trait the kernel implements"
-)]
+#![expect(unsafe_code, reason = "declares the unsafe trait the kernel implements")]
 
 use core::fmt;
 use core::ptr::NonNull;

@@ -28,6 +28,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod block;
+#[cfg(test)]
+mod fake;
 pub mod hal;
 pub mod interrupt;
 pub mod pci;

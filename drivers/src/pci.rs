@@ -6,10 +6,7 @@
 //! the transport.
 //!
 //! MSI-X only: it needs neither ACPI nor an I/O APIC, and no register read per interrupt (facts §4.6).
-#![expect(
-    unsafe_code,
-    reason = "reads and writes the configuration ports and device registers"
-)]
+#![expect(unsafe_code, reason = "reads and writes the configuration ports and device registers")]
 
 pub mod msix;
 pub mod virtio;
@@ -80,15 +77,12 @@ impl ConfigPorts {
     ///
     /// To be called in ring 0, and nobody else uses ports 0xcf8 to 0xcff.
     pub unsafe fn new() -> Self {
-        Self {
-            ports: spin::Mutex::new((Port::new(0xcf8), Port::new(0xcfc))),
-        }
+        Self { ports: spin::Mutex::new((Port::new(0xcf8), Port::new(0xcfc))) }
     }
 }
 
 fn port_address(at: DeviceFunction, offset: u8) -> u32 {
-    let function =
-        u32::from(at.bus) << 16 | u32::from(at.device) << 11 | u32::from(at.function) << 8;
+    let function = u32::from(at.bus) << 16 | u32::from(at.device) << 11 | u32::from(at.function) << 8;
     1 << 31 | function | u32::from(offset & 0xfc)
 }
 
@@ -152,9 +146,7 @@ impl<S: ConfigSpace> Pci<S> {
         let mut known = [false; 256];
         known[0] = true;
         let mut visited = [false; 256];
-        while let Some(bus) =
-            (0..=255u8).find(|&bus| known[usize::from(bus)] && !visited[usize::from(bus)])
-        {
+        while let Some(bus) = (0..=255u8).find(|&bus| known[usize::from(bus)] && !visited[usize::from(bus)]) {
             visited[usize::from(bus)] = true;
             for (at, info) in root.enumerate_bus(bus) {
                 if info.header_type == HeaderType::PciPciBridge {
@@ -179,15 +171,8 @@ impl<S: ConfigSpace> Pci<S> {
 
     /// Sets up a virtio device: memory decoding and bus mastering on, INTx off, its first MSI-X entry aimed at `route`. The device
     /// itself starts with [`VirtioBlk::new`](crate::virtio_blk::VirtioBlk::new).
-    pub fn open_virtio<H: DeviceMemory>(
-        &mut self,
-        at: DeviceFunction,
-        route: Route,
-    ) -> Result<VirtioPci, PciError> {
-        self.root().set_command(
-            at,
-            Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE,
-        );
+    pub fn open_virtio<H: DeviceMemory>(&mut self, at: DeviceFunction, route: Route) -> Result<VirtioPci, PciError> {
+        self.root().set_command(at, Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE);
         msix::enable::<H, S>(self, at, route)?;
         VirtioPci::new::<H, S>(self, at)
     }
@@ -210,10 +195,8 @@ impl<S: ConfigSpace> Pci<S> {
             return Err(no_bar);
         }
         let info = self.root().bar_info(at, bar).map_err(|_| no_bar.clone())?;
-        let (address, size) = info
-            .and_then(|info| info.memory_address_size())
-            .filter(|&(address, _)| address != 0)
-            .ok_or(no_bar)?;
+        let (address, size) =
+            info.and_then(|info| info.memory_address_size()).filter(|&(address, _)| address != 0).ok_or(no_bar)?;
         if u64::from(offset) + u64::from(len) > size {
             return Err(PciError::OutsideBar(at));
         }

@@ -63,10 +63,7 @@ impl Uart {
 
 impl<B: Backend> Uart<B> {
     fn start(mut inner: Uart16550<B>) -> Option<Self> {
-        let config = Config {
-            baud_rate: BaudRate::Baud115200,
-            ..Config::DEFAULT
-        };
+        let config = Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT };
         inner.init(config).ok()?;
         Some(Self { inner })
     }
@@ -150,9 +147,6 @@ mod tests {
         let received: Vec<u8> = core::iter::from_fn(|| uart.try_read_byte()).collect();
         assert_eq!(received, [0, 13, 10]);
         assert_eq!(registers.sent, text);
-        assert_eq!(
-            registers.plain[1], 1,
-            "only the receive interrupt is enabled"
-        );
+        assert_eq!(registers.plain[1], 1, "only the receive interrupt is enabled");
     }
 }

@@ -108,11 +108,7 @@ pub struct VirtioBlk<H: DeviceMemory, T: BlockTransport, B: Buffers> {
 impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
     /// Resets the device and sets it up. Everything this driver ever needs is allocated here.
     pub fn new(transport: T) -> Result<Self, InitError> {
-        Ok(Self {
-            ring: spin::Mutex::new(Ring::new(transport)?),
-            wakers: Wakers::new(),
-            room: WaitQueue::new(),
-        })
+        Ok(Self { ring: spin::Mutex::new(Ring::new(transport)?), wakers: Wakers::new(), room: WaitQueue::new() })
     }
 
     /// What this disk is.
@@ -181,24 +177,18 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
     /// device is done with it, and drops it then.
     pub async fn submit(&self, request: Request<B>) -> Result<Completion<B>, Refused<B>> {
         let mut waiting = Some(request);
-        let begun = self
-            .room
-            .wait_for_value(|| match self.try_begin(waiting.take()?) {
-                Err(Refused::Full(request)) => {
-                    waiting = Some(request);
-                    None
-                }
-                begun => Some(begun),
-            });
+        let begun = self.room.wait_for_value(|| match self.try_begin(waiting.take()?) {
+            Err(Refused::Full(request)) => {
+                waiting = Some(request);
+                None
+            }
+            begun => Some(begun),
+        });
         let slot = match begun.await {
             Ok(begun) => begun?,
             Err(_closed) => unreachable!("the wait queue is never closed"),
         };
-        Ok(InFlight {
-            device: self,
-            slot: Some(slot),
-        }
-        .await)
+        Ok(InFlight { device: self, slot: Some(slot) }.await)
     }
 
     /// To be called by the interrupt handler. Marks and wakes; takes no lock that anybody holds and frees nothing.

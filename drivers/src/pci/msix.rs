@@ -61,8 +61,7 @@ pub(super) fn enable<H: DeviceMemory, S: ConfigSpace>(
     let table: NonNull<u32> = pci.map::<H>(at, cap.bar, cap.table, 16)?.cast();
     let control = pci.space.read(at, cap.offset) & !FUNCTION_MASK;
     // Masked as a whole while the entry is half written.
-    pci.space
-        .write(at, cap.offset, control | ENABLE | FUNCTION_MASK);
+    pci.space.write(at, cap.offset, control | ENABLE | FUNCTION_MASK);
     for (index, word) in entry(route).into_iter().enumerate() {
         // SAFETY: `map` checked that 16 bytes lie in the BAR; table offsets are multiples of 8; the CPU reads nothing through this.
         unsafe { table.add(index).write_volatile(word) };

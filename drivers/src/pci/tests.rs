@@ -32,20 +32,14 @@ impl ConfigSpace for Table {
     }
 
     fn write(&self, at: DeviceFunction, offset: u8, value: u32) {
-        self.0
-            .borrow_mut()
-            .insert((at.bus, at.device, at.function, offset), value);
+        self.0.borrow_mut().insert((at.bus, at.device, at.function, offset), value);
     }
 }
 
 const CAPABILITIES: (u8, u32) = (4, 1 << 20);
 
 fn function(bus: u8, device: u8) -> DeviceFunction {
-    DeviceFunction {
-        bus,
-        device,
-        function: 0,
-    }
+    DeviceFunction { bus, device, function: 0 }
 }
 
 #[test]
@@ -53,10 +47,7 @@ fn disks_behind_a_bridge_are_found_after_those_on_bus_0() {
     let pci = Pci::new(
         Table::default()
             .with((0, 0, 0), &[(0, 0x29c0_8086)])
-            .with(
-                (0, 2, 0),
-                &[(0, 0x000c_1b36), (0xc, 1 << 16), (0x18, 0x0003_0300)],
-            )
+            .with((0, 2, 0), &[(0, 0x000c_1b36), (0xc, 1 << 16), (0x18, 0x0003_0300)])
             .with((0, 4, 0), &[(0, 0x1001_1af4)])
             .with((0, 5, 0), &[(0, 0x1000_1af4)])
             .with((3, 0, 0), &[(0, 0x1042_1af4)]),
@@ -69,57 +60,29 @@ fn disks_behind_a_bridge_are_found_after_those_on_bus_0() {
 fn msix_is_found_behind_other_capabilities() {
     let pci = Pci::new(Table::default().with(
         (0, 4, 0),
-        &[
-            (0, 0x1042_1af4),
-            CAPABILITIES,
-            (0x34, 0x40),
-            (0x40, 0x0110_5009),
-            (0x50, 0x0003_0011),
-            (0x54, 0x0800 | 4),
-        ],
+        &[(0, 0x1042_1af4), CAPABILITIES, (0x34, 0x40), (0x40, 0x0110_5009), (0x50, 0x0003_0011), (0x54, 0x0800 | 4)],
     ));
     let cap = msix::find(&pci, function(0, 4)).unwrap();
-    assert_eq!(
-        cap,
-        msix::Capability {
-            offset: 0x50,
-            bar: 4,
-            table: 0x800,
-            entries: 4
-        }
-    );
+    assert_eq!(cap, msix::Capability { offset: 0x50, bar: 4, table: 0x800, entries: 4 });
     assert_eq!(msix::find(&pci, function(0, 5)), None);
 }
 
 #[test]
 fn a_circular_capability_list_ends() {
-    let pci = Pci::new(Table::default().with(
-        (0, 4, 0),
-        &[
-            (0, 0x1042_1af4),
-            CAPABILITIES,
-            (0x34, 0x40),
-            (0x40, 0x0000_4009),
-        ],
-    ));
+    let pci = Pci::new(
+        Table::default().with((0, 4, 0), &[(0, 0x1042_1af4), CAPABILITIES, (0x34, 0x40), (0x40, 0x0000_4009)]),
+    );
     assert_eq!(msix::find(&pci, function(0, 4)), None);
 }
 
 #[test]
 fn an_entry_aims_at_one_cpu_unmasked() {
-    let route = Route {
-        apic: ApicId(3),
-        vector: Vector(0x41),
-    };
+    let route = Route { apic: ApicId(3), vector: Vector(0x41) };
     assert_eq!(msix::entry(route), [0xfee0_3000, 0, 0x41, 0]);
 }
 
 #[test]
 fn the_configuration_address_has_its_enable_bit_and_fields_in_place() {
-    let at = DeviceFunction {
-        bus: 1,
-        device: 2,
-        function: 3,
-    };
+    let at = DeviceFunction { bus: 1, device: 2, function: 3 };
     assert_eq!(port_address(at, 0x36), 0x8001_1334);
 }

@@ -3,10 +3,7 @@
 //! Owns a second view of two register blocks that `PciTransport` keeps private: the common configuration, for the queue's MSI-X vector
 //! (facts §4.6), and the doorbell of queue 0. A notification is then one register write instead of three accesses (facts §5.6).
 //! Everything else is `PciTransport`'s.
-#![expect(
-    unsafe_code,
-    reason = "writes virtio registers through its own mapping"
-)]
+#![expect(unsafe_code, reason = "writes virtio registers through its own mapping")]
 
 use super::{ConfigSpace, DeviceFunction, Pci, PciError};
 use crate::hal::DeviceMemory;
@@ -60,10 +57,8 @@ impl VirtioPci {
         pci: &mut Pci<S>,
         at: DeviceFunction,
     ) -> core::result::Result<Self, PciError> {
-        let common =
-            find(pci, at, VIRTIO_PCI_CAP_COMMON_CFG).ok_or(VirtioPciError::MissingCommonConfig)?;
-        let notify =
-            find(pci, at, VIRTIO_PCI_CAP_NOTIFY_CFG).ok_or(VirtioPciError::MissingNotifyConfig)?;
+        let common = find(pci, at, VIRTIO_PCI_CAP_COMMON_CFG).ok_or(VirtioPciError::MissingCommonConfig)?;
+        let notify = find(pci, at, VIRTIO_PCI_CAP_NOTIFY_CFG).ok_or(VirtioPciError::MissingNotifyConfig)?;
         let inner = PciTransport::new::<H, _>(&mut pci.root(), at)?;
         Ok(Self {
             inner,
@@ -88,8 +83,7 @@ impl VirtioPci {
     /// Where queue `queue` is notified (VirtIO 1.2 §4.1.4.4).
     fn find_doorbell(&mut self, queue: u16) -> Option<NonNull<u16>> {
         self.write_common(common::QUEUE_SELECT, queue);
-        let offset =
-            u64::from(self.read_common(common::QUEUE_NOTIFY_OFF)) * u64::from(self.multiplier);
+        let offset = u64::from(self.read_common(common::QUEUE_NOTIFY_OFF)) * u64::from(self.multiplier);
         let inside = offset + 2 <= u64::from(self.doorbells_len) && offset.is_multiple_of(2);
         // SAFETY: only used if the two bytes lie inside the mapped block.
         inside.then(|| unsafe { self.doorbells.add(offset as usize) }.cast())
@@ -120,11 +114,7 @@ impl BlockTransport for VirtioPci {
         self.write_common(common::QUEUE_SELECT, 0);
         self.write_common(common::QUEUE_MSIX_VECTOR, ENTRY);
         // A device that has no resources for the vector answers 0xffff (VirtIO 1.2 §4.1.5.1.2.2).
-        if self.read_common(common::QUEUE_MSIX_VECTOR) == ENTRY {
-            Ok(())
-        } else {
-            Err(InitError::InterruptRefused)
-        }
+        if self.read_common(common::QUEUE_MSIX_VECTOR) == ENTRY { Ok(()) } else { Err(InitError::InterruptRefused) }
     }
 }
 
@@ -145,8 +135,7 @@ impl Transport for VirtioPci {
         driver_area: PhysAddr,
         device_area: PhysAddr,
     ) {
-        self.inner
-            .queue_set(queue, size, descriptors, driver_area, device_area);
+        self.inner.queue_set(queue, size, descriptors, driver_area, device_area);
         if queue == 0 {
             self.doorbell = self.find_doorbell(queue);
         }
@@ -204,11 +193,7 @@ impl Transport for VirtioPci {
         self.inner.read_config_space(offset)
     }
 
-    fn write_config_space<T: IntoBytes + Immutable>(
-        &mut self,
-        offset: usize,
-        value: T,
-    ) -> Result<()> {
+    fn write_config_space<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) -> Result<()> {
         self.inner.write_config_space(offset, value)
     }
 }

@@ -61,10 +61,7 @@ impl Hpet {
         if capabilities & COUNTER_IS_64_BIT == 0 {
             return Err(HpetError::Narrow);
         }
-        hpet.write(
-            register::CONFIGURATION,
-            hpet.read(register::CONFIGURATION) | ENABLE,
-        );
+        hpet.write(register::CONFIGURATION, hpet.read(register::CONFIGURATION) | ENABLE);
         Ok(hpet)
     }
 
@@ -118,15 +115,9 @@ mod tests {
 
     #[test]
     fn an_empty_address_is_not_taken_for_an_hpet() {
-        assert_eq!(
-            open(&mut block(u64::MAX, 0)).err(),
-            Some(HpetError::Period(0xffff_ffff))
-        );
+        assert_eq!(open(&mut block(u64::MAX, 0)).err(), Some(HpetError::Period(0xffff_ffff)));
         assert_eq!(open(&mut block(0, 0)).err(), Some(HpetError::Period(0)));
-        assert_eq!(
-            open(&mut block(10_000_000 << 32, 0)).err(),
-            Some(HpetError::Narrow)
-        );
+        assert_eq!(open(&mut block(10_000_000 << 32, 0)).err(), Some(HpetError::Narrow));
     }
 
     #[test]

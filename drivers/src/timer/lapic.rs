@@ -75,9 +75,7 @@ impl Lapic {
     ///
     /// `page` is the register page, mapped uncached for ever, and the APIC is not in x2APIC mode.
     pub unsafe fn from_page(page: NonNull<u8>) -> Self {
-        Self {
-            access: Access::Memory(page.cast()),
-        }
+        Self { access: Access::Memory(page.cast()) }
     }
 
     /// The APIC through MSRs; switches this CPU to x2APIC mode.
@@ -93,17 +91,12 @@ impl Lapic {
             base.write(enabled);
             base.write(enabled | BASE_X2APIC);
         }
-        Self {
-            access: Access::Msr,
-        }
+        Self { access: Access::Msr }
     }
 
     /// Lets interrupts through; spurious ones arrive at `spurious` and need no end of interrupt.
     pub fn enable(&self, spurious: Vector) {
-        self.write(
-            Register::Spurious,
-            SPURIOUS_APIC_ENABLE | u32::from(spurious.0),
-        );
+        self.write(Register::Spurious, SPURIOUS_APIC_ENABLE | u32::from(spurious.0));
     }
 
     /// This CPU's APIC id.
@@ -123,11 +116,7 @@ impl Lapic {
     pub fn set_timer(&self, vector: Vector, mode: TimerMode) {
         self.write(Register::InitialCount, 0);
         self.write(Register::Divide, DIVIDE_BY_1);
-        let periodic = if mode == TimerMode::Periodic {
-            TIMER_PERIODIC
-        } else {
-            0
-        };
+        let periodic = if mode == TimerMode::Periodic { TIMER_PERIODIC } else { 0 };
         self.write(Register::Timer, periodic | u32::from(vector.0));
     }
 
@@ -163,9 +152,7 @@ impl Lapic {
     fn write(&self, register: Register, value: u32) {
         match self.access {
             // SAFETY: as in `read`. The values written are an interrupt vector and counts: no memory is involved.
-            Access::Memory(page) => unsafe {
-                page.byte_add(register as usize).write_volatile(value)
-            },
+            Access::Memory(page) => unsafe { page.byte_add(register as usize).write_volatile(value) },
             // SAFETY: as in `read`.
             Access::Msr => unsafe { msr(register).write(u64::from(value)) },
         }

@@ -28,10 +28,7 @@ impl CmosPorts {
     ///
     /// To be called in ring 0, and nobody else uses ports 0x70 and 0x71.
     pub unsafe fn new() -> Self {
-        Self {
-            index: Port::new(0x70),
-            data: Port::new(0x71),
-        }
+        Self { index: Port::new(0x70), data: Port::new(0x71) }
     }
 }
 
@@ -95,11 +92,7 @@ impl Raw {
 
     fn decode(self, status_b: u8) -> Option<UnixSeconds> {
         let number = |value: u8| {
-            if status_b & MODE_BINARY != 0 {
-                Some(value)
-            } else {
-                from_bcd(value)
-            }
+            if status_b & MODE_BINARY != 0 { Some(value) } else { from_bcd(value) }
         };
         let hour = number(self.hours & !AFTERNOON)?;
         let hour = match (status_b & MODE_24_HOURS != 0, self.hours & AFTERNOON != 0) {
@@ -123,9 +116,7 @@ impl Raw {
             return None;
         }
         let seconds_of_day = (u64::from(hour) * 60 + u64::from(minute)) * 60 + u64::from(second);
-        Some(UnixSeconds(
-            date.days_since_1970()? * 86_400 + seconds_of_day,
-        ))
+        Some(UnixSeconds(date.days_since_1970()? * 86_400 + seconds_of_day))
     }
 }
 
@@ -162,20 +153,7 @@ struct Date {
 impl Date {
     fn days_since_1970(&self) -> Option<u64> {
         let year = self.year.checked_sub(1970)?;
-        let lengths = [
-            31,
-            28 + u8::from(is_leap(self.year)),
-            31,
-            30,
-            31,
-            30,
-            31,
-            31,
-            30,
-            31,
-            30,
-            31,
-        ];
+        let lengths = [31, 28 + u8::from(is_leap(self.year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let month = usize::from(self.month.checked_sub(1)?);
         if self.day == 0 || self.day > *lengths.get(month)? {
             return None;
@@ -225,11 +203,7 @@ mod tests {
         registers[9] = year;
         registers[0x0b] = status_b;
         registers[0x32] = century;
-        Clock {
-            registers,
-            busy: 0,
-            ticks_while_read: false,
-        }
+        Clock { registers, busy: 0, ticks_while_read: false }
     }
 
     fn seconds(status_b: u8, fields: [u8; 7]) -> Option<u64> {
@@ -239,16 +213,9 @@ mod tests {
     #[test]
     fn known_moments_in_bcd_and_binary() {
         assert_eq!(seconds(2, [0, 0, 0, 1, 1, 0x70, 0x19]), Some(0));
-        assert_eq!(
-            seconds(2, [0x40, 0x46, 0x01, 0x09, 0x09, 0x01, 0x20]),
-            Some(1_000_000_000)
-        );
+        assert_eq!(seconds(2, [0x40, 0x46, 0x01, 0x09, 0x09, 0x01, 0x20]), Some(1_000_000_000));
         assert_eq!(seconds(6, [8, 14, 3, 19, 1, 38, 20]), Some(1u64 << 31));
-        assert_eq!(
-            seconds(6, [0, 0, 0, 1, 3, 0, 20]),
-            Some(951_868_800),
-            "2000 was a leap year"
-        );
+        assert_eq!(seconds(6, [0, 0, 0, 1, 3, 0, 20]), Some(951_868_800), "2000 was a leap year");
     }
 
     #[test]
@@ -263,10 +230,7 @@ mod tests {
 
     #[test]
     fn a_missing_century_is_this_one() {
-        assert_eq!(
-            seconds(6, [0, 0, 0, 1, 1, 26, 0xff]),
-            seconds(6, [0, 0, 0, 1, 1, 26, 20])
-        );
+        assert_eq!(seconds(6, [0, 0, 0, 1, 1, 26, 0xff]), seconds(6, [0, 0, 0, 1, 1, 26, 20]));
     }
 
     #[test]
@@ -300,10 +264,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(
-            expected,
-            200 * 365 + 49,
-            "leap years 1972 to 2168, without 2100"
-        );
+        assert_eq!(expected, 200 * 365 + 49, "leap years 1972 to 2168, without 2100");
     }
 }

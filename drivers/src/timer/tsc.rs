@@ -76,12 +76,7 @@ pub struct TscClock {
 impl TscClock {
     /// Starts with one observation; there is no rate yet.
     pub fn new(first: Observation) -> Self {
-        Self {
-            first,
-            rate: None,
-            due: first.reference.0 + FIRST_GAP_NS,
-            gap: FIRST_GAP_NS,
-        }
+        Self { first, rate: None, due: first.reference.0 + FIRST_GAP_NS, gap: FIRST_GAP_NS }
     }
 
     /// The time at a TSC reading, if the rate is known. Until then, read the reference.
@@ -115,8 +110,7 @@ impl TscClock {
             return;
         }
         let doubt = u128::from(self.first.width() / 2 + seen.width() / 2 + 1);
-        let error_ppb =
-            u64::try_from(doubt * 1_000_000_000 / u128::from(ticks)).unwrap_or(u64::MAX);
+        let error_ppb = u64::try_from(doubt * 1_000_000_000 / u128::from(ticks)).unwrap_or(u64::MAX);
         let known = self.rate.map_or(WORST_ERROR_PPB, |rate| rate.error_ppb);
         if error_ppb >= known || known <= GOOD_ERROR_PPB {
             self.keep_up(seen);
@@ -124,16 +118,8 @@ impl TscClock {
         }
         let ns_per_tick = ((u128::from(ns) << FRACTION) / u128::from(ticks)) as u64;
         // Never back: if the old rate ran ahead, time stands where it is and the better rate leads on from there.
-        let anchor_ns = self
-            .rate
-            .map_or(0, |rate| rate.at(Tsc(seen.middle())))
-            .max(seen.reference.0);
-        self.rate = Some(Rate {
-            ns_per_tick,
-            error_ppb,
-            anchor_tsc: seen.middle(),
-            anchor_ns,
-        });
+        let anchor_ns = self.rate.map_or(0, |rate| rate.at(Tsc(seen.middle()))).max(seen.reference.0);
+        self.rate = Some(Rate { ns_per_tick, error_ppb, anchor_tsc: seen.middle(), anchor_ns });
     }
 
     /// A clock that fell behind the reference is set forward, so that the rate's error does not add up.
@@ -157,11 +143,7 @@ mod tests {
     /// A machine whose TSC runs at `HZ`; reading the reference takes `width` ticks and happens at `part` of them.
     fn observe(at_ns: u64, width: u64, part: u64) -> Observation {
         let tsc = (u128::from(at_ns) * u128::from(HZ) / 1_000_000_000) as u64 + 1_000_000;
-        Observation {
-            before: Tsc(tsc - part),
-            reference: ReferenceNs(at_ns),
-            after: Tsc(tsc + width - part),
-        }
+        Observation { before: Tsc(tsc - part), reference: ReferenceNs(at_ns), after: Tsc(tsc + width - part) }
     }
 
     #[test]
@@ -181,17 +163,12 @@ mod tests {
         for step in 1..40u64 {
             let at = clock.next_observation().0;
             clock.observe(observe(at, 800, step * 20 % 800));
-            let error = clock
-                .error_ppb()
-                .expect("known from the first millisecond on");
+            let error = clock.error_ppb().expect("known from the first millisecond on");
             assert!(error <= last);
             last = error;
             let hz = clock.hz().unwrap();
             let off_ppb = u128::from(hz.abs_diff(HZ)) * 1_000_000_000 / u128::from(HZ);
-            assert!(
-                off_ppb <= u128::from(error) + 1,
-                "step {step}: {off_ppb} over {error}"
-            );
+            assert!(off_ppb <= u128::from(error) + 1, "step {step}: {off_ppb} over {error}");
         }
         assert!(last < 100, "{last}");
     }

@@ -2,10 +2,7 @@
 //!
 //! Owns the command memory (one 64-byte record per slot, allocated once for DMA; nothing of a request is ever on a stack) and the
 //! only place where physical runs become slices. Does not own the ring. The same chain is built twice, for `add` and for `pop_used`.
-#![expect(
-    unsafe_code,
-    reason = "forms slices of memory shared with the device, by address"
-)]
+#![expect(unsafe_code, reason = "forms slices of memory shared with the device, by address")]
 
 use super::slots::SlotIndex;
 use super::{InitError, MAX_SEGMENTS, SLOTS};
@@ -56,11 +53,7 @@ impl<H: DeviceMemory> Commands<H> {
         if phys == 0 {
             return Err(InitError::NoMemory);
         }
-        Ok(Self {
-            first: memory.cast(),
-            phys,
-            hal: PhantomData,
-        })
+        Ok(Self { first: memory.cast(), phys, hal: PhantomData })
     }
 
     fn at(&self, slot: SlotIndex) -> NonNull<Command> {
@@ -75,11 +68,7 @@ impl<H: DeviceMemory> Commands<H> {
         let command = Command {
             kind: type_code(request.kind),
             reserved: 0,
-            sector: if request.kind.moves_data() {
-                request.sector.0
-            } else {
-                0
-            },
+            sector: if request.kind.moves_data() { request.sector.0 } else { 0 },
             range_sector: if ranged { request.sector.0 } else { 0 },
             range_sectors: if ranged { request.sectors.0 } else { 0 },
             range_flags: 0,
@@ -109,11 +98,7 @@ impl<H: DeviceMemory> Drop for Commands<H> {
         // SAFETY: from `dma_alloc` in `new` with the same number of pages, and not given back since. The ring has reset the device
         // before it drops its parts.
         let result = unsafe { H::dma_dealloc(self.phys, self.first.cast(), PAGES) };
-        debug_assert_eq!(
-            result, 0,
-            "the command memory at {:#x} cannot be given back",
-            self.phys
-        );
+        debug_assert_eq!(result, 0, "the command memory at {:#x} cannot be given back", self.phys);
     }
 }
 
@@ -163,24 +148,18 @@ impl Chain<'_> {
             data_bytes: 0,
         };
         // SAFETY: part of the slot's record; the caller promises that nothing else touches it meanwhile.
-        chain
-            .inputs
-            .push(unsafe { commands.part(slot, HEADER).as_ref() });
+        chain.inputs.push(unsafe { commands.part(slot, HEADER).as_ref() });
         match request.kind {
             Kind::Read | Kind::Write => {
                 // SAFETY: passed on from the caller.
                 unsafe { chain.gather::<H, B>(request, max_segments)? };
             }
             // SAFETY: as for the header.
-            Kind::Discard | Kind::WriteZeroes => chain
-                .inputs
-                .push(unsafe { commands.part(slot, RANGE).as_ref() }),
+            Kind::Discard | Kind::WriteZeroes => chain.inputs.push(unsafe { commands.part(slot, RANGE).as_ref() }),
             Kind::Flush => {}
         }
         // SAFETY: as for the header, and no other slice covers the status byte.
-        chain
-            .outputs
-            .push(unsafe { commands.part(slot, STATUS).as_mut() });
+        chain.outputs.push(unsafe { commands.part(slot, STATUS).as_mut() });
         Ok(chain)
     }
 
@@ -202,9 +181,7 @@ impl Chain<'_> {
             }
             self.data_bytes += u64::from(next.len);
             match &mut run {
-                Some(run) if run.end() == next.start && run.len.checked_add(next.len).is_some() => {
-                    run.len += next.len
-                }
+                Some(run) if run.end() == next.start && run.len.checked_add(next.len).is_some() => run.len += next.len,
                 _ => {
                     if segments == max_segments {
                         return Err(Invalid::TooManySegments);
@@ -221,11 +198,7 @@ impl Chain<'_> {
             // SAFETY: passed on from the caller.
             unsafe { self.push::<H>(request.kind, last) };
         }
-        if self.data_bytes == request.sectors.bytes() {
-            Ok(())
-        } else {
-            Err(Invalid::WrongLength)
-        }
+        if self.data_bytes == request.sectors.bytes() { Ok(()) } else { Err(Invalid::WrongLength) }
     }
 
     /// Appends one data run.

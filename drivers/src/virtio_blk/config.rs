@@ -77,31 +77,15 @@ impl Info {
                 return Ok(None);
             }
             let max_sectors = SectorCount(word(max_at)?);
-            let alignment = if offered == Features::DISCARD {
-                word(offset::DISCARD_SECTOR_ALIGNMENT)?
-            } else {
-                1
-            };
-            Ok((max_sectors.0 > 0).then_some(RangeLimits {
-                max_sectors,
-                alignment: SectorCount(alignment),
-            }))
+            let alignment = if offered == Features::DISCARD { word(offset::DISCARD_SECTOR_ALIGNMENT)? } else { 1 };
+            Ok((max_sectors.0 > 0).then_some(RangeLimits { max_sectors, alignment: SectorCount(alignment) }))
         };
         let info = transport.read_consistent(|| {
-            let end =
-                u64::from(word(offset::CAPACITY)?) | u64::from(word(offset::CAPACITY + 4)?) << 32;
-            let seg_max = if features.contains(Features::SEG_MAX) {
-                word(offset::SEG_MAX)?
-            } else {
-                1
-            };
+            let end = u64::from(word(offset::CAPACITY)?) | u64::from(word(offset::CAPACITY + 4)?) << 32;
+            let seg_max = if features.contains(Features::SEG_MAX) { word(offset::SEG_MAX)? } else { 1 };
             Ok(Info {
                 end: Sector(end),
-                block_size: if features.contains(Features::BLK_SIZE) {
-                    word(offset::BLK_SIZE)?
-                } else {
-                    512
-                },
+                block_size: if features.contains(Features::BLK_SIZE) { word(offset::BLK_SIZE)? } else { 512 },
                 read_only: features.contains(Features::RO),
                 flush: features.contains(Features::FLUSH),
                 discard: limits(Features::DISCARD, offset::MAX_DISCARD_SECTORS)?,
@@ -113,22 +97,13 @@ impl Info {
     }
 
     /// Whether this disk can do such a request; the buffers are judged where they are gathered.
-    pub(super) fn judge(
-        &self,
-        kind: Kind,
-        sector: Sector,
-        sectors: SectorCount,
-    ) -> Result<(), Invalid> {
+    pub(super) fn judge(&self, kind: Kind, sector: Sector, sectors: SectorCount) -> Result<(), Invalid> {
         if kind.modifies() && self.read_only {
             return Err(Invalid::ReadOnly);
         }
         let limits = match kind {
             Kind::Flush => {
-                return if self.flush {
-                    Ok(())
-                } else {
-                    Err(Invalid::NotOffered)
-                };
+                return if self.flush { Ok(()) } else { Err(Invalid::NotOffered) };
             }
             Kind::Read | Kind::Write => None,
             Kind::Discard => Some(self.discard.ok_or(Invalid::NotOffered)?),

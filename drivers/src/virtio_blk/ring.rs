@@ -61,9 +61,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             return Err(InitError::NotABlockDevice);
         }
         let features = transport.begin_init(Features::all());
-        if !features.contains(Features::VERSION_1)
-            || !transport.get_status().contains(DeviceStatus::FEATURES_OK)
-        {
+        if !features.contains(Features::VERSION_1) || !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
             return Err(InitError::FeaturesRefused);
         }
         transport.bind_interrupt()?;
@@ -99,11 +97,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
     }
 
     /// Puts a request into the ring without telling the device. A full ring is first looked through for what is done.
-    pub(super) fn begin(
-        &mut self,
-        request: Request<B>,
-        waiter: Waiter,
-    ) -> Result<SlotIndex, Refused<B>> {
+    pub(super) fn begin(&mut self, request: Request<B>, waiter: Waiter) -> Result<SlotIndex, Refused<B>> {
         let request = match self.try_begin(request, waiter) {
             Err(Refused::Full(request)) => request,
             result => return result,
@@ -121,10 +115,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         if self.health != Health::Working {
             return Err(Refused::Failed(request));
         }
-        if let Err(why) = self
-            .info
-            .judge(request.kind, request.sector, request.sectors)
-        {
+        if let Err(why) = self.info.judge(request.kind, request.sector, request.sectors) {
             return Err(Refused::Invalid(request, why));
         }
         let Some(slot) = self.slots.next_free() else {
@@ -132,11 +123,10 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         };
         self.commands.write(slot, &request);
         // SAFETY: the slices go to `add` only; nothing else touches the record or the request's memory before they are gone.
-        let mut chain =
-            match unsafe { Chain::build(&self.commands, slot, &request, self.info.max_segments) } {
-                Ok(chain) => chain,
-                Err(why) => return Err(Refused::Invalid(request, why)),
-            };
+        let mut chain = match unsafe { Chain::build(&self.commands, slot, &request, self.info.max_segments) } {
+            Ok(chain) => chain,
+            Err(why) => return Err(Refused::Invalid(request, why)),
+        };
         if chain.len() > self.queue.available_desc() {
             return Err(Refused::Full(request));
         }
@@ -183,15 +173,9 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
     }
 
     fn finish(&mut self, head: u16) -> Result<(), Violation> {
-        let owner = self
-            .by_head
-            .get_mut(usize::from(head))
-            .and_then(Option::take);
+        let owner = self.by_head.get_mut(usize::from(head)).and_then(Option::take);
         let slot = owner.ok_or(Violation::NotInFlight { head })?;
-        let request = self
-            .slots
-            .in_flight(slot)
-            .ok_or(Violation::NotInFlight { head })?;
+        let request = self.slots.in_flight(slot).ok_or(Violation::NotInFlight { head })?;
         let kind = request.kind;
         // SAFETY: the slices go to `pop_used` only, and nothing else touches that memory before they are gone.
         let chain = unsafe { Chain::build(&self.commands, slot, request, self.info.max_segments) };
@@ -205,10 +189,9 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
                 // The device returned what it has not done; it may still do it. Keep the slot in flight until the reset.
                 return Err(Violation::StatusMissing { head });
             }
-            0 if kind == Kind::Read && u64::from(written) < bytes + 1 => Err(BlockError::Short {
-                got: written,
-                wanted: bytes as u32 + 1,
-            }),
+            0 if kind == Kind::Read && u64::from(written) < bytes + 1 => {
+                Err(BlockError::Short { got: written, wanted: bytes as u32 + 1 })
+            }
             0 => Ok(()),
             1 => Err(BlockError::Io),
             2 => Err(BlockError::Unsupported),
@@ -219,10 +202,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
     }
 
     fn complete(&mut self, slot: SlotIndex, kind: Kind, result: Result<(), BlockError>) {
-        let bytes = self
-            .slots
-            .in_flight(slot)
-            .map_or(0, |request| request.sectors.bytes());
+        let bytes = self.slots.in_flight(slot).map_or(0, |request| request.sectors.bytes());
         self.counters.ended(kind, result.is_ok().then_some(bytes));
         match self.slots.finish(slot, result) {
             Waiter::Stream => self.news.stream = true,
@@ -269,10 +249,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         self.health = Health::Failed(violation);
         log::error!("virtio-blk: {violation}; the device is reset and not used again");
         if !self.reset() {
-            log::error!(
-                "virtio-blk: the device does not stop; {} requests keep their memory",
-                self.counters.in_flight
-            );
+            log::error!("virtio-blk: the device does not stop; {} requests keep their memory", self.counters.in_flight);
             return;
         }
         self.by_head = [None; QUEUE_SIZE];

@@ -117,23 +117,11 @@ impl<B> Slots<B> {
         let slots = SlotIndex::all()
             .map(|SlotIndex(index)| {
                 let next = (usize::from(index) + 1 < SLOTS).then_some(SlotIndex(index + 1));
-                Slot {
-                    state: State::Free { next },
-                    request: None,
-                }
+                Slot { state: State::Free { next }, request: None }
             })
             .collect();
-        let done = DoneQueue {
-            order: [SlotIndex(0); SLOTS],
-            first: 0,
-            len: 0,
-        };
-        Self {
-            slots,
-            free: Some(SlotIndex(0)),
-            done,
-            orphans_done: SlotSet::default(),
-        }
+        let done = DoneQueue { order: [SlotIndex(0); SLOTS], first: 0, len: 0 };
+        Self { slots, free: Some(SlotIndex(0)), done, orphans_done: SlotSet::default() }
     }
 
     /// The slot that the next [`occupy`](Self::occupy) takes.
@@ -155,9 +143,7 @@ impl<B> Slots<B> {
     /// The request in flight in `slot`, if there is one.
     pub(super) fn in_flight(&self, slot: SlotIndex) -> Option<&Request<B>> {
         let entry = &self.slots[slot.get()];
-        matches!(entry.state, State::InFlight(_))
-            .then_some(entry.request.as_ref())
-            .flatten()
+        matches!(entry.state, State::InFlight(_)).then_some(entry.request.as_ref()).flatten()
     }
 
     /// 2: the device is done with it. Says who is to be told.

@@ -40,15 +40,8 @@ pub(super) struct Wakers {
 impl Wakers {
     pub(super) fn new() -> Self {
         let tasks = (0..SLOTS).map(|_| None).collect();
-        let table = Table {
-            stream: None,
-            tasks,
-            waiting: SlotSet::default(),
-        };
-        Self {
-            table: spin::Mutex::new(table),
-            interrupted: AtomicBool::new(false),
-        }
+        let table = Table { stream: None, tasks, waiting: SlotSet::default() };
+        Self { table: spin::Mutex::new(table), interrupted: AtomicBool::new(false) }
     }
 
     /// From the interrupt handler: everybody who waits looks at the ring again.
