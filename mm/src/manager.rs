@@ -286,6 +286,13 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// As [`Self::release_copy`], when the page is gone with it: the device may forget the slot, too.
+    pub fn release_copy_for_good(&mut self, copy: Option<PageCopy>) {
+        if let (Some(slot), Some(swap)) = (copy.and_then(PageCopy::slot), &mut self.swap) {
+            swap.release_for_good(slot);
+        }
+    }
+
     /// Puts a page on the policy's lists.
     pub fn admit(&mut self, frame: Pfn) {
         let desc = self.table.get_mut(frame);

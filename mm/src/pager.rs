@@ -187,7 +187,7 @@ impl<P: Platform> Mm<P> {
 
     fn release_slot(&self, core: &mut Core<P>, slot: Slot) {
         if let Some(swap) = &mut core.swap {
-            swap.release(slot);
+            swap.release_for_good(slot);
         }
     }
 

@@ -136,6 +136,7 @@ impl<P: Platform> Mm<P> {
 
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
         let target = self.watermarks.high;
+        let mut copies_asked_for = false;
         for _ in 0..CHUNK {
             let coming = core.pages_leaving();
             let free = self.frames.free_frames();
@@ -160,7 +161,9 @@ impl<P: Platform> Mm<P> {
                 Fate::Kept => core.progress.fruitless += 1,
                 Fate::NoSlot => {
                     core.progress.fruitless += 1;
-                    self.give_up_copies(core);
+                    if !core::mem::replace(&mut copies_asked_for, true) {
+                        self.give_up_copies(core);
+                    }
                 }
                 Fate::Busy => return Round::Blocked,
             }

@@ -268,7 +268,7 @@ impl<P: Platform> Mm<P> {
                 }
             }
             Record::Away(copy) => {
-                core.release_copy(Some(copy));
+                core.release_copy_for_good(Some(copy));
                 core.reclass(page.0, class_of_copy(copy), PageClass::Absent);
             }
             Record::Failed => core.reclass(page.0, PageClass::Failed, PageClass::Absent),
@@ -282,7 +282,8 @@ impl<P: Platform> Mm<P> {
         match residence {
             Residence::Clean | Residence::Dirty => {
                 core.forget(frame);
-                core.drop_copy(frame);
+                let copy = core.table.get(frame).copy();
+                core.release_copy_for_good(copy);
                 let token = core.table.take(frame);
                 core.reclass(space, class_of(residence), PageClass::Absent);
                 self.free_user(core, token);

@@ -58,8 +58,14 @@ impl Swap {
         self.run.map_or(0, |run| run.len)
     }
 
-    /// Frees a slot, and queues its cluster for discarding if that is empty now.
+    /// Frees a slot.
     pub fn release(&mut self, slot: Slot) {
+        let _whole = self.slots.release(slot);
+    }
+
+    /// Frees a slot whose page is gone for good, and queues its cluster for discarding if that is empty now. Slots that are freed
+    /// because their page changed are not worth a request: they are soon written again.
+    pub fn release_for_good(&mut self, slot: Slot) {
         let Some(cluster) = self.slots.release(slot) else {
             return;
         };
