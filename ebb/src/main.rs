@@ -1,2 +1,50 @@
-//! Host tool.
-fn main() {}
+//! `ebb`: runs a program in less memory than it needs, on the Ebb kernel in QEMU, and says what that did to it.
+//!
+//! Owns: the command line, the exit status, and everything on the host side of a run. Does not own:
+//! on-disk formats (`disk-image`), the kernel's side of the two serial lines (`kernel`).
+//!
+//! One run, in order:
+//! [`cli`] → [`plan`] (every check that needs no machine: [`size`], [`out_dir`], [`program`] with
+//! [`program_check`], [`swap_image`], [`cmdline`]; builds with [`cargo`]) → [`qemu`] → [`session`]
+//! (relays [`console`], reads [`telemetry`], draws [`live`]) → [`verdict`] → [`report`], [`summary`].
+
+mod accel;
+mod cargo;
+mod cli;
+mod cmdline;
+mod console;
+mod ending;
+mod live;
+mod os;
+mod out_dir;
+mod plan;
+mod program;
+mod program_check;
+mod qemu;
+mod report;
+mod run;
+mod session;
+mod size;
+mod summary;
+mod swap_image;
+mod symbols;
+mod telemetry;
+mod verdict;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about a closed stderr here.
+            let _ = error.print();
+            return if error.use_stderr() { ending::BAD_INPUT.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        cli::Command::Run(arguments) => run::run(&arguments).into(),
+    }
+}

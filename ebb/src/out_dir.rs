@@ -1,0 +1,154 @@
+//! The output directory: what ebb writes there, and what it leaves alone.
+//!
+//! Owns: `report.json` and `kernel.log` (only ever replaced if an earlier run wrote them), and a
+//! scratch directory that is gone after the run. Does not own what is in the report (`report`).
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::ending::Ending;
+
+/// First bytes of a report, by which ebb knows its own.
+pub const REPORT_START: &str = "{\n  \"generator\": \"ebb ";
+const LOG_START: &str = "# Ebb kernel log\n";
+const REPORT: &str = "report.json";
+const LOG: &str = "kernel.log";
+
+/// A directory that ebb may write into.
+#[derive(Debug)]
+pub struct OutDir {
+    path: PathBuf,
+}
+
+impl OutDir {
+    /// Makes the directory if need be, and checks that writing there harms nothing.
+    ///
+    /// # Errors
+    /// When it is no directory, cannot be written, or holds a report or log of somebody else's.
+    pub fn open(path: &Path) -> Result<Self, Ending> {
+        let shown = path.display();
+        std::fs::create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                Ending::bad_input(format!("--out {shown} is a file, not a directory: name a directory"))
+            }
+            _ => Ending::bad_input(format!(
+                "--out {shown} cannot be made: {error}; name a directory that can be written"
+            )),
+        })?;
+        for (name, start) in [(REPORT, REPORT_START), (LOG, LOG_START)] {
+            let file = path.join(name);
+            if !is_ours(&file, start) {
+                let file = file.display();
+                return Err(Ending::bad_input(format!(
+                    "{file} was not written by ebb and would be overwritten: move it away or name another --out"
+                )));
+            }
+        }
+        // The one reliable test of whether files can be made: to make one.
+        tempfile::tempfile_in(path).map_err(|error| {
+            Ending::bad_input(format!("--out {shown} cannot be written: {error}; name a directory that can be"))
+        })?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// A directory for the run's own files, removed when the value is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new().prefix(".run-").tempdir_in(&self.path)
+    }
+
+    /// Starts the kernel's log anew.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn start_log(&self) -> io::Result<File> {
+        let mut log = File::create(self.log_path())?;
+        log.write_all(LOG_START.as_bytes())?;
+        Ok(log)
+    }
+
+    /// Replaces the report at once: whoever reads it sees the old one or the new one, never half.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_report(&self, text: &str) -> io::Result<()> {
+        debug_assert!(text.starts_with(REPORT_START), "ebb would not know this report as its own");
+        let mut file = tempfile::Builder::new().prefix(".report-").tempfile_in(&self.path)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        // Temporary files are private; a report is as public as the umask makes other files. Taken from
+        // the directory, since there is no safe way to ask for the umask.
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&self.path)?.permissions()) & 0o666;
+        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode | 0o600))?;
+        file.persist(self.report_path()).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Where the report is.
+    pub fn report_path(&self) -> PathBuf {
+        self.path.join(REPORT)
+    }
+
+    /// Where the kernel's log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join(LOG)
+    }
+}
+
+/// Whether a file may be replaced: it is not there, it is empty, or an earlier run began it like this.
+fn is_ours(path: &Path, start: &str) -> bool {
+    let mut begin = Vec::new();
+    match File::open(path) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(file) => {
+            file.take(start.len() as u64).read_to_end(&mut begin).is_ok()
+                && (begin.is_empty() || begin == start.as_bytes())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> String {
+        format!("{REPORT_START}0\",\n  \"x\": \"{text}\"\n}}\n")
+    }
+
+    #[test]
+    fn our_own_report_is_replaced_and_nothing_else_is_left() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("new/out");
+        for text in ["first", "second"] {
+            let out = OutDir::open(&path).unwrap();
+            drop(out.scratch().unwrap());
+            out.write_report(&report(text)).unwrap();
+            assert_eq!(std::fs::read_to_string(out.report_path()).unwrap(), report(text));
+        }
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn somebody_else_s_files_are_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in [REPORT, LOG] {
+            let file = scratch.path().join(name);
+            std::fs::write(&file, "{\"mine\": 1}").unwrap();
+            assert!(OutDir::open(scratch.path()).unwrap_err().message.contains("not written by ebb"));
+            assert_eq!(std::fs::read(&file).unwrap(), b"{\"mine\": 1}");
+            std::fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_output_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(OutDir::open(file.path()).unwrap_err().message.contains("is a file"));
+        assert!(OutDir::open(&file.path().join("below")).unwrap_err().message.contains("is a file"));
+    }
+}
