@@ -1,0 +1,247 @@
+//! The kernel command line: `[option…] -- [argv0 argument…]`.
+//!
+//! Owns: splitting into words, the options, and saying what is wrong with them. Pure: no other module of the kernel is used, so the
+//! `tests` crate includes this file and tests it on the host. A word may be put in double quotes; inside them `\"` and `\\`
+//! stand for `"` and `\`. That is what `ebb` produces, so any argument passes unchanged.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// How the machine ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExitMode {
+    /// By powering off.
+    #[default]
+    PowerOff,
+    /// `exit=debug`: through QEMU's `isa-debug-exit`, with a status.
+    Debug,
+}
+
+/// Where telemetry and log go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Telemetry {
+    /// No telemetry; the log goes to the console.
+    #[default]
+    Off,
+    /// `telemetry=com2`: both go to the second serial port.
+    Com2,
+}
+
+/// Where the program's standard input comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nowhere: it is at its end.
+    #[default]
+    Empty,
+    /// `stdin=com1`: the first serial port.
+    Com1,
+}
+
+/// How much the kernel tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What ends something.
+    Error,
+    /// What somebody should look into.
+    Warn,
+    /// What happens once or now and then.
+    Info,
+    /// What helps to find a mistake.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Whether the swap disk is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Swap {
+    /// If there is one.
+    #[default]
+    Auto,
+    /// `swap=off`: not even then.
+    Off,
+}
+
+/// Whether every opportunity to evict is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Torture {
+    /// No: as memory demands.
+    #[default]
+    Off,
+    /// `mm.torture`: yes.
+    On,
+}
+
+/// The command line, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `exit=`.
+    pub exit: ExitMode,
+    /// `telemetry=`.
+    pub telemetry: Telemetry,
+    /// `stdin=`.
+    pub stdin: Stdin,
+    /// `log=`; without it, what fits the kind of telemetry.
+    pub log: Level,
+    /// `init=`: the program's path on the data disk.
+    pub init: Option<String>,
+    /// `mm.torture`.
+    pub torture: Torture,
+    /// `swap=`.
+    pub swap: Swap,
+    /// `snapshot_ms=`: time between telemetry snapshots.
+    pub snapshot_ms: u64,
+    /// `env=NAME=VALUE`, in order: the program's environment.
+    pub env: Vec<String>,
+    /// The words after `--`: the program's arguments, its own name first.
+    pub argv: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            exit: ExitMode::default(),
+            telemetry: Telemetry::default(),
+            stdin: Stdin::default(),
+            log: Level::Warn,
+            init: None,
+            torture: Torture::default(),
+            swap: Swap::default(),
+            snapshot_ms: 250,
+            env: Vec::new(),
+            argv: Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not text.
+    NotUtf8,
+    /// A quote that was opened is not closed.
+    OpenQuote,
+    /// There is no such option.
+    Unknown(String),
+    /// The option exists, but not with this value.
+    BadValue(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 => f.write_str("the kernel command line is not valid UTF-8"),
+            Self::OpenQuote => f.write_str("the kernel command line has a double quote without its partner"),
+            Self::Unknown(option) => write!(f, "unknown kernel option \"{option}\""),
+            Self::BadValue(option) => write!(f, "the value is not valid in kernel option \"{option}\""),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+impl Options {
+    /// Understands a command line. On refusal, what was understood up to there comes along: it says where to report the refusal.
+    pub fn parse(line: &[u8]) -> Result<Self, (Refusal, Self)> {
+        let mut options = Self::default();
+        match options.read(line) {
+            Ok(()) => Ok(options),
+            Err(refusal) => Err((refusal, options)),
+        }
+    }
+
+    fn read(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        let line = core::str::from_utf8(line).map_err(|_| Refusal::NotUtf8)?;
+        let words = split(line)?;
+        let end = words.iter().position(|word| *word == Word::separator());
+        let (options, argv) = words.split_at(end.unwrap_or(words.len()));
+        self.argv = argv.iter().skip(1).map(|word| word.text.clone()).collect();
+        let mut log = None;
+        // Where to report comes first, so that a refusal of any other option is reported there.
+        let reporting = |word: &&Word| word.text.starts_with("exit=") || word.text.starts_with("telemetry=");
+        let (first, rest): (Vec<_>, Vec<_>) = options.iter().partition(reporting);
+        for word in first.into_iter().chain(rest) {
+            self.set(&word.text, &mut log)?;
+        }
+        self.log = log.unwrap_or(match self.telemetry {
+            Telemetry::Off => Level::Warn,
+            Telemetry::Com2 => Level::Info,
+        });
+        Ok(())
+    }
+
+    fn set(&mut self, option: &str, log: &mut Option<Level>) -> Result<(), Refusal> {
+        let bad = || Refusal::BadValue(option.to_owned());
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        match (name, value) {
+            ("exit", Some("debug")) => self.exit = ExitMode::Debug,
+            ("telemetry", Some("com2")) => self.telemetry = Telemetry::Com2,
+            ("stdin", Some("com1")) => self.stdin = Stdin::Com1,
+            ("log", Some(level)) => *log = Some(parse_level(level).ok_or_else(bad)?),
+            ("init", Some(path)) if !path.is_empty() => self.init = Some(path.to_owned()),
+            ("mm.torture", None) => self.torture = Torture::On,
+            ("swap", Some("off")) => self.swap = Swap::Off,
+            ("snapshot_ms", Some(number)) => {
+                self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
+            }
+            ("env", Some(pair)) if pair.find('=').is_some_and(|at| at > 0) => self.env.push(pair.to_owned()),
+            ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "env", _) => return Err(bad()),
+            ("log" | "snapshot_ms", None) => return Err(bad()),
+            _ => return Err(Refusal::Unknown(option.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+fn parse_level(name: &str) -> Option<Level> {
+    Some(match name {
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "info" => Level::Info,
+        "debug" => Level::Debug,
+        "trace" => Level::Trace,
+        _ => return None,
+    })
+}
+
+/// A word, and whether any part of it was in quotes: a quoted `--` is a word like any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Word {
+    text: String,
+    quoted: bool,
+}
+
+impl Word {
+    fn separator() -> Self {
+        Self { text: "--".to_owned(), quoted: false }
+    }
+}
+
+fn split(line: &str) -> Result<Vec<Word>, Refusal> {
+    let mut words = Vec::new();
+    let mut word: Option<Word> = None;
+    let mut inside = false;
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        if !inside && character.is_ascii_whitespace() {
+            words.extend(word.take());
+            continue;
+        }
+        let word = word.get_or_insert_with(|| Word { text: String::new(), quoted: false });
+        match character {
+            '"' => {
+                inside = !inside;
+                word.quoted = true;
+            }
+            '\\' if inside => word.text.push(characters.next().ok_or(Refusal::OpenQuote)?),
+            character => word.text.push(character),
+        }
+    }
+    if inside {
+        return Err(Refusal::OpenQuote);
+    }
+    words.extend(word);
+    Ok(words)
+}

@@ -1,0 +1,120 @@
+//! The second serial port: records for `ebb`, the kernel's log, and the few things `ebb` says.
+//!
+//! Owns: the port and its protocol. A line that begins with `@` is one JSON object, any other line is log. From the host
+//! comes `stdin-eof N`: standard input ends after N bytes. Does not own: what the records say (whoever has the figures).
+#![expect(unsafe_code, reason = "takes possession of the port")]
+
+use core::fmt::{self, Write as _};
+
+use arrayvec::ArrayVec;
+use drivers::uart::{ComPort, Uart};
+use embedded_io::Write;
+
+use crate::cmdline::Telemetry;
+use crate::console;
+use crate::sync::Mutex;
+
+/// Longer lines from the host are none of ours.
+const COMMAND_LEN: usize = 64;
+
+struct Port {
+    uart: Option<Uart>,
+    command: ArrayVec<u8, COMMAND_LEN>,
+}
+
+static PORT: Mutex<Port> = Mutex::new(Port { uart: None, command: ArrayVec::new_const() });
+
+/// Opens the channel if there is to be one.
+pub fn init(telemetry: Telemetry) {
+    if telemetry == Telemetry::Com2 {
+        // SAFETY: ring 0, and nobody else drives the port; a panic opens it anew only when nothing else runs any more.
+        PORT.lock().uart = unsafe { Uart::open(ComPort::Com2) }.ok();
+    }
+}
+
+/// Whether there is a channel.
+pub fn is_on() -> bool {
+    PORT.lock().uart.is_some()
+}
+
+/// Sends a record: the argument is one JSON object, without a line break. Dropped when there is no channel.
+pub fn record(object: fmt::Arguments<'_>) {
+    if let Some(uart) = &mut PORT.lock().uart {
+        let _ = uart.write_fmt(format_args!("@{object}\n"));
+    }
+}
+
+/// Sends a line of the log. Returns whether there was a channel for it.
+pub fn log_line(line: fmt::Arguments<'_>) -> bool {
+    let mut port = PORT.lock();
+    let Some(uart) = &mut port.uart else { return false };
+    let _ = uart.write_fmt(format_args!("{line}\n"));
+    true
+}
+
+/// Reads what the host has said since the last time.
+pub fn poll_commands() {
+    let mut port = PORT.lock();
+    let Port { uart: Some(uart), command } = &mut *port else { return };
+    while let Some(byte) = uart.try_read_byte() {
+        if byte != b'\n' {
+            // A line that is too long loses its end, and then means nothing.
+            let _ = command.try_push(byte);
+            continue;
+        }
+        obey(command);
+        command.clear();
+    }
+}
+
+fn obey(command: &[u8]) {
+    let total = core::str::from_utf8(command).ok().and_then(|line| line.strip_prefix("stdin-eof "));
+    if let Some(total) = total.and_then(|total| total.trim().parse().ok()) {
+        console::end_input(total);
+    }
+}
+
+/// For a panic: sends a line whatever the state of the lock, if the channel had been opened.
+pub fn line_in_panic(telemetry: Telemetry, line: fmt::Arguments<'_>) {
+    if telemetry == Telemetry::Off {
+        return;
+    }
+    if let Some(mut port) = PORT.try_lock() {
+        if let Some(uart) = &mut port.uart {
+            let _ = uart.write_fmt(format_args!("{line}\n"));
+        }
+        return;
+    }
+    // SAFETY: ring 0; whoever holds the lock is what panicked and will not go on. What it had begun to send ends here.
+    if let Ok(mut uart) = unsafe { Uart::open(ComPort::Com2) } {
+        let _ = uart.write_fmt(format_args!("\n{line}\n"));
+    }
+}
+
+/// Text as a JSON string, quotes included.
+pub struct Json<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Json<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        write!(Escape(f), "{}", self.0)?;
+        f.write_char('"')
+    }
+}
+
+struct Escape<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Escape<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match character {
+                '"' => self.0.write_str("\\\"")?,
+                '\\' => self.0.write_str("\\\\")?,
+                '\n' => self.0.write_str("\\n")?,
+                control @ '\0'..='\x1f' => write!(self.0, "\\u{:04x}", control as u32)?,
+                other => self.0.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
