@@ -1,1 +1,3 @@
 //! Scenarios on the simulator and on the machine.
+
+pub mod programs;
