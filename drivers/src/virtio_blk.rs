@@ -206,13 +206,19 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
 
     /// The completion of a future's own slot, if it is there.
     fn take(&self, slot: SlotIndex) -> Option<Completion<B>> {
-        self.with_ring(|ring| {
+        let done = self.with_ring(|ring| {
             ring.reap();
+            ring.forget_task_news(slot);
+            ring.slots.is_done(slot)
+        });
+        if !done {
+            return None;
+        }
+        // While the slot is ours: the moment it is free, its place in the table belongs to the next request.
+        self.wakers.forget_task(slot);
+        self.with_ring(|ring| {
             let done = ring.slots.take(slot);
-            if done.is_some() {
-                ring.made_room();
-                ring.forget_task_news(slot);
-            }
+            ring.made_room();
             done
         })
     }
@@ -284,7 +290,6 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Future for InFlight<'_, H, 
             return Poll::Pending;
         };
         self.slot = None;
-        device.wakers.forget_task(slot);
         Poll::Ready(done)
     }
 }

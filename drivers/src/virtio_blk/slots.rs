@@ -174,6 +174,11 @@ impl<B> Slots<B> {
         self.take(slot)
     }
 
+    /// Whether the device is done with what is in `slot`.
+    pub(super) fn is_done(&self, slot: SlotIndex) -> bool {
+        matches!(self.slots[slot.get()].state, State::Done(..))
+    }
+
     /// 3: request and result leave the slot, if the device is done.
     pub(super) fn take(&mut self, slot: SlotIndex) -> Option<Completion<B>> {
         let entry = &mut self.slots[slot.get()];

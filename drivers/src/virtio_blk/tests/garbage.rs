@@ -132,3 +132,20 @@ fn a_device_that_does_not_stop_keeps_its_frames() {
     drop(disk);
     assert_eq!(frames_owned(), 0);
 }
+
+#[test]
+fn a_head_of_an_earlier_life_does_not_reach_the_slot_it_once_had() {
+    let (device, disk) = disk(4096);
+    let both = |kind: fn(u64) -> Request<Frames>| (0..2).for_each(|at| disk.try_submit(kind(at)).unwrap());
+    // Flushes at heads 0 and 2 of slots 0 and 1; after them, reads at heads 2 (through 0) and 1 of slots 1 and 0.
+    both(|_| flush());
+    device.work();
+    assert_eq!(core::iter::from_fn(|| disk.pop_complete()).count(), 2);
+    both(read_frame);
+    device.fetch();
+    let heads: Vec<_> = device.state().pending.iter().map(|request| request.head).collect();
+    assert!(!heads.contains(&0), "head 0 is inside a chain now: {heads:?}");
+    device.lie(0, 1);
+    assert_eq!(core::iter::from_fn(|| disk.pop_complete()).filter(|done| done.result.is_err()).count(), 2);
+    assert_eq!(disk.health(), Health::Failed(Violation::NotInFlight { head: 0 }));
+}
