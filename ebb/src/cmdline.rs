@@ -1,20 +1,19 @@
 //! The kernel's command line: how words are joined so that the kernel splits them again unchanged.
 //!
 //! Owns: the quoting rule and the length limit. The kernel implements the same rule on its side
-//! (`kernel/src/cmdline.rs`); the model of it in the tests below is the specification.
+//! (`kernel/src/cmdline.rs`), which the tests below are run against.
 //!
 //! ```text
-//! line    = { word } [ "--" { word } ]        options, then argv of the first program
-//! word    = bare | quoted                      separated by spaces, tabs or newlines
-//! bare    = any bytes but the separators; does not begin with a double quote
-//! quoted  = '"' { any byte but '"' and '\' | '\' any byte } '"'    ends at a separator or the line's end
+//! line    = { word } [ "--" { word } ]     options, then argv of the first program; UTF-8
+//! word    = piece { piece }                separated by ASCII white space
+//! piece   = any character but white space and '"'
+//!         | '"' { any character but '"' and '\' | '\' any character } '"'
 //! ```
-//! A backslash inside quotes makes the next byte literal; in a bare word it is an ordinary byte, and so
-//! is a double quote that is not first. So plain words, as people and scripts write them, need no
-//! quoting. Only a bare `--` ends the options: a quoted one is an ordinary word.
+//! A backslash is special inside quotes only, so plain words, as people and scripts write them, need no
+//! quoting. Only a bare `--` ends the options: a quoted one is an ordinary word, as is `""`, the empty one.
+//! ebb quotes whole words.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsString;
 
 use thiserror::Error;
 
@@ -22,7 +21,7 @@ use thiserror::Error;
 pub const LIMIT: usize = 3500;
 
 /// Why a command line cannot be passed to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CmdlineError {
     /// Too many or too long words.
     #[error(
@@ -33,6 +32,9 @@ pub enum CmdlineError {
         /// Quotes and separators included.
         bytes: usize,
     },
+    /// The kernel's command line is text.
+    #[error("{0} is not valid UTF-8, and the kernel's command line must be: rename it or leave it out")]
+    NotUtf8(String),
     /// An option that would end the options.
     #[error("\"--\" is not an option: give the program and its arguments after ebb's own \"--\"")]
     SeparatorAsOption,
@@ -41,49 +43,32 @@ pub enum CmdlineError {
 /// Joins the kernel's options and the program's argv into one line.
 ///
 /// # Errors
-/// When the line is too long, or an option is the separator.
-pub fn join(options: &[OsString], argv: &[OsString]) -> Result<OsString, CmdlineError> {
+/// When the line is too long or not text, or an option is the separator.
+pub fn join(options: &[OsString], argv: &[OsString]) -> Result<String, CmdlineError> {
     if options.iter().any(|option| option == "--") {
         return Err(CmdlineError::SeparatorAsOption);
     }
-    let mut line = Vec::new();
-    for option in options {
-        push_word(&mut line, option);
-    }
-    line.extend_from_slice(b" --");
-    for argument in argv {
-        push_word(&mut line, argument);
-    }
-    line.drain(..usize::from(line[0] == b' '));
+    let options = options.iter().map(quoted);
+    let argv = argv.iter().map(quoted);
+    let words: Vec<_> = options.chain([Ok("--".to_owned())]).chain(argv).collect::<Result<_, _>>()?;
+    let line = words.join(" ");
     if line.len() > LIMIT {
         return Err(CmdlineError::TooLong { bytes: line.len() });
     }
-    Ok(OsString::from_vec(line))
+    Ok(line)
 }
 
-fn push_word(line: &mut Vec<u8>, word: &OsStr) {
-    let bytes = word.as_bytes();
-    line.push(b' ');
-    if !needs_quotes(bytes) {
-        line.extend_from_slice(bytes);
-        return;
+fn quoted(word: &OsString) -> Result<String, CmdlineError> {
+    let text = word.to_str().ok_or_else(|| CmdlineError::NotUtf8(word.display().to_string()))?;
+    if !needs_quotes(text) {
+        return Ok(text.to_owned());
     }
-    line.push(b'"');
-    for &byte in bytes {
-        if matches!(byte, b'"' | b'\\') {
-            line.push(b'\\');
-        }
-        line.push(byte);
-    }
-    line.push(b'"');
+    Ok(format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#)))
 }
 
-fn needs_quotes(word: &[u8]) -> bool {
-    word.is_empty() || word == b"--" || word[0] == b'"' || word.iter().any(|byte| is_separator(*byte))
-}
-
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+fn needs_quotes(word: &str) -> bool {
+    // The kernel splits at ASCII white space; quoting all white space does no harm.
+    word.is_empty() || word == "--" || word.contains(|c: char| c.is_whitespace() || c == '"')
 }
 
 #[cfg(test)]

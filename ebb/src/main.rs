@@ -8,6 +8,10 @@
 //! [`program_check`], [`swap_image`], [`cmdline`]; builds with [`cargo`]) → [`qemu`] → [`session`]
 //! (relays [`console`], reads [`telemetry`], draws [`live`]) → [`verdict`] → [`report`], [`summary`].
 
+// For the kernel's own source file that the tests of `cmdline` take in.
+#[cfg(test)]
+extern crate alloc;
+
 mod accel;
 mod cargo;
 mod cli;

@@ -50,7 +50,7 @@ pub struct Plan {
     /// The program's file.
     pub program: PathBuf,
     /// The kernel's command line.
-    pub cmdline: OsString,
+    pub cmdline: String,
     /// What was asked about KVM.
     pub accel: AccelChoice,
     /// How long it may take.

@@ -73,7 +73,7 @@ pub struct Machine<'a> {
     /// The first program's ELF file, passed as the boot module.
     pub program: &'a Path,
     /// The kernel's command line.
-    pub cmdline: &'a OsStr,
+    pub cmdline: &'a str,
     /// The first disk, which the kernel takes for swap.
     pub swap: Option<Drive<'a>>,
 }
@@ -109,9 +109,11 @@ impl Machine<'_> {
         if let Some(drive) = self.swap {
             list.extend(drive_arguments(&drive));
         }
-        for (option, value) in
-            [("-kernel", self.kernel.as_os_str()), ("-initrd", self.program.as_os_str()), ("-append", self.cmdline)]
-        {
+        for (option, value) in [
+            ("-kernel", self.kernel.as_os_str()),
+            ("-initrd", self.program.as_os_str()),
+            ("-append", OsStr::new(self.cmdline)),
+        ] {
             list.extend([OsString::from(option), value.to_owned()]);
         }
         list
@@ -208,7 +210,7 @@ mod tests {
             ram: Bytes::mib(64),
             kernel: Path::new("kernel"),
             program: Path::new("hello"),
-            cmdline: OsStr::new("exit=debug -- hello"),
+            cmdline: "exit=debug -- hello",
             swap: Some(swap),
         };
         let line = line(&machine);
