@@ -62,9 +62,9 @@ impl Live {
         let stalled = now.stall_ns as f64 / 1e9;
         vec![
             format!("── ebb ── {:.1} s in the machine, RAM {} ──", now.t_ns as f64 / 1e9, self.ram),
-            format!("  RAM        {}", frames_text(&now.frames)),
+            format!("  RAM, MiB   {}", frames_text(&now.frames)),
             format!(
-                "  pages      clean {}, dirty {}, paged out {}, uncommitted {}",
+                "  pages, MiB clean {:.1}, dirty {:.1}, paged out {:.1}, uncommitted {:.1}",
                 mib(pages.committed_clean),
                 mib(pages.committed_dirty),
                 mib(pages.paged_out),
@@ -80,7 +80,7 @@ impl Live {
 fn line(now: &Snapshot, rates: &Rates) -> String {
     let pages = &now.pages;
     format!(
-        "{:6.1} s  clean {}, dirty {}, paged out {}; faults/s {:.0} minor, {:.0} major; swap MB/s {:.1} in, {:.1} out; stalled {:.0} %",
+        "{:.1} s: MiB clean {:.1}, dirty {:.1}, paged out {:.1}; faults/s {:.0} minor, {:.0} major; swap MB/s {:.1} in, {:.1} out; stalled {:.0} %",
         now.t_ns as f64 / 1e9,
         mib(pages.committed_clean),
         mib(pages.committed_dirty),
@@ -93,29 +93,35 @@ fn line(now: &Snapshot, rates: &Rates) -> String {
     )
 }
 
-/// Frames by state, in the kernel's order; what there is none of is left out.
+/// Frames by state, by the kernel's names and in its order; what there is none of is left out.
 fn frames_text(frames: &Map<String, Value>) -> String {
-    let count = |value: &Value| value.as_u64().filter(|count| *count > 0);
-    let parts: Vec<_> = frames
-        .iter()
-        .filter(|(name, _)| *name != "total")
-        .filter_map(|(name, value)| Some(format!("{} {}", name.replace('_', " "), mib(count(value)?))))
-        .collect();
+    let mut parts = Vec::new();
+    collect_frames(frames, &mut parts);
     parts.join(", ")
 }
 
-fn mib(pages: u64) -> String {
-    format!("{:.1} MiB", (pages * PAGE) as f64 / f64::from(1 << 20))
+fn collect_frames(frames: &Map<String, Value>, parts: &mut Vec<String>) {
+    for (name, value) in frames.iter().filter(|(name, _)| *name != "total") {
+        if let Value::Object(inner) = value {
+            collect_frames(inner, parts);
+        } else if let Some(count @ 1..) = value.as_u64() {
+            parts.push(format!("{} {:.1}", name.replace('_', " "), mib(count)));
+        }
+    }
+}
+
+fn mib(pages: u64) -> f64 {
+    (pages * PAGE) as f64 / f64::from(1 << 20)
 }
 
 impl Rates {
     fn between(before: &Snapshot, now: &Snapshot) -> Self {
         let seconds = now.t_ns.saturating_sub(before.t_ns).max(1) as f64 / 1e9;
-        let rate = |name| now.count(name).saturating_sub(before.count(name)) as f64 / seconds;
-        let major = rate("pgmajfault");
+        let per_second = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
+        let rate = |name| per_second(before.count(name), now.count(name));
         Self {
-            minor: (rate("pgfault") - major).max(0.0),
-            major,
+            minor: per_second(before.minor_faults(), now.minor_faults()),
+            major: rate("pgmajfault"),
             in_bytes: rate("pswpin") * PAGE as f64,
             out_bytes: rate("pswpout") * PAGE as f64,
             stalled: now.stall_ns.saturating_sub(before.stall_ns) as f64 / 1e9 / seconds,
@@ -131,7 +137,8 @@ mod tests {
 
     fn snapshot(t_ns: u64, faults: u64, major: u64, out: u64) -> Snapshot {
         let Value::Object(vmstat) = json!({"pgfault": faults, "pgmajfault": major, "pswpout": out}) else { panic!() };
-        let Value::Object(frames) = json!({"total": 100, "free": 256, "dirty": 0, "page_tables": 512, "more": {}})
+        let Value::Object(frames) =
+            json!({"total": 100, "free": 256, "dirty": 0, "used": {"page_tables": 512, "dma": 0}})
         else {
             panic!()
         };
@@ -148,6 +155,6 @@ mod tests {
 
     #[test]
     fn frames_are_shown_by_the_kernel_s_names() {
-        assert_eq!(frames_text(&snapshot(0, 0, 0, 0).frames), "free 1.0 MiB, page tables 2.0 MiB");
+        assert_eq!(frames_text(&snapshot(0, 0, 0, 0).frames), "free 1.0, page tables 2.0");
     }
 }

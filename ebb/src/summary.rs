@@ -63,9 +63,7 @@ fn figures(text: &mut String, seen: &Observed) {
     line(text, "memory, MiB", "uncommitted       clean       dirty   paged out");
     line(text, "  at most", &pages_text(&peak));
     line(text, "  at exit", &pages_text(&last.pages));
-    let (faults, major) = (last.count("pgfault"), last.count("pgmajfault"));
-    let failed = last.count("pgfault_failed");
-    line(text, "faults", &format!("{} minor, {major} major", faults.saturating_sub(major).saturating_sub(failed)));
+    line(text, "faults", &format!("{} minor, {} major", last.minor_faults(), last.count("pgmajfault")));
     if let Some(exit) = &seen.exit {
         line(text, "latency, µs", "        p50         p90         p99       p99.9         max");
         line(text, "  minor", &latency_text(&exit.fault_latency.minor));

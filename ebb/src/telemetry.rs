@@ -105,6 +105,14 @@ impl Snapshot {
     pub fn count(&self, name: &str) -> u64 {
         self.vmstat.get(name).and_then(Value::as_u64).unwrap_or(0)
     }
+
+    /// Faults that ended well without I/O. Linux has no name for them: Ebb's own, or what is left.
+    pub fn minor_faults(&self) -> u64 {
+        match self.vmstat.get("pgminfault") {
+            Some(count) => count.as_u64().unwrap_or(0),
+            None => self.count("pgfault").saturating_sub(self.count("pgmajfault")),
+        }
+    }
 }
 
 /// How the program ended, and the counters then.
