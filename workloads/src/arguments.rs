@@ -7,9 +7,7 @@ use std::process::exit;
 pub fn parse(about: &str, keys: &mut [(&str, &mut u64)]) {
     for argument in std::env::args_os().skip(1) {
         let argument = argument.to_string_lossy();
-        let pair = argument
-            .split_once('=')
-            .and_then(|(key, value)| Some((key, value.parse().ok()?)));
+        let pair = argument.split_once('=').and_then(|(key, value)| Some((key, value.parse().ok()?)));
         let field = pair.and_then(|(key, value)| {
             let (_, field) = keys.iter_mut().find(|(name, _)| *name == key)?;
             Some((field, value))
@@ -18,10 +16,7 @@ pub fn parse(about: &str, keys: &mut [(&str, &mut u64)]) {
             **field = value;
             continue;
         }
-        let defaults: Vec<String> = keys
-            .iter()
-            .map(|(name, value)| format!("[{name}={value}]"))
-            .collect();
+        let defaults: Vec<String> = keys.iter().map(|(name, value)| format!("[{name}={value}]")).collect();
         let help = format!("{about}\narguments: {}", defaults.join(" "));
         if argument == "--help" || argument == "-h" {
             println!("{help}");

@@ -17,11 +17,7 @@ pub struct Claims {
 impl Claims {
     /// No claim yet.
     pub fn new(program: &'static str) -> Self {
-        Self {
-            program,
-            made: 0,
-            broken: 0,
-        }
+        Self { program, made: 0, broken: 0 }
     }
 
     /// Claims that something holds.
@@ -36,10 +32,7 @@ impl Claims {
     /// Claims that two values are equal.
     pub fn equal<T: PartialEq + Debug>(&mut self, what: impl Display, found: T, expected: T) {
         let equal = found == expected;
-        self.holds(
-            format_args!("{what}: found {found:?}, expected {expected:?}"),
-            equal,
-        );
+        self.holds(format_args!("{what}: found {found:?}, expected {expected:?}"), equal);
     }
 
     /// Whether every claim so far holds.
@@ -49,11 +42,7 @@ impl Claims {
 
     /// Prints the last line; `details` are further `key=value` words for it.
     pub fn finish(self, details: impl Display) -> ExitCode {
-        let Self {
-            program,
-            made,
-            broken,
-        } = self;
+        let Self { program, made, broken } = self;
         let details = details.to_string();
         let space = if details.is_empty() { "" } else { " " };
         if broken == 0 {

@@ -46,17 +46,8 @@ impl fmt::Display for Corrupt {
             Part::Filler => "filler",
             Part::Zeroes => "zeroes",
         };
-        let Self {
-            page,
-            word,
-            expected,
-            found,
-            ..
-        } = self;
-        write!(
-            out,
-            "{part} page={page} word={word} expected={expected:#x} found={found:#x}"
-        )
+        let Self { page, word, expected, found, .. } = self;
+        write!(out, "{part} page={page} word={word} expected={expected:#x} found={found:#x}")
     }
 }
 
@@ -75,19 +66,13 @@ impl Content {
     /// If `fill` is above 100.
     pub fn new(seed: u64, fill: u64) -> Self {
         assert!(fill <= 100, "{fill} % of a page");
-        Self {
-            seed,
-            filler_end: FILLER + (WORDS - FILLER) * fill as usize / 100,
-        }
+        Self { seed, filler_end: FILLER + (WORDS - FILLER) * fill as usize / 100 }
     }
 
     /// The tag of a page; never zero.
     #[inline]
     pub fn tag(&self, page: u64) -> u64 {
-        mix(page
-            .wrapping_mul(0x2545_f491_4f6c_dd1d)
-            .wrapping_add(self.seed))
-            | 1
+        mix(page.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(self.seed)) | 1
     }
 
     /// Writes a fresh page with version 0 into memory that is zero or held the same page before.
@@ -144,33 +129,15 @@ impl Content {
     }
 
     #[inline]
-    fn expect(
-        &self,
-        page: u64,
-        memory: &Page,
-        word: usize,
-        part: Part,
-        expected: u64,
-    ) -> Result<(), Corrupt> {
+    fn expect(&self, page: u64, memory: &Page, word: usize, part: Part, expected: u64) -> Result<(), Corrupt> {
         let found = memory.read(word);
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Corrupt {
-                page,
-                word,
-                part,
-                expected,
-                found,
-            })
-        }
+        if found == expected { Ok(()) } else { Err(Corrupt { page, word, part, expected, found }) }
     }
 }
 
 /// The next word of the incompressible sequence (Knuth's MMIX generator).
 fn next_filler(word: u64) -> u64 {
-    word.wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407)
+    word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
 }
 
 #[cfg(test)]
@@ -205,10 +172,7 @@ mod tests {
                 for bit in [0, 31, 63] {
                     memory.write(word, right ^ 1 << bit);
                     let corrupt = content.verify(7, &memory).expect_err("a flipped bit");
-                    assert_eq!(
-                        (corrupt.page, corrupt.word, corrupt.expected),
-                        (7, word, right)
-                    );
+                    assert_eq!((corrupt.page, corrupt.word, corrupt.expected), (7, word, right));
                 }
                 memory.write(word, right);
             }
@@ -222,14 +186,8 @@ mod tests {
     fn a_page_in_anothers_place_is_caught_by_a_touch() {
         let content = Content::new(1, 0);
         let memory = page_of(&content, 7);
-        assert_eq!(
-            content.check(8, &memory).expect_err("another page").part,
-            Part::Tag
-        );
-        assert!(
-            Content::new(2, 0).check(7, &memory).is_err(),
-            "another seed"
-        );
+        assert_eq!(content.check(8, &memory).expect_err("another page").part, Part::Tag);
+        assert!(Content::new(2, 0).check(7, &memory).is_err(), "another seed");
     }
 
     #[test]
@@ -237,10 +195,7 @@ mod tests {
         let content = Content::new(1, 10);
         let memory = page_of(&content, 7);
         memory.write(FILLER, 0);
-        assert_eq!(
-            content.check(7, &memory).expect_err("no filler").part,
-            Part::Filler
-        );
+        assert_eq!(content.check(7, &memory).expect_err("no filler").part, Part::Filler);
     }
 
     #[test]

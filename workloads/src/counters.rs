@@ -29,16 +29,8 @@ pub fn vmstat(name: &str) -> Option<u64> {
 /// Resident pages of this process, from `/proc/self/statm`.
 pub fn resident_pages() -> Option<u64> {
     let mut buffer = [0; 128];
-    let length = File::open("/proc/self/statm")
-        .ok()?
-        .read(&mut buffer)
-        .ok()?;
-    str::from_utf8(&buffer[..length])
-        .ok()?
-        .split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    let length = File::open("/proc/self/statm").ok()?.read(&mut buffer).ok()?;
+    str::from_utf8(&buffer[..length]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn for_each_line(input: &mut impl Read, mut each: impl FnMut(&str, u64)) -> io::Result<()> {
@@ -54,9 +46,7 @@ fn for_each_line(input: &mut impl Read, mut each: impl FnMut(&str, u64)) -> io::
             None => continue,
         };
         for line in buffer[..complete].split(|&byte| byte == b'\n') {
-            let mut fields = str::from_utf8(line)
-                .unwrap_or_default()
-                .split_ascii_whitespace();
+            let mut fields = str::from_utf8(line).unwrap_or_default().split_ascii_whitespace();
             if let (Some(name), Some(Ok(value))) = (fields.next(), fields.next().map(str::parse)) {
                 each(name, value);
             }
@@ -90,16 +80,9 @@ mod tests {
         let text = b"pgfault 12\nbad\npswpin 18446744073709551615\nnr x\nlast 7";
         for step in 1..text.len() + 1 {
             let mut found = Vec::new();
-            for_each_line(&mut Dribble(text, step), |name, value| {
-                found.push((name.to_owned(), value))
-            })
-            .expect("reads");
+            for_each_line(&mut Dribble(text, step), |name, value| found.push((name.to_owned(), value))).expect("reads");
             let expected = [("pgfault", 12), ("pswpin", u64::MAX), ("last", 7)];
-            assert_eq!(
-                found,
-                expected.map(|(name, value)| (name.to_owned(), value)),
-                "step {step}"
-            );
+            assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value)), "step {step}");
         }
     }
 

@@ -68,10 +68,7 @@ mod tests {
     fn buckets_are_at_most_an_eighth_wide() {
         for duration in (8..100_000).chain([u64::MAX / 3, u64::MAX]) {
             let edge = edge_of(bucket_of(duration));
-            assert!(
-                edge <= duration && (duration - edge) as f64 <= duration as f64 / 8.0,
-                "{duration} in {edge}"
-            );
+            assert!(edge <= duration && (duration - edge) as f64 <= duration as f64 / 8.0, "{duration} in {edge}");
         }
     }
 
@@ -84,9 +81,6 @@ mod tests {
         for _ in 0..11 {
             histogram.add(1_000_000);
         }
-        assert_eq!(
-            histogram.to_string(),
-            "p500=96 p900=96 p990=983040 p999=983040 p1000=983040"
-        );
+        assert_eq!(histogram.to_string(), "p500=96 p900=96 p990=983040 p999=983040 p1000=983040");
     }
 }

@@ -109,12 +109,7 @@ impl Mapping {
             Charge::Committed => 0,
             Charge::Reserved => libc::MAP_NORESERVE,
         };
-        Self::new(
-            pages,
-            true,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | extra,
-            -1,
-        )
+        Self::new(pages, true, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | extra, -1)
     }
 
     /// Maps the first `pages` pages of `file`. A page past the file's end is a SIGBUS when touched.
@@ -129,25 +124,15 @@ impl Mapping {
 
     fn new(pages: u64, writable: bool, flags: libc::c_int, fd: libc::c_int) -> io::Result<Self> {
         let pages = usize::try_from(pages).map_err(io::Error::other)?;
-        let length = pages
-            .checked_mul(PAGE_SIZE)
-            .ok_or(io::ErrorKind::OutOfMemory)?;
-        let protection = if writable {
-            libc::PROT_READ | libc::PROT_WRITE
-        } else {
-            libc::PROT_READ
-        };
+        let length = pages.checked_mul(PAGE_SIZE).ok_or(io::ErrorKind::OutOfMemory)?;
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         // SAFETY: without MAP_FIXED the kernel chooses a range nobody uses; nothing of ours changes.
         let base = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self {
-            base,
-            pages,
-            writable,
-        })
+        Ok(Self { base, pages, writable })
     }
 
     /// How many pages are mapped.
@@ -177,12 +162,7 @@ impl Mapping {
     /// If `index` is outside the mapping or the mapping is read-only.
     #[inline(always)]
     pub fn page_to_write(&self, index: usize) -> &WritablePage {
-        assert!(
-            self.writable && index < self.pages,
-            "page {index} of {}, writable: {}",
-            self.pages,
-            self.writable
-        );
+        assert!(self.writable && index < self.pages, "page {index} of {}, writable: {}", self.pages, self.writable);
         // SAFETY: as in `page`; the protection allows stores.
         unsafe { self.base.add(index).as_ref() }
     }
@@ -205,41 +185,24 @@ impl Mapping {
         };
         let start = self.address() + first * PAGE_SIZE;
         // SAFETY: the range is ours. Discarding changes words under shared references, which atomics allow.
-        check(unsafe {
-            libc::madvise(
-                ptr::without_provenance_mut(start),
-                count * PAGE_SIZE,
-                advice,
-            )
-        })
+        check(unsafe { libc::madvise(ptr::without_provenance_mut(start), count * PAGE_SIZE, advice) })
     }
 
     /// Waits until every store has reached the mapped file (`msync` with `MS_SYNC`).
     pub fn sync(&self) -> io::Result<()> {
         // SAFETY: the range is ours and msync changes no memory.
-        check(unsafe {
-            libc::msync(
-                self.base.as_ptr().cast(),
-                self.pages * PAGE_SIZE,
-                libc::MS_SYNC,
-            )
-        })
+        check(unsafe { libc::msync(self.base.as_ptr().cast(), self.pages * PAGE_SIZE, libc::MS_SYNC) })
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `new`, and every reference into it borrowed `self`.
-        let unmapped =
-            check(unsafe { libc::munmap(self.base.as_ptr().cast(), self.pages * PAGE_SIZE) });
+        let unmapped = check(unsafe { libc::munmap(self.base.as_ptr().cast(), self.pages * PAGE_SIZE) });
         assert!(unmapped.is_ok(), "munmap of a mapping: {unmapped:?}");
     }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

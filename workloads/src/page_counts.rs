@@ -57,12 +57,7 @@ impl AddAssign for PageCounts {
 
 impl fmt::Display for PageCounts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            uncommitted,
-            clean,
-            dirty,
-            paged_out,
-        } = self;
+        let Self { uncommitted, clean, dirty, paged_out } = self;
         write!(
             out,
             "uncommitted={uncommitted:+} committed_clean={clean:+} committed_dirty={dirty:+} paged_out={paged_out:+}"

@@ -41,12 +41,7 @@ pub struct References {
 impl References {
     /// `length` references to `pages` pages.
     pub fn new(pattern: Pattern, pages: u64, length: u64) -> Self {
-        Self {
-            pattern,
-            pages,
-            done: 0,
-            length,
-        }
+        Self { pattern, pages, done: 0, length }
     }
 
     /// How many references there are in all.
@@ -68,11 +63,7 @@ impl References {
             Pattern::Zipf(scatter, zipf) => scatter.page(zipf.draw(rng)),
             Pattern::HotCold(scatter) => {
                 let hot = self.pages / 10 + 1;
-                let rank = if rng.percent(90) {
-                    rng.below(hot)
-                } else {
-                    hot + rng.below(self.pages - hot)
-                };
+                let rank = if rng.percent(90) { rng.below(hot) } else { hot + rng.below(self.pages - hot) };
                 scatter.page(rank)
             }
         })

@@ -3,10 +3,7 @@
 //! The compiler spills what is live across a call, so plain Rust cannot tell whether a kernel keeps a thread's registers.
 //! Here one piece of assembly loads every register, computes with all of them, calls `sched_yield` between the rounds and
 //! stores them only at the end. The same sums in scalar Rust say what must come out.
-#![expect(
-    unsafe_code,
-    reason = "inline assembly that uses every vector register"
-)]
+#![expect(unsafe_code, reason = "inline assembly that uses every vector register")]
 
 use core::arch::asm;
 
@@ -30,11 +27,7 @@ pub enum Width {
 impl Width {
     /// The widest this CPU can do and this kernel switches (CPUID for AVX2, OSXSAVE and XGETBV for the kernel's consent).
     pub fn widest() -> Self {
-        if is_x86_feature_detected!("avx2") {
-            Self::Bits256
-        } else {
-            Self::Bits128
-        }
+        if is_x86_feature_detected!("avx2") { Self::Bits256 } else { Self::Bits128 }
     }
 
     fn lanes(self) -> usize {
@@ -107,28 +100,14 @@ pub fn hold(width: Width, bank: &mut Bank, rounds: u32, steps: u32) {
     match width {
         // SAFETY: accesses `bank` only; SSE2 is part of x86_64; every register that changes is declared.
         Width::Bits128 => unsafe {
-            hold!(
-                bank,
-                rounds,
-                steps,
-                "xmm",
-                "movdqu",
-                "paddq xmm\\to, xmm\\from"
-            );
+            hold!(bank, rounds, steps, "xmm", "movdqu", "paddq xmm\\to, xmm\\from");
         },
         Width::Bits256 => {
             assert_eq!(Width::widest(), Width::Bits256, "no AVX2");
             // SAFETY: as above, and AVX2 is there. The upper halves belong to the declared registers; `vzeroupper` is
             // left out on purpose, the ABI only asks for it as a matter of speed.
             unsafe {
-                hold!(
-                    bank,
-                    rounds,
-                    steps,
-                    "ymm",
-                    "vmovdqu",
-                    "vpaddq ymm\\to, ymm\\to, ymm\\from"
-                );
+                hold!(bank, rounds, steps, "ymm", "vmovdqu", "vpaddq ymm\\to, ymm\\to, ymm\\from");
             }
         }
     }
@@ -141,8 +120,7 @@ mod tests {
     #[test]
     fn registers_and_model_agree_and_a_wrong_lane_shows() {
         for width in [Width::Bits128, Width::widest()] {
-            let start: Bank =
-                std::array::from_fn(|r| std::array::from_fn(|l| (r * 31 + l) as u64 * 0x9e37_79b9));
+            let start: Bank = std::array::from_fn(|r| std::array::from_fn(|l| (r * 31 + l) as u64 * 0x9e37_79b9));
             let (mut held, mut expected) = (start, start);
             hold(width, &mut held, 7, 5);
             model(width, &mut expected, 7, 5);

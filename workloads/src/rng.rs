@@ -48,10 +48,7 @@ impl Scatter {
     /// The bijection of `0..pages`.
     pub fn new(pages: u64) -> Self {
         let start = (pages * 618 / 1000) | 1;
-        let multiplier = (start..)
-            .step_by(2)
-            .find(|&m| gcd(pages, m) == 1)
-            .expect("some odd number is coprime");
+        let multiplier = (start..).step_by(2).find(|&m| gcd(pages, m) == 1).expect("some odd number is coprime");
         Self { pages, multiplier }
     }
 
@@ -77,14 +74,7 @@ mod tests {
         // The reference values of splitmix64 for the state 1234567.
         let mut rng = Rng(1_234_567);
         let words: Vec<u64> = (0..3).map(|_| rng.word()).collect();
-        assert_eq!(
-            words,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(words, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
@@ -95,10 +85,7 @@ mod tests {
             counts[rng.below(10) as usize] += 1;
         }
         // Six standard deviations of a binomial (100 000, 0.1) are 570.
-        assert!(
-            counts.iter().all(|count| count.abs_diff(10_000) < 570),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| count.abs_diff(10_000) < 570), "{counts:?}");
     }
 
     #[test]
@@ -108,10 +95,7 @@ mod tests {
             let mut seen = vec![false; pages as usize];
             for rank in 0..pages {
                 let page = scatter.page(rank);
-                assert!(
-                    !std::mem::replace(&mut seen[page as usize], true),
-                    "{pages} pages, rank {rank}"
-                );
+                assert!(!std::mem::replace(&mut seen[page as usize], true), "{pages} pages, rank {rank}");
                 assert!(page.abs_diff(scatter.page((rank + 1) % pages)) > 1);
             }
         }

@@ -83,21 +83,14 @@ mod tests {
             assert!(rank <= COUNT);
             octaves[rank.ilog2().min(14) as usize] += 1;
         }
-        let weight = |from: u64, to: u64| {
-            (from..to)
-                .map(|rank| (rank as f64).powf(-EXPONENT))
-                .sum::<f64>()
-        };
+        let weight = |from: u64, to: u64| (from..to).map(|rank| (rank as f64).powf(-EXPONENT)).sum::<f64>();
         let total = weight(1, COUNT + 1);
         for (octave, &drawn) in octaves.iter().enumerate().take(15) {
             let to = if octave == 14 { COUNT + 1 } else { 2 << octave };
             let expected = weight(1 << octave, to) / total * f64::from(DRAWS);
             // Six standard deviations, and 0.2 % for the buckets' coarseness.
             let slack = 6.0 * expected.sqrt() + 0.002 * expected;
-            assert!(
-                (f64::from(drawn) - expected).abs() < slack,
-                "octave {octave}: {drawn} drawn, {expected} expected"
-            );
+            assert!((f64::from(drawn) - expected).abs() < slack, "octave {octave}: {drawn} drawn, {expected} expected");
         }
     }
 

@@ -19,37 +19,19 @@ fn main() -> ExitCode {
     }
     match std::env::current_dir() {
         Ok(directory) => println!("cwd {}", directory.display()),
-        Err(error) => claims.holds(
-            format_args!("the working directory has a name: {error}"),
-            false,
-        ),
+        Err(error) => claims.holds(format_args!("the working directory has a name: {error}"), false),
     }
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let year = year_of(since_epoch.as_secs());
-    claims.holds(
-        format_args!("the wall clock is set (year {year})"),
-        (2024..2100).contains(&year),
-    );
+    claims.holds(format_args!("the wall clock is set (year {year})"), (2024..2100).contains(&year));
 
     let (monotonic, wall) = (Instant::now(), SystemTime::now());
     std::thread::sleep(Duration::from_millis(20));
     let (monotonic, wall) = (monotonic.elapsed(), wall.elapsed().unwrap_or_default());
-    claims.holds(
-        format_args!("20 ms of sleep are {monotonic:?}"),
-        monotonic >= Duration::from_millis(20),
-    );
+    claims.holds(format_args!("20 ms of sleep are {monotonic:?}"), monotonic >= Duration::from_millis(20));
     let apart = monotonic.abs_diff(wall);
-    claims.holds(
-        format_args!("both clocks agree to {apart:?}"),
-        apart < Duration::from_secs(1),
-    );
-    claims.finish(format_args!(
-        "args={} env={} year={year}",
-        arguments.len(),
-        variables.len()
-    ))
+    claims.holds(format_args!("both clocks agree to {apart:?}"), apart < Duration::from_secs(1));
+    claims.finish(format_args!("args={} env={} year={year}", arguments.len(), variables.len()))
 }
 
 /// The year of a time, by the days of each year.

@@ -12,10 +12,7 @@ const REPORT_MIB: u64 = 16;
 
 fn main() -> ExitCode {
     let mut mib = 0;
-    workloads::arguments::parse(
-        "allocates and writes until it is stopped, or up to mib MiB",
-        &mut [("mib", &mut mib)],
-    );
+    workloads::arguments::parse("allocates and writes until it is stopped, or up to mib MiB", &mut [("mib", &mut mib)]);
     // Every page is different and does not compress, so nothing but space can hold it.
     let content = Content::new(1, 100);
     let mut held = 0;
@@ -28,10 +25,7 @@ fn main() -> ExitCode {
             }
         };
         for page in 0..PAGES_PER_MIB {
-            content.write(
-                held * PAGES_PER_MIB + page,
-                memory.page_to_write(page as usize),
-            );
+            content.write(held * PAGES_PER_MIB + page, memory.page_to_write(page as usize));
         }
         // Kept for ever; a list of the mappings would be memory of our own.
         std::mem::forget(memory);

@@ -66,13 +66,7 @@ fn spin(progress: &Progress) {
 }
 
 /// Touches scattered pages until `majors` major faults or `touches` touches have happened.
-fn touch(
-    memory: &Mapping,
-    content: &Content,
-    progress: &Progress,
-    majors: u64,
-    touches: u64,
-) -> Seen {
+fn touch(memory: &Mapping, content: &Content, progress: &Progress, majors: u64, touches: u64) -> Seen {
     let pages = memory.pages() as u64;
     let scatter = Scatter::new(pages);
     let mut seen = Seen::default();
@@ -83,17 +77,10 @@ fn touch(
         let page = scatter.page(seen.touches % pages);
         seen.touches += 1;
         let majors_before = vmstat("pgmajfault");
-        let (calls, faults, start) = (
-            progress.calls.load(Relaxed),
-            progress.faults.load(Relaxed),
-            Instant::now(),
-        );
+        let (calls, faults, start) = (progress.calls.load(Relaxed), progress.faults.load(Relaxed), Instant::now());
         let checked = content.check(page, memory.page(page as usize));
         let duration = start.elapsed();
-        let (calls, faults) = (
-            progress.calls.load(Relaxed) - calls,
-            progress.faults.load(Relaxed) - faults,
-        );
+        let (calls, faults) = (progress.calls.load(Relaxed) - calls, progress.faults.load(Relaxed) - faults);
         seen.wrong += u64::from(checked.is_err());
         // B's own faults are minor, so a major one is A's.
         if majors > 0 && vmstat("pgmajfault") > majors_before {
@@ -108,20 +95,8 @@ fn touch(
 /// Prints a line of quantiles and returns the median.
 fn report(name: &str, mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
-    let at = |percent: usize| {
-        values
-            .get(values.len().saturating_sub(1) * percent / 100)
-            .copied()
-            .unwrap_or(0)
-    };
-    println!(
-        "DURING {name} min={} p50={} p90={} p99={} max={}",
-        at(0),
-        at(50),
-        at(90),
-        at(99),
-        at(100)
-    );
+    let at = |percent: usize| values.get(values.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0);
+    println!("DURING {name} min={} p50={} p90={} p99={} max={}", at(0), at(50), at(90), at(99), at(100));
     at(50)
 }
 
@@ -170,26 +145,14 @@ fn main() -> ExitCode {
 
     let found = seen.nanoseconds.len() as u64;
     claims.equal("touched pages that were wrong", seen.wrong, 0);
-    claims.holds(
-        format_args!("{found} major faults seen, {majors} wanted"),
-        found >= majors,
-    );
+    claims.holds(format_args!("{found} major faults seen, {majors} wanted"), found >= majors);
     let ns = report("ns", seen.nanoseconds);
     let calls = report("calls", seen.calls);
     let faults = report("faults", seen.faults);
     if majors > 0 {
-        claims.holds(
-            format_args!("{calls} calls during a major fault, {want_calls} wanted"),
-            calls >= want_calls,
-        );
-        claims.holds(
-            format_args!("{faults} faults during a major fault, {want_faults} wanted"),
-            faults >= want_faults,
-        );
-        claims.holds(
-            format_args!("{ns} ns for a major fault, at most {want_max_ns} wanted"),
-            ns <= want_max_ns,
-        );
+        claims.holds(format_args!("{calls} calls during a major fault, {want_calls} wanted"), calls >= want_calls);
+        claims.holds(format_args!("{faults} faults during a major fault, {want_faults} wanted"), faults >= want_faults);
+        claims.holds(format_args!("{ns} ns for a major fault, at most {want_max_ns} wanted"), ns <= want_max_ns);
     }
     claims.finish(format_args!(
         "beside={beside} majors={found} touches={} ms={} touches_per_s={} other_turns={}",

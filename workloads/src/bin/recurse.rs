@@ -12,11 +12,7 @@ fn deeper(depth: u64) -> u64 {
 fn main() {
     println!("about to recurse");
     if std::env::args().nth(1).as_deref() == Some("thread") {
-        let result = std::thread::Builder::new()
-            .name("deep".to_owned())
-            .spawn(|| deeper(0))
-            .expect("spawn")
-            .join();
+        let result = std::thread::Builder::new().name("deep".to_owned()).spawn(|| deeper(0)).expect("spawn").join();
         println!("FAIL recurse came back: {result:?}");
     } else {
         println!("FAIL recurse came back: {}", deeper(0));

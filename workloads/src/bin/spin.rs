@@ -6,10 +6,7 @@ use workloads::machine::time_stamp;
 
 fn main() {
     let mut ms = 0;
-    workloads::arguments::parse(
-        "spins for ever (ms=0) or so many milliseconds",
-        &mut [("ms", &mut ms)],
-    );
+    workloads::arguments::parse("spins for ever (ms=0) or so many milliseconds", &mut [("ms", &mut ms)]);
     println!("spinning");
     let mut turns = 0_u64;
     let start = Instant::now();

@@ -40,10 +40,7 @@ impl Expected {
                     && change.paged_out == expected.paged_out
                     && change.touched() == expected.touched()
             }
-            Self::Sums {
-                uncommitted,
-                touched,
-            } => change.uncommitted == uncommitted && change.touched() == touched,
+            Self::Sums { uncommitted, touched } => change.uncommitted == uncommitted && change.touched() == touched,
             Self::PagedIn => still && change.paged_out <= 0 && (change.dirty == 0 || !knows_dirty),
             Self::Dirtied => still && change.paged_out == 0 && change.dirty >= 0,
         }
@@ -54,18 +51,9 @@ impl fmt::Display for Expected {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exactly(expected) => expected.fmt(out),
-            Self::Sums {
-                uncommitted,
-                touched,
-            } => write!(out, "uncommitted={uncommitted:+} touched={touched:+}"),
-            Self::PagedIn => write!(
-                out,
-                "uncommitted=+0 touched=+0 committed_dirty=+0 paged_out<=0"
-            ),
-            Self::Dirtied => write!(
-                out,
-                "uncommitted=+0 touched=+0 committed_dirty>=0 paged_out=+0"
-            ),
+            Self::Sums { uncommitted, touched } => write!(out, "uncommitted={uncommitted:+} touched={touched:+}"),
+            Self::PagedIn => write!(out, "uncommitted=+0 touched=+0 committed_dirty=+0 paged_out<=0"),
+            Self::Dirtied => write!(out, "uncommitted=+0 touched=+0 committed_dirty>=0 paged_out=+0"),
         }
     }
 }
@@ -94,17 +82,12 @@ impl Run<'_> {
         let change = self.read() - before;
         self.step += 1;
         println!("STEP {} {name} {change} expected {expected}", self.step);
-        self.claims.holds(
-            format_args!("step {name}: {change}"),
-            expected.is_met_by(change, self.source.knows_dirty()),
-        );
+        self.claims.holds(format_args!("step {name}: {change}"), expected.is_met_by(change, self.source.knows_dirty()));
         self.paged_out_most = self.paged_out_most.max(change.paged_out);
     }
 
     fn read(&self) -> PageCounts {
-        self.source
-            .read([self.first.as_ref(), self.second.as_ref()])
-            .expect("the kernel's counts")
+        self.source.read([self.first.as_ref(), self.second.as_ref()]).expect("the kernel's counts")
     }
 
     fn map(pages: i64) -> Option<Mapping> {
@@ -126,66 +109,29 @@ impl Run<'_> {
 
     /// Reads pages that were never written; returns how many are not zero.
     fn not_zero(&self, from: i64, to: i64) -> usize {
-        (from as usize..to as usize)
-            .filter(|&page| self.first().page(page).read(page % 512) != 0)
-            .count()
+        (from as usize..to as usize).filter(|&page| self.first().page(page).read(page % 512) != 0).count()
     }
 
     /// Reads written pages back; returns how many are wrong.
     fn wrong(&self, pages: i64) -> usize {
-        (0..pages as usize)
-            .filter(|&page| {
-                self.content
-                    .verify(page as u64, self.first().page(page))
-                    .is_err()
-            })
-            .count()
+        (0..pages as usize).filter(|&page| self.content.verify(page as u64, self.first().page(page)).is_err()).count()
     }
 
     fn all_steps(&mut self, pages: i64, pressure: i64) {
         use Expected::{Dirtied, Exactly, PagedIn, Sums};
-        let counts = |uncommitted, clean, dirty| {
-            Exactly(PageCounts {
-                uncommitted,
-                clean,
-                dirty,
-                paged_out: 0,
-            })
-        };
+        let counts = |uncommitted, clean, dirty| Exactly(PageCounts { uncommitted, clean, dirty, paged_out: 0 });
         let (half, looked, quarter) = (pages / 2, pages / 16, pages / 4);
 
-        self.step("map", counts(pages, 0, 0), |run| {
-            run.first = Self::map(pages)
-        });
-        self.step("write-half", counts(-half, 0, half), |run| {
-            run.write(run.first(), half)
-        });
+        self.step("map", counts(pages, 0, 0), |run| run.first = Self::map(pages));
+        self.step("write-half", counts(-half, 0, half), |run| run.write(run.first(), half));
         let mut not_zero = 0;
-        self.step("read-untouched", counts(-looked, looked, 0), |run| {
-            not_zero += run.not_zero(half, half + looked)
-        });
+        self.step("read-untouched", counts(-looked, looked, 0), |run| not_zero += run.not_zero(half, half + looked));
 
-        self.step("map-pressure", counts(pressure, 0, 0), |run| {
-            run.second = Self::map(pressure)
+        self.step("map-pressure", counts(pressure, 0, 0), |run| run.second = Self::map(pressure));
+        self.step("write-pressure", Sums { uncommitted: -pressure, touched: pressure }, |run| {
+            run.write(run.second.as_ref().expect("mapped"), pressure);
         });
-        self.step(
-            "write-pressure",
-            Sums {
-                uncommitted: -pressure,
-                touched: pressure,
-            },
-            |run| {
-                run.write(run.second.as_ref().expect("mapped"), pressure);
-            },
-        );
-        self.step(
-            "unmap-pressure",
-            Sums {
-                uncommitted: 0,
-                touched: -pressure,
-            },
-            |run| run.second = None,
-        );
+        self.step("unmap-pressure", Sums { uncommitted: 0, touched: -pressure }, |run| run.second = None);
 
         let mut wrong = 0;
         self.step("read-back", PagedIn, |run| {
@@ -194,27 +140,16 @@ impl Run<'_> {
         });
         self.step("write-again", Dirtied, |run| run.write(run.first(), half));
         self.step("discard-quarter", counts(quarter, 0, -quarter), |run| {
-            run.first()
-                .advise_pages(0, quarter as usize, Advice::Discard)
-                .expect("madvise");
+            run.first().advise_pages(0, quarter as usize, Advice::Discard).expect("madvise");
         });
-        self.step("read-discarded", counts(-quarter, quarter, 0), |run| {
-            not_zero += run.not_zero(0, quarter)
-        });
-        self.step(
-            "write-discarded",
-            counts(0, -quarter / 2, quarter / 2),
-            |run| run.write(run.first(), quarter / 2),
-        );
+        self.step("read-discarded", counts(-quarter, quarter, 0), |run| not_zero += run.not_zero(0, quarter));
+        self.step("write-discarded", counts(0, -quarter / 2, quarter / 2), |run| run.write(run.first(), quarter / 2));
         let untouched = pages - half - looked;
         let (clean, dirty) = (looked + quarter / 2, half - quarter + quarter / 2);
-        self.step("unmap", counts(-untouched, -clean, -dirty), |run| {
-            run.first = None
-        });
+        self.step("unmap", counts(-untouched, -clean, -dirty), |run| run.first = None);
 
         self.claims.equal("pages read back wrong", wrong, 0);
-        self.claims
-            .equal("untouched pages that were not zero", not_zero, 0);
+        self.claims.equal("untouched pages that were not zero", not_zero, 0);
     }
 }
 
@@ -222,60 +157,34 @@ fn main() -> ExitCode {
     let (mut mib, mut pressure, mut pause_ms) = (64, 96, 100);
     workloads::arguments::parse(
         "walks mib MiB through all page states; pressure, in MiB, is to be more than there is RAM",
-        &mut [
-            ("mib", &mut mib),
-            ("pressure", &mut pressure),
-            ("pause_ms", &mut pause_ms),
-        ],
+        &mut [("mib", &mut mib), ("pressure", &mut pressure), ("pause_ms", &mut pause_ms)],
     );
     let mut claims = Claims::new("states");
     let source = match Source::open() {
         Ok(source) => source,
         Err(error) => {
-            claims.holds(
-                format_args!("the kernel counts pages by state: {error}"),
-                false,
-            );
+            claims.holds(format_args!("the kernel counts pages by state: {error}"), false);
             return claims.finish("");
         }
     };
     let mut most = 0;
     let pages = |mib: u64| (mib.clamp(1, 1 << 20) * PAGES_PER_MIB) as i64;
-    for (name, pages, pressure, pause_ms) in [
-        ("rehearsal", 64, 64, 1),
-        ("performance", pages(mib), pages(pressure), pause_ms),
-    ] {
+    for (name, pages, pressure, pause_ms) in
+        [("rehearsal", 64, 64, 1), ("performance", pages(mib), pages(pressure), pause_ms)]
+    {
         println!("{name}: {pages} pages, {pressure} pages of pressure");
         // What the rehearsal finds does not count: it is there to touch what the program itself needs.
         let mut rehearsal = Claims::new("rehearsal");
-        let claims = if name == "rehearsal" {
-            &mut rehearsal
-        } else {
-            &mut claims
-        };
+        let claims = if name == "rehearsal" { &mut rehearsal } else { &mut claims };
         let content = Content::new(1, 50);
         let pause = Duration::from_millis(pause_ms);
-        let mut run = Run {
-            claims,
-            source: &source,
-            content,
-            pause,
-            first: None,
-            second: None,
-            step: 0,
-            paged_out_most: 0,
-        };
+        let mut run =
+            Run { claims, source: &source, content, pause, first: None, second: None, step: 0, paged_out_most: 0 };
         run.all_steps(pages, pressure);
         most = run.paged_out_most;
     }
     if source.knows_dirty() {
-        claims.holds(
-            "the pressure paged something out (give the machine less RAM, or pressure= more)",
-            most > 0,
-        );
+        claims.holds("the pressure paged something out (give the machine less RAM, or pressure= more)", most > 0);
     }
-    claims.finish(format_args!(
-        "paged_out_most={most} clean_and_dirty_apart={}",
-        source.knows_dirty()
-    ))
+    claims.finish(format_args!("paged_out_most={most} clean_and_dirty_apart={}", source.knows_dirty()))
 }

@@ -16,9 +16,7 @@ fn main() -> io::Result<()> {
         let piece = &buffer[..length];
         output.write_all(piece)?;
         bytes += length as u64;
-        sum = piece.iter().fold(sum, |sum, &byte| {
-            sum.wrapping_mul(31).wrapping_add(u64::from(byte))
-        });
+        sum = piece.iter().fold(sum, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         last = piece[length - 1];
     }
     if last != b'\n' {

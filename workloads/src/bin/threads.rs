@@ -36,9 +36,8 @@ fn baton(claims: &mut Claims) {
             thread::spawn(move || {
                 let (turn, changed) = &*baton;
                 for _ in 0..TURNS {
-                    let mut turn = changed
-                        .wait_while(turn.lock().expect("lock"), |turn| *turn % THREADS != me)
-                        .expect("wait");
+                    let mut turn =
+                        changed.wait_while(turn.lock().expect("lock"), |turn| *turn % THREADS != me).expect("wait");
                     *turn += 1;
                     changed.notify_all();
                 }
@@ -47,11 +46,7 @@ fn baton(claims: &mut Claims) {
         .collect();
     let joined = threads.into_iter().all(|thread| thread.join().is_ok());
     claims.holds("every thread of the baton joins", joined);
-    claims.equal(
-        "turns of the baton",
-        *baton.0.lock().expect("lock"),
-        THREADS * TURNS,
-    );
+    claims.equal("turns of the baton", *baton.0.lock().expect("lock"), THREADS * TURNS);
 }
 
 /// A mutex excludes: unsynchronised reads and writes inside it lose nothing.
@@ -71,11 +66,7 @@ fn counter(claims: &mut Claims) {
             });
         }
     });
-    claims.equal(
-        "increments under the mutex",
-        total.into_inner().expect("lock"),
-        THREADS * TURNS,
-    );
+    claims.equal("increments under the mutex", total.into_inner().expect("lock"), THREADS * TURNS);
 }
 
 /// A bounded channel makes senders wait; an unbounded one carries the sums back; both end when their senders are gone.
@@ -98,11 +89,7 @@ fn channels(claims: &mut Claims) {
     drop(sums);
     (1..=TURNS).for_each(|number| numbers.send(number).expect("somebody listens"));
     drop(numbers);
-    claims.equal(
-        "sum through channels",
-        results.iter().sum::<u64>(),
-        TURNS * (TURNS + 1) / 2,
-    );
+    claims.equal("sum through channels", results.iter().sum::<u64>(), TURNS * (TURNS + 1) / 2);
 }
 
 /// Every thread has its own copy of a thread-local; a barrier makes sure that they all exist at once.
@@ -131,23 +118,15 @@ fn timeouts(claims: &mut Claims) {
     let start = Instant::now();
     let (lock, never) = (Mutex::new(()), Condvar::new());
     let guard = lock.lock().expect("lock");
-    let (_guard, result) = never
-        .wait_timeout_while(guard, WAIT, |()| true)
-        .expect("lock");
-    claims.holds(
-        "a condition nobody signals times out",
-        result.timed_out() && start.elapsed() >= WAIT,
-    );
+    let (_guard, result) = never.wait_timeout_while(guard, WAIT, |()| true).expect("lock");
+    claims.holds("a condition nobody signals times out", result.timed_out() && start.elapsed() >= WAIT);
 
     let start = Instant::now();
     thread::park_timeout(WAIT);
     let sleeper = thread::spawn(thread::park);
     sleeper.thread().unpark();
     claims.holds("a parked thread is woken", sleeper.join().is_ok());
-    claims.holds(
-        "all that in bearable time",
-        start.elapsed() < Duration::from_secs(20),
-    );
+    claims.holds("all that in bearable time", start.elapsed() < Duration::from_secs(20));
 }
 
 /// Stacks and numbers of ended threads are given back: there would be no room for as many at once.
@@ -159,16 +138,8 @@ fn many(claims: &mut Claims) {
             let on_stack = std::hint::black_box([round; 2048]);
             total.fetch_add(on_stack[2047], Ordering::Relaxed);
         };
-        let joined = thread::Builder::new()
-            .stack_size(16 << 20)
-            .spawn(worker)
-            .expect("spawn")
-            .join();
+        let joined = thread::Builder::new().stack_size(16 << 20).spawn(worker).expect("spawn").join();
         assert!(joined.is_ok(), "round {round}");
     }
-    claims.equal(
-        "200 threads one after another",
-        total.load(Ordering::Relaxed),
-        199 * 200 / 2,
-    );
+    claims.equal("200 threads one after another", total.load(Ordering::Relaxed), 199 * 200 / 2);
 }

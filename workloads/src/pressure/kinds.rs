@@ -117,21 +117,13 @@ struct Workload<'a> {
 impl<'a> Workload<'a> {
     fn new(options: &'a Options, memory: Mapping) -> Self {
         let content = Content::new(options.seed, options.fill);
-        Self {
-            options,
-            content,
-            memory,
-            rng: Rng::new(options.seed),
-            writes: 0,
-            sum: 0,
-        }
+        Self { options, content, memory, rng: Rng::new(options.seed), writes: 0, sum: 0 }
     }
 
     fn populate(&self) {
         let phase = Phase::Populate.begin();
         for page in 0..self.options.pages() {
-            self.content
-                .write(page, self.memory.page_to_write(page as usize));
+            self.content.write(page, self.memory.page_to_write(page as usize));
         }
         phase.end(self.options.kind, self.options.pages(), self.sum);
     }
@@ -159,11 +151,7 @@ impl<'a> Workload<'a> {
     }
 
     /// The run phase; `finish` is work that belongs to it.
-    fn run(
-        &mut self,
-        wr: u64,
-        finish: impl FnOnce(&Mapping) -> io::Result<()>,
-    ) -> Result<(), Failure> {
+    fn run(&mut self, wr: u64, finish: impl FnOnce(&Mapping) -> io::Result<()>) -> Result<(), Failure> {
         let mut references = references(self.options);
         let mut histogram = (self.options.lat == 1).then(Histogram::default);
         let phase = Phase::Run.begin();
@@ -171,10 +159,7 @@ impl<'a> Workload<'a> {
         finish(&self.memory).map_err(|error| Failure::System("msync", error))?;
         phase.end(self.options.kind, references.length(), self.sum);
         if let Some(histogram) = histogram {
-            println!(
-                "LATENCY kind={} unit=tsc {histogram}",
-                self.options.kind.name()
-            );
+            println!("LATENCY kind={} unit=tsc {histogram}", self.options.kind.name());
         }
         Ok(())
     }
@@ -182,10 +167,7 @@ impl<'a> Workload<'a> {
     /// The same workload over another mapping, made after the present one is gone.
     fn remapped(self, map: impl FnOnce() -> Result<Mapping, Failure>) -> Result<Self, Failure> {
         drop(self.memory);
-        Ok(Self {
-            memory: map()?,
-            ..self
-        })
+        Ok(Self { memory: map()?, ..self })
     }
 
     fn verify(&self) -> Result<(), Failure> {
@@ -195,20 +177,12 @@ impl<'a> Workload<'a> {
             found = found.wrapping_add(self.content.verify(page, self.memory.page(page as usize))?);
         }
         phase.end(self.options.kind, self.options.pages(), self.sum);
-        if found == self.writes {
-            Ok(())
-        } else {
-            Err(Failure::Versions {
-                found,
-                writes: self.writes,
-            })
-        }
+        if found == self.writes { Ok(()) } else { Err(Failure::Versions { found, writes: self.writes }) }
     }
 }
 
 fn map_anonymous(options: &Options, pages: u64, charge: Charge) -> Result<Mapping, Failure> {
-    let memory =
-        Mapping::anonymous(pages, charge).map_err(|error| Failure::System("mmap", error))?;
+    let memory = Mapping::anonymous(pages, charge).map_err(|error| Failure::System("mmap", error))?;
     let advised = match options.huge {
         0 => memory.advise(Advice::SmallPages),
         2 => memory.advise(Advice::HugePages),
@@ -222,41 +196,25 @@ fn map_anonymous(options: &Options, pages: u64, charge: Charge) -> Result<Mappin
 }
 
 fn map_file(options: &Options, view: FileView) -> Result<Mapping, Failure> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(view == FileView::WriteShared)
-        .open(&options.file);
+    let file = OpenOptions::new().read(true).write(view == FileView::WriteShared).open(&options.file);
     let file = file.map_err(|error| Failure::System("open", error))?;
-    let length = file
-        .metadata()
-        .map_err(|error| Failure::System("fstat", error))?
-        .len();
+    let length = file.metadata().map_err(|error| Failure::System("fstat", error))?.len();
     if length < options.pages() * PAGE_SIZE as u64 {
-        let short = io::Error::other(format!(
-            "{} has {length} bytes, fewer than mib={}",
-            options.file, options.mib
-        ));
+        let short = io::Error::other(format!("{} has {length} bytes, fewer than mib={}", options.file, options.mib));
         return Err(Failure::System("fstat", short));
     }
     Mapping::file(&file, options.pages(), view).map_err(|error| Failure::System("mmap", error))
 }
 
 fn anonymous(options: &Options) -> Result<(), Failure> {
-    let mut workload = Workload::new(
-        options,
-        map_anonymous(options, options.pages(), Charge::Committed)?,
-    );
+    let mut workload = Workload::new(options, map_anonymous(options, options.pages(), Charge::Committed)?);
     workload.populate();
     workload.run(options.wr, |_| Ok(()))?;
     workload.verify()
 }
 
 fn file_scan(options: &Options) -> Result<(), Failure> {
-    let view = if options.shared == 1 {
-        FileView::ReadShared
-    } else {
-        FileView::ReadPrivate
-    };
+    let view = if options.shared == 1 { FileView::ReadShared } else { FileView::ReadPrivate };
     let mut workload = Workload::new(options, map_file(options, view)?);
     workload.run(0, |_| Ok(()))?;
     workload.verify()
@@ -266,9 +224,7 @@ fn file_write(options: &Options) -> Result<(), Failure> {
     let mut workload = Workload::new(options, map_file(options, FileView::WriteShared)?);
     workload.run(options.wr, Mapping::sync)?;
     // What is verified came through the file.
-    workload
-        .remapped(|| map_file(options, FileView::ReadShared))?
-        .verify()
+    workload.remapped(|| map_file(options, FileView::ReadShared))?.verify()
 }
 
 fn lazy(options: &Options) -> Result<(), Failure> {
@@ -280,9 +236,7 @@ fn lazy(options: &Options) -> Result<(), Failure> {
 
     let phase = Phase::Run.begin();
     for index in 0..count {
-        memory
-            .page_to_write(page(index))
-            .write(0, content.tag(index));
+        memory.page_to_write(page(index)).write(0, content.tag(index));
     }
     phase.end(options.kind, count, 0);
 
@@ -291,14 +245,7 @@ fn lazy(options: &Options) -> Result<(), Failure> {
         let (expected, found) = (content.tag(index), memory.page(page(index)).read(0));
         if found != expected {
             let part = crate::content::Part::Tag;
-            return Err(Corrupt {
-                page: index,
-                word: 0,
-                part,
-                expected,
-                found,
-            }
-            .into());
+            return Err(Corrupt { page: index, word: 0, part, expected, found }.into());
         }
         if index % 16 == 0 && memory.page(page(index) + 1).read(0) != 0 {
             return Err(Failure::NotZero(index * LAZY_STRIDE + 1));
@@ -335,8 +282,7 @@ fn make_file(options: &Options) -> Result<(), Failure> {
     let mut bytes = [0; PAGE_SIZE];
     for page in 0..options.pages() {
         content.bytes(page, &mut bytes);
-        file.write_all(&bytes)
-            .map_err(|error| Failure::System("write", error))?;
+        file.write_all(&bytes).map_err(|error| Failure::System("write", error))?;
     }
     Ok(())
 }

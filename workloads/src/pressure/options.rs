@@ -96,19 +96,13 @@ impl Kind {
 
     /// Whether the kind is a reference string that `trace` can write.
     fn has_trace(self) -> bool {
-        !matches!(
-            self,
-            Self::Lazy | Self::Fault | Self::NullSyscall | Self::MakeFile
-        )
+        !matches!(self, Self::Lazy | Self::Fault | Self::NullSyscall | Self::MakeFile)
     }
 }
 
 /// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in HELP, which is what their users read"
-)]
+#[expect(missing_docs, reason = "the keys are explained in HELP, which is what their users read")]
 pub struct Options {
     pub kind: Kind,
     pub file: String,
@@ -160,12 +154,7 @@ impl fmt::Display for UsageError {
             Self::NotAPair(argument) => write!(out, "{argument:?} is not of the form key=value"),
             Self::UnknownKey(key) => write!(out, "unknown key {key:?}; --help lists them"),
             Self::BadValue { key, value, range } => {
-                write!(
-                    out,
-                    "{key}={value}: must be a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                )
+                write!(out, "{key}={value}: must be a whole number from {} to {}", range.start(), range.end())
             }
             Self::NoTrace(kind) => write!(out, "{} has no reference string to trace", kind.name()),
         }
@@ -236,11 +225,7 @@ impl Options {
         match value.parse() {
             Ok(number) if range.contains(&number) => *field = number,
             _ => {
-                return Err(UsageError::BadValue {
-                    key: key.to_owned(),
-                    value: value.to_owned(),
-                    range,
-                });
+                return Err(UsageError::BadValue { key: key.to_owned(), value: value.to_owned(), range });
             }
         }
         Ok(())
@@ -263,15 +248,11 @@ mod tests {
     #[test]
     fn every_kind_and_key_of_the_help_is_understood() {
         for kind in Kind::ALL {
-            assert!(
-                HELP.contains(&format!("\n  {} ", kind.name())),
-                "{kind:?} in the help"
-            );
+            assert!(HELP.contains(&format!("\n  {} ", kind.name())), "{kind:?} in the help");
             assert_eq!(parse(kind.name()), Ok(Options::new(kind)));
         }
-        let options = parse(
-            "zipf mib=3 ops=4 passes=5 seed=6 gib=7 order=1 fill=8 wr=9 shared=1 huge=2 lat=1 trace=1 file=x=y",
-        );
+        let options =
+            parse("zipf mib=3 ops=4 passes=5 seed=6 gib=7 order=1 fill=8 wr=9 shared=1 huge=2 lat=1 trace=1 file=x=y");
         let expected = Options {
             kind: Kind::Zipf,
             file: "x=y".to_owned(),
@@ -298,15 +279,9 @@ mod tests {
             ("zip", "unknown kind \"zip\"; it is one of seq-write, "),
             ("zipf 12", "\"12\" is not of the form key=value"),
             ("zipf mb=12", "unknown key \"mb\""),
-            (
-                "zipf mib=0",
-                "mib=0: must be a whole number from 1 to 8388608",
-            ),
+            ("zipf mib=0", "mib=0: must be a whole number from 1 to 8388608"),
             ("zipf mib=12M", "mib=12M: must be a whole number from 1 to"),
-            (
-                "zipf fill=101",
-                "fill=101: must be a whole number from 0 to 100",
-            ),
+            ("zipf fill=101", "fill=101: must be a whole number from 0 to 100"),
             ("fault trace=1", "fault has no reference string to trace"),
         ] {
             let error = parse(line).expect_err(line).to_string();

@@ -55,12 +55,7 @@ impl Phase {
         let vmstat = read_vmstat();
         let (start, tsc) = (Instant::now(), time_stamp());
         self.mark_begin();
-        Running {
-            phase: self,
-            vmstat,
-            start,
-            tsc,
-        }
+        Running { phase: self, vmstat, start, tsc }
     }
 
     /// The mark alone, for set-up work that only a plugin counts.

@@ -29,10 +29,7 @@ fn main() -> ExitCode {
         }
     };
     let file = File::open("/proc/self/maps");
-    claims.holds(
-        format_args!("/proc/self/maps opens: {file:?}"),
-        file.is_ok(),
-    );
+    claims.holds(format_args!("/proc/self/maps opens: {file:?}"), file.is_ok());
     let mut missing = Vec::new();
     for call in CALLS {
         if make_all(&mut claims, &arena, &file, call) == Presence::Missing {
@@ -40,19 +37,9 @@ fn main() -> ExitCode {
         }
     }
     without_pointers(&mut claims);
-    claims.holds(
-        "the read-only page is as it was",
-        arena.read_only_is_intact(),
-    );
-    claims.holds(
-        "the page before a crossing is as it was",
-        arena.crossing_is_intact(),
-    );
-    let details = if missing.is_empty() {
-        String::new()
-    } else {
-        format!("enosys={}", missing.join(","))
-    };
+    claims.holds("the read-only page is as it was", arena.read_only_is_intact());
+    claims.holds("the page before a crossing is as it was", arena.crossing_is_intact());
+    let details = if missing.is_empty() { String::new() } else { format!("enosys={}", missing.join(",")) };
     bad_pointers_for_exit(&mut claims, &arena);
     claims.finish(details)
 }
@@ -93,10 +80,7 @@ fn make_all(claims: &mut Claims, arena: &Arena, file: &io::Result<File>, call: &
             claims.holds(format_args!("{} is there", call.name), !needed);
             break;
         }
-        let what = format_args!(
-            "{} with {bad:?} ({pointer:#x}): {result}, expected {outcome:?}",
-            call.name
-        );
+        let what = format_args!("{} with {bad:?} ({pointer:#x}): {result}, expected {outcome:?}", call.name);
         claims.holds(what, outcome.allows(result));
     }
     presence
@@ -109,12 +93,7 @@ fn without_pointers(claims: &mut Claims) {
         ("read from no file", libc::SYS_read, -1, bad_file),
         ("write to no file", libc::SYS_write, 999, bad_file),
         ("close of no file", libc::SYS_close, 999, bad_file),
-        (
-            "a call that never existed",
-            9999,
-            0,
-            -i64::from(libc::ENOSYS),
-        ),
+        ("a call that never existed", 9999, 0, -i64::from(libc::ENOSYS)),
         ("call number -1", -1, 0, -i64::from(libc::ENOSYS)),
     ] {
         // SAFETY: no such file or call, so nothing happens; the pointer is null.
@@ -125,25 +104,13 @@ fn without_pointers(claims: &mut Claims) {
 
 /// Pointers that the kernel only uses when the thread ends: it has to get over them, and the status stays the program's.
 fn bad_pointers_for_exit(claims: &mut Claims, arena: &Arena) {
-    let (hole, kernel_half) = (
-        arena.address(Bad::Hole, 24),
-        arena.address(Bad::KernelHalf, 4),
-    );
+    let (hole, kernel_half) = (arena.address(Bad::Hole, 24), arena.address(Bad::KernelHalf, 4));
     // SAFETY: both pointers are only remembered; nothing behind them is accessible.
     let results = unsafe {
         [
             system_call(libc::SYS_set_robust_list as u64, [hole, 24, 0, 0, 0, 0]),
-            i64::from(
-                system_call(
-                    libc::SYS_set_tid_address as u64,
-                    [kernel_half, 0, 0, 0, 0, 0],
-                ) > 0,
-            ),
+            i64::from(system_call(libc::SYS_set_tid_address as u64, [kernel_half, 0, 0, 0, 0, 0]) > 0),
         ]
     };
-    claims.equal(
-        "set_robust_list and set_tid_address take any pointer",
-        results,
-        [0, 1],
-    );
+    claims.equal("set_robust_list and set_tid_address take any pointer", results, [0, 1]);
 }

@@ -76,11 +76,7 @@ impl Arena {
             let done = libc::mprotect(page(READ_ONLY), PAGE_SIZE, libc::PROT_READ)
                 | libc::mprotect(page(INACCESSIBLE), PAGE_SIZE, libc::PROT_NONE)
                 | libc::munmap(page(HOLE), PAGE_SIZE);
-            if done == 0 {
-                Ok(Self(base))
-            } else {
-                Err(io::Error::last_os_error())
-            }
+            if done == 0 { Ok(Self(base)) } else { Err(io::Error::last_os_error()) }
         }
     }
 
@@ -107,11 +103,7 @@ impl Arena {
     pub fn refill(&self) {
         let end = (CROSSING + 1) * PAGE_SIZE;
         // SAFETY: the end of a page that is mapped writable, and no reference into it exists.
-        unsafe {
-            self.0
-                .add(end - CROSSING_ROOM)
-                .write_bytes(FILLER, CROSSING_ROOM)
-        };
+        unsafe { self.0.add(end - CROSSING_ROOM).write_bytes(FILLER, CROSSING_ROOM) };
     }
 
     /// Memory that may be read and written.
