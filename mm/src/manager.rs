@@ -28,7 +28,7 @@ pub struct Config {
     pub watermarks: Option<Watermarks>,
     /// Size of the operation table.
     pub operations: usize,
-    /// Skip the TLB flush when a victim is unmapped: a bug that tests plant to see it found.
+    /// A bug that a test plants to see it found.
     #[cfg(feature = "sim")]
     pub plant: Option<crate::sim::Planted>,
 }

@@ -118,6 +118,12 @@ impl OpTable {
         Some(op)
     }
 
+    /// Everything under way.
+    #[cfg(feature = "sim")]
+    pub fn iter(&self) -> impl Iterator<Item = (OpId, &Op)> {
+        self.ops.iter().enumerate().filter_map(|(i, op)| Some((OpId(i as u16), op.as_ref()?)))
+    }
+
     /// Counts at this moment.
     pub fn counts(&self) -> OpCounts {
         self.counts

@@ -28,12 +28,22 @@ impl<P: Platform> Mm<P> {
             let op = completion.request.op;
             let ended = self.core.with_lock(|core| self.complete(core, completion));
             if ended.is_break() {
-                self.op_waits[op.index()].wake_all();
+                if !self.loses_wakeups() {
+                    self.op_waits[op.index()].wake_all();
+                }
                 self.op_room.wake_all();
             }
             self.store_progress.wake_all();
             self.announce_frames();
         }
+    }
+
+    /// A bug that tests plant to see it found.
+    fn loses_wakeups(&self) -> bool {
+        #[cfg(feature = "sim")]
+        return self.config.plant == Some(crate::sim::Planted::LostWakeup);
+        #[cfg(not(feature = "sim"))]
+        false
     }
 
     /// `Continue` if the operation goes on (a retry), `Break` if it is over.

@@ -54,6 +54,15 @@ struct Buddy {
     counts: FrameCounts,
 }
 
+/// Told of every frame given out and taken back: how the simulator knows which frames nobody may touch.
+#[cfg(feature = "sim")]
+pub trait FrameWatcher: Send + Sync {
+    /// `count` frames from `frame` on are somebody's now.
+    fn allocated(&self, frame: Pfn, count: usize);
+    /// They are nobody's.
+    fn freed(&self, frame: Pfn, count: usize);
+}
+
 /// Gives out and takes back frames. All methods may be called from anywhere but an interrupt's top half.
 pub struct FrameAllocator<L: ScopedRawMutex> {
     buddy: Mutex<Buddy, L>,
@@ -62,6 +71,8 @@ pub struct FrameAllocator<L: ScopedRawMutex> {
     /// Below this many free frames, `pressure` is signalled.
     low: AtomicU32,
     pressure: WaitQueue<L>,
+    #[cfg(feature = "sim")]
+    watcher: Mutex<Option<alloc::sync::Weak<dyn FrameWatcher>>, L>,
 }
 
 impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
@@ -84,7 +95,20 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             free: AtomicU32::new(0),
             low: AtomicU32::new(0),
             pressure: WaitQueue::new_with_raw_mutex(L::INIT),
+            #[cfg(feature = "sim")]
+            watcher: Mutex::new_with_raw_mutex(None, L::INIT),
         }
+    }
+
+    /// From now on `watcher` is told of every frame given out and taken back.
+    #[cfg(feature = "sim")]
+    pub fn watch(&self, watcher: alloc::sync::Weak<dyn FrameWatcher>) {
+        self.watcher.with_lock(|place| *place = Some(watcher));
+    }
+
+    #[cfg(feature = "sim")]
+    fn watcher(&self) -> Option<alloc::sync::Arc<dyn FrameWatcher>> {
+        self.watcher.with_lock(|watcher| watcher.as_ref()?.upgrade())
     }
 
     /// Gives the allocator the frames `start..end`, which must be RAM that nobody uses. For boot, and for boot memory given back later.
@@ -111,6 +135,8 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         if left < self.low.load(Ordering::Relaxed) {
             self.pressure.wake_all();
         }
+        #[cfg(feature = "sim")]
+        self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, order.frames()));
         Some(frame)
     }
 
@@ -125,6 +151,8 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// If any part of it is free already: somebody forged a token, and memory is corrupt from here on.
     pub fn free(&self, frame: Frame) {
         let frames = frame.order.frames() as u32;
+        #[cfg(feature = "sim")]
+        self.watcher().inspect(|watcher| watcher.freed(frame.pfn, frame.order.frames()));
         self.buddy.with_lock(|buddy| buddy.free_block(frame));
         self.free.fetch_add(frames, Ordering::Relaxed);
     }

@@ -9,6 +9,8 @@ mod allocator;
 mod bits;
 mod table;
 
+#[cfg(feature = "sim")]
+pub use allocator::FrameWatcher;
 pub use allocator::{FrameAllocator, FrameCounts, MAX_ORDER, Order};
 pub use bits::BitTree;
 pub(crate) use table::Links;

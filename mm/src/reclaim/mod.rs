@@ -33,6 +33,15 @@ impl CleanBatch {
     pub fn len(&self) -> usize {
         self.pages.len()
     }
+    /// First slot, if there is a victim.
+    #[cfg(feature = "sim")]
+    pub fn slot(&self) -> Option<Slot> {
+        self.slot
+    }
+    #[cfg(feature = "sim")]
+    pub fn pages(&self) -> &[OpPage] {
+        &self.pages
+    }
 }
 
 /// How long reclaim has been getting nowhere.
@@ -310,6 +319,18 @@ impl<P: Platform> Mm<P> {
                 return;
             }
         }
+    }
+
+    /// Evicts a page that is on no list, and that nobody holds, without asking the policy: for tests that need one page out.
+    #[cfg(feature = "sim")]
+    pub(crate) fn evict_now(&self, core: &mut Core<P>, frame: Pfn) {
+        self.evict(core, frame);
+    }
+
+    /// Sends the gathered victims off: for tests.
+    #[cfg(feature = "sim")]
+    pub(crate) fn send_now(&self, core: &mut Core<P>) {
+        self.send_batch(core);
     }
 
     /// Drops the last-level page table that covers a page of a space, live entries and all: it is only a cache.

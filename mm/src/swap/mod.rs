@@ -93,6 +93,14 @@ impl Swap {
         }
     }
 
+    /// Slots that count as used although nothing is in them: what is left of the open run, and what waits to be discarded.
+    #[cfg(feature = "sim")]
+    pub fn reserved(&self) -> impl Iterator<Item = Slot> {
+        let run = self.run.iter().map(|run| (run.start, run.len));
+        let discards = self.discards.iter().map(|start| (*start, 64));
+        run.chain(discards).flat_map(|(start, len)| (start.as_u32()..start.as_u32() + len).map(Slot::new))
+    }
+
     /// Whether clusters wait to be discarded.
     pub fn has_discards(&self) -> bool {
         !self.discards.is_empty()

@@ -112,6 +112,12 @@ impl SlotMap {
         true
     }
 
+    /// Whether a slot is free.
+    #[cfg(feature = "sim")]
+    pub fn is_free(&self, slot: Slot) -> bool {
+        self.free[slot.as_u32() as usize / 64] >> (slot.as_u32() % 64) & 1 == 1
+    }
+
     /// Whether fewer than a quarter of the slots are free: clean copies are then given up (design D8).
     pub fn scarce(&self) -> bool {
         self.counts.free < self.counts.total / 4

@@ -1,0 +1,224 @@
+//! The whole state of the manager, checked against itself.
+//!
+//! Owns no state. The identities of [`crate::stats::Snapshot::check`] are sums; this looks at every page, frame and slot, and asks each whether the
+//! others agree: record, descriptor, page-table entry, operation, slot. Slow, and only for tests.
+
+use crate::addr::{PageRange, Pfn, Vpn};
+use crate::frame::Residence;
+use crate::manager::{Core, Mm, class_of, class_of_copy};
+use crate::ops::OpKind;
+use crate::page::{PageCopy, Record};
+use crate::platform::{PageTable, Platform, Slot};
+use crate::space::{SpaceId, SpaceLayout};
+use crate::stats::{PageClass, PageCounts};
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{SimPlatform, SimTable};
+
+type Page = (SpaceId, Vpn);
+
+/// Everything that refers to a slot, to see that each has one user.
+#[derive(Default)]
+struct SlotUsers(BTreeMap<u32, &'static str>);
+
+impl SlotUsers {
+    fn add(&mut self, slot: Slot, who: &'static str) {
+        if let Some(other) = self.0.insert(slot.as_u32(), who) {
+            panic!("slot {slot:?} is used twice: {who} and {other}");
+        }
+    }
+}
+
+/// Asserts that records, descriptors, page tables, operations and slots agree.
+pub(super) fn verify(mm: &Mm<SimPlatform>) {
+    mm.core.with_lock(|core| {
+        let records = all_records(core);
+        verify_records(core, &records);
+        verify_frames(core, &records);
+        verify_tables(core, &records);
+        verify_slots(core, &records);
+    });
+}
+
+fn all_records<P: Platform>(core: &mut Core<P>) -> BTreeMap<(u32, Vpn), (SpaceId, Record)> {
+    let mut all = BTreeMap::new();
+    for (id, space) in core.spaces.iter_mut() {
+        let SpaceLayout { bounds, .. } = space.layout;
+        let mut pages = Vec::new();
+        let rest = space.index.visit(bounds, usize::MAX, |page, record| {
+            pages.push((page, record));
+            record
+        });
+        assert!(rest.is_none());
+        for (page, record) in pages {
+            let area = PageRange::new(page, 1);
+            assert!(space.vmas.overlapping(area).next().is_some(), "{page:?} is {record:?} in no area");
+            all.insert((id.index(), page), (id, record));
+        }
+    }
+    all
+}
+
+/// Each record's class is counted once, in its space and in all; a resident or filling record names a frame that names it back.
+fn verify_records(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+    let mut total = PageCounts::default();
+    let mut by_space: BTreeMap<u32, PageCounts> = BTreeMap::new();
+    for (&(_, page), &(space, record)) in records {
+        let class = match record {
+            Record::Absent => unreachable!("absent pages have no record"),
+            Record::Zero => PageClass::Zero,
+            Record::Failed => PageClass::Failed,
+            Record::Away(copy) => class_of_copy(copy),
+            Record::Filling(op) => {
+                let of_op = core.ops.get_mut(op).map(|op| (op.kind, op.pages.clone()));
+                let (kind, pages) = of_op.unwrap_or_else(|| panic!("{page:?} waits for {op:?}, which is over"));
+                let mine = pages.iter().any(|p| core.table.get(p.frame).owner() == (space, page));
+                assert!(kind == OpKind::Fill && mine, "{page:?} is not filled by {op:?}");
+                PageClass::Filling
+            }
+            Record::Resident(frame) => {
+                let desc = core.table.get(frame);
+                assert_eq!(desc.owner(), (space, page), "frame {frame:?} is another page's: {desc:?}");
+                assert_ne!(class_of(desc.residence()), PageClass::Absent, "{page:?} in {desc:?}");
+                class_of(desc.residence())
+            }
+        };
+        total.shift(PageClass::Absent, class);
+        by_space.entry(space.index()).or_default().shift(PageClass::Absent, class);
+    }
+    assert_eq!(total, core.pages, "pages by state");
+    for (id, space) in core.spaces.iter_mut() {
+        let counted = by_space.get(&id.index()).copied().unwrap_or_default();
+        assert_eq!(space.pages, counted, "pages by state of {id:?}");
+    }
+}
+
+/// Each descriptor is in a state that its flags, its copy, its record and the lists agree with.
+fn verify_frames(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+    let mut lent: BTreeMap<Pfn, OpKind> = BTreeMap::new();
+    let mut under_way: Vec<(Pfn, OpKind)> = Vec::new();
+    core.ops.iter().for_each(|(_, op)| under_way.extend(op.pages.iter().map(|p| (p.frame, op.kind))));
+    under_way.extend(core.batch.pages().iter().map(|p| (p.frame, OpKind::Clean)));
+    for (frame, kind) in under_way {
+        assert!(lent.insert(frame, kind).is_none(), "{frame:?} is in two requests");
+    }
+    let (mut held, mut listed, mut orphaned) = (0, 0, 0);
+    for index in 0..core.table.len() {
+        let frame = Pfn::new(index as u32);
+        let desc = core.table.get(frame);
+        let (space, page) = desc.owner();
+        let record = records.get(&(space.index(), page)).map(|(_, record)| *record);
+        let resident = record == Some(Record::Resident(frame));
+        let expected = match desc.residence() {
+            Residence::None => (false, false, None, false),
+            Residence::Filling => (false, false, Some(OpKind::Fill), false),
+            Residence::Clean => (true, true, None, true),
+            Residence::Dirty => (true, true, None, false),
+            Residence::Cleaning | Residence::Evicting => (true, false, Some(OpKind::Clean), false),
+            Residence::Orphaned => (false, false, lent.get(&frame).copied(), false),
+        };
+        let copied = desc.copy().is_some() && resident;
+        let found = (resident, desc.listed(), lent.get(&frame).copied(), copied);
+        assert_eq!(found, expected, "resident, listed, lent, copied of {frame:?}: {desc:?}, {record:?}");
+        match desc.residence() {
+            Residence::None | Residence::Filling | Residence::Evicting => assert!(!desc.mapped(), "{desc:?}"),
+            Residence::Orphaned => {
+                orphaned += 1;
+                assert!(!desc.mapped() && lent.contains_key(&frame), "{desc:?}");
+            }
+            _ => {}
+        }
+        held += u64::from(desc.holds());
+        listed += usize::from(desc.listed());
+        let entry = core.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).map(|m| m.frame);
+        let mapped = core.table.get(frame).mapped();
+        assert_eq!(mapped, resident && entry == Some(frame), "mapped: {:?}, entry {entry:?}", core.table.get(frame));
+    }
+    assert_eq!(held, core.held, "holds");
+    assert_eq!(listed, crate::reclaim::Policy::len(&core.policy), "pages the policy knows");
+    assert_eq!(orphaned, core.orphaned_io, "orphans");
+}
+
+/// Each page-table entry refers to the frame of its page, or of zeroes.
+fn verify_tables(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+    let zero = core.zero;
+    for (id, space) in core.spaces.iter_mut() {
+        for (page, mapping) in SimTable::mappings(&space.table) {
+            let record = records.get(&(id.index(), page)).map(|(_, record)| *record);
+            let expected = if mapping.frame == zero { Record::Zero } else { Record::Resident(mapping.frame) };
+            assert_eq!(record, Some(expected), "{page:?} of {id:?} is mapped to {mapping:?}");
+        }
+    }
+}
+
+/// Each slot in use is used by exactly one thing.
+fn verify_slots(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+    let Some(swap) = &core.swap else { return };
+    let mut users = SlotUsers::default();
+    for (_, record) in records.values() {
+        match record {
+            Record::Away(PageCopy::Slot(slot, _)) => users.add(*slot, "a page that is away"),
+            Record::Resident(frame) => {
+                if let Some(slot) = core.table.get(*frame).copy().and_then(PageCopy::slot) {
+                    users.add(slot, "a clean page");
+                }
+            }
+            _ => {}
+        }
+    }
+    let runs = core.ops.iter().filter(|(_, op)| op.kind != OpKind::Discard);
+    for (_, op) in runs {
+        (0..op.pages.len()).for_each(|i| users.add(Slot::new(op.slot.as_u32() + i as u32), "an operation"));
+    }
+    if let Some(first) = core.batch.slot() {
+        (0..core.batch.len()).for_each(|i| users.add(Slot::new(first.as_u32() + i as u32), "the batch"));
+    }
+    swap.reserved().for_each(|slot| users.add(slot, "the open run or a discard"));
+    for slot in users.0.keys() {
+        assert!(!swap.slots.is_free(Slot::new(*slot)), "slot {slot} is free, and {}", users.0[slot]);
+    }
+    // What a discard under way covers, only its request knows: whole clusters.
+    let rest = swap.slots.counts().used.checked_sub(users.0.len() as u32).expect("slots with users are in use");
+    let discards = core.ops.counts().discards as u32;
+    let plausible = if discards == 0 { rest == 0 } else { rest >= discards * 64 && rest.is_multiple_of(64) };
+    assert!(plausible, "{rest} slots are used by nothing, {discards} discards are under way");
+}
+
+fn record<R>(
+    mm: &Mm<SimPlatform>,
+    (space, page): Page,
+    look: impl FnOnce(&Core<SimPlatform>, Record) -> R,
+) -> Option<R> {
+    mm.core.with_lock(|core| {
+        let record = core.spaces.get_mut(space)?.index.get(page);
+        Some(look(core, record))
+    })
+}
+
+pub(super) fn frame_of(mm: &Mm<SimPlatform>, space: SpaceId, page: Vpn) -> Option<Pfn> {
+    record(mm, (space, page), |_, record| match record {
+        Record::Resident(frame) => Some(frame),
+        _ => None,
+    })?
+}
+
+pub(super) fn slot_of(mm: &Mm<SimPlatform>, space: SpaceId, page: Vpn) -> Option<Slot> {
+    record(mm, (space, page), |core, record| match record {
+        Record::Resident(frame) => core.table.get(frame).copy().and_then(PageCopy::slot),
+        Record::Away(copy) => copy.slot(),
+        _ => None,
+    })?
+}
+
+pub(super) fn evict(mm: &Mm<SimPlatform>, space: SpaceId, range: PageRange) {
+    mm.core.with_lock(|core| {
+        for page in (range.start.as_u64()..range.end.as_u64()).map(Vpn::new) {
+            let Some(Record::Resident(frame)) = core.spaces.get_mut(space).map(|s| s.index.get(page)) else { continue };
+            if core.table.get(frame).listed() && core.table.get(frame).holds() == 0 {
+                core.forget(frame);
+                mm.evict_now(core, frame);
+            }
+        }
+        mm.send_now(core);
+    });
+}
