@@ -18,7 +18,6 @@ use crate::hal::DeviceMemory;
 use crate::interrupt::Route;
 use arrayvec::ArrayVec;
 use thiserror::Error;
-use virtio::VirtioPci;
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{
     CapabilityInfo, Command, ConfigurationAccess, DeviceFunctionInfo, HeaderType, PciRoot,
@@ -26,6 +25,7 @@ use virtio_drivers::transport::pci::bus::{
 use virtio_drivers::transport::pci::{VirtioPciError, virtio_device_type};
 use x86_64::instructions::port::Port;
 
+pub use virtio::VirtioPci;
 pub use virtio_drivers::transport::pci::bus::DeviceFunction;
 
 /// The most disks looked for.

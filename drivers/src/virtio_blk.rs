@@ -147,21 +147,10 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
 
     /// The next completion of the stream, if the device is done with one.
     pub fn pop_complete(&self) -> Option<Completion<B>> {
-        self.with_ring(|ring| {
-            let done = ring.slots.take_done().or_else(|| {
-                ring.announce();
-                ring.reap();
-                ring.slots.take_done()
-            });
-            if done.is_some() {
-                ring.made_room();
-            }
-            ring.forget_stream_news();
-            done
-        })
+        self.with_ring(Ring::next_of_stream)
     }
 
-    /// The next completion of the stream. One task polls the stream: a second one would take over the first one's waker.
+    /// The next completion of the stream. One task polls the stream, until it is pending: a second one would take over its waker.
     pub fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<Completion<B>> {
         if let Some(done) = self.pop_complete() {
             return Poll::Ready(done);
@@ -225,15 +214,17 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
 
     /// Works on the ring under its lock, and tells others afterwards what came of it.
     fn with_ring<R>(&self, work: impl FnOnce(&mut Ring<H, T, B>) -> R) -> R {
-        let (result, news) = {
-            let mut ring = self.ring.lock();
-            let result = work(&mut ring);
-            (result, ring.take_news())
-        };
-        self.tell(news);
+        let mut ring = self.ring.lock();
+        let result = work(&mut ring);
+        let news = ring.take_news();
+        drop(ring);
+        if !news.is_empty() {
+            self.tell(news);
+        }
         result
     }
 
+    #[cold]
     fn tell(&self, news: News) {
         if news.stream {
             self.wakers.wake_stream();

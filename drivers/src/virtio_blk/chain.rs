@@ -130,6 +130,15 @@ impl Chain<'_> {
         self.inputs.len() + self.outputs.len()
     }
 
+    /// An empty chain, to be [`build`](Self::build)t in place: at two kilobytes it must not be moved about.
+    pub(super) const fn new() -> Self {
+        Self {
+            inputs: ManuallyDrop::new(ArrayVec::new_const()),
+            outputs: ManuallyDrop::new(ArrayVec::new_const()),
+            data_bytes: 0,
+        }
+    }
+
     /// Builds the chain of a request. Runs that are adjacent in memory share a descriptor.
     ///
     /// # Safety
@@ -137,30 +146,26 @@ impl Chain<'_> {
     /// The slices must be used only for `VirtQueue::add` and `pop_used` of this request, which take addresses from them, and be gone
     /// before anything else touches the slot's record or the request's memory.
     pub(super) unsafe fn build<H: DeviceMemory, B: Buffers>(
+        &mut self,
         commands: &Commands<H>,
         slot: SlotIndex,
         request: &Request<B>,
         max_segments: usize,
-    ) -> Result<Self, Invalid> {
-        let mut chain = Self {
-            inputs: ManuallyDrop::new(ArrayVec::new()),
-            outputs: ManuallyDrop::new(ArrayVec::new()),
-            data_bytes: 0,
-        };
+    ) -> Result<(), Invalid> {
         // SAFETY: part of the slot's record; the caller promises that nothing else touches it meanwhile.
-        chain.inputs.push(unsafe { commands.part(slot, HEADER).as_ref() });
+        self.inputs.push(unsafe { commands.part(slot, HEADER).as_ref() });
         match request.kind {
             Kind::Read | Kind::Write => {
                 // SAFETY: passed on from the caller.
-                unsafe { chain.gather::<H, B>(request, max_segments)? };
+                unsafe { self.gather::<H, B>(request, max_segments)? };
             }
             // SAFETY: as for the header.
-            Kind::Discard | Kind::WriteZeroes => chain.inputs.push(unsafe { commands.part(slot, RANGE).as_ref() }),
+            Kind::Discard | Kind::WriteZeroes => self.inputs.push(unsafe { commands.part(slot, RANGE).as_ref() }),
             Kind::Flush => {}
         }
         // SAFETY: as for the header, and no other slice covers the status byte.
-        chain.outputs.push(unsafe { commands.part(slot, STATUS).as_mut() });
-        Ok(chain)
+        self.outputs.push(unsafe { commands.part(slot, STATUS).as_mut() });
+        Ok(())
     }
 
     /// Appends the data runs.

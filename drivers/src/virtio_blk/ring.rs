@@ -13,7 +13,7 @@ use super::config::{Features, Info};
 use super::counters::Counters;
 use super::slots::{SlotIndex, SlotSet, Slots, Waiter};
 use super::{BlockTransport, Health, InitError, QUEUE_SIZE, Violation};
-use crate::block::{BlockError, Buffers, Completion, Kind, Refused, Request};
+use crate::block::{BlockError, Buffers, Completion, Invalid, Kind, Refused, Request};
 use crate::hal::DeviceMemory;
 use alloc::boxed::Box;
 use core::sync::atomic::{Ordering, fence};
@@ -26,6 +26,13 @@ pub(super) const QUEUE: u16 = 0;
 /// How often the status is read back for the answer to a reset before the device is given up.
 const RESET_POLLS: usize = 100_000;
 
+/// Why a request cannot be added; [`Refused`] without the request.
+enum Refusal {
+    Full,
+    Invalid(Invalid),
+    Failed,
+}
+
 /// What happened under the lock that others want to know.
 #[derive(Default)]
 pub(super) struct News {
@@ -37,6 +44,12 @@ pub(super) struct News {
     pub(super) orphans: bool,
     /// Somebody was refused for want of room, and now there is some.
     pub(super) room: bool,
+}
+
+impl News {
+    pub(super) fn is_empty(&self) -> bool {
+        !(self.stream || self.orphans || self.room) && self.tasks.is_empty()
+    }
 }
 
 pub(super) struct Ring<H: DeviceMemory, T: BlockTransport, B> {
@@ -97,49 +110,51 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
     }
 
     /// Puts a request into the ring without telling the device. A full ring is first looked through for what is done.
+    ///
+    /// The request is moved once, into its slot: it may be a few hundred bytes.
     pub(super) fn begin(&mut self, request: Request<B>, waiter: Waiter) -> Result<SlotIndex, Refused<B>> {
-        let request = match self.try_begin(request, waiter) {
-            Err(Refused::Full(request)) => request,
-            result => return result,
-        };
-        self.reap();
-        let result = self.try_begin(request, waiter);
-        if matches!(result, Err(Refused::Full(_))) {
-            self.counters.refused_full += 1;
-            self.room_wanted |= waiter == Waiter::Task;
+        let mut added = self.add(&request);
+        if let Err(Refusal::Full) = added {
+            self.reap();
+            added = self.add(&request);
         }
-        result
+        match added {
+            Ok((slot, head)) => {
+                self.counters.began(request.kind);
+                self.by_head[usize::from(head)] = Some(slot);
+                self.slots.occupy(slot, request, waiter);
+                self.unannounced = true;
+                Ok(slot)
+            }
+            Err(Refusal::Full) => {
+                self.counters.refused_full += 1;
+                self.room_wanted |= waiter == Waiter::Task;
+                Err(Refused::Full(request))
+            }
+            Err(Refusal::Invalid(why)) => Err(Refused::Invalid(request, why)),
+            Err(Refusal::Failed) => Err(Refused::Failed(request)),
+        }
     }
 
-    fn try_begin(&mut self, request: Request<B>, waiter: Waiter) -> Result<SlotIndex, Refused<B>> {
+    /// Writes the descriptors of a request. The caller must move it into the slot at once: the device may start with the next notification.
+    fn add(&mut self, request: &Request<B>) -> Result<(SlotIndex, u16), Refusal> {
         if self.health != Health::Working {
-            return Err(Refused::Failed(request));
+            return Err(Refusal::Failed);
         }
-        if let Err(why) = self.info.judge(request.kind, request.sector, request.sectors) {
-            return Err(Refused::Invalid(request, why));
-        }
-        let Some(slot) = self.slots.next_free() else {
-            return Err(Refused::Full(request));
-        };
-        self.commands.write(slot, &request);
+        self.info.judge(request.kind, request.sector, request.sectors).map_err(Refusal::Invalid)?;
+        let slot = self.slots.next_free().ok_or(Refusal::Full)?;
+        self.commands.write(slot, request);
+        let mut chain = Chain::new();
         // SAFETY: the slices go to `add` only; nothing else touches the record or the request's memory before they are gone.
-        let mut chain = match unsafe { Chain::build(&self.commands, slot, &request, self.info.max_segments) } {
-            Ok(chain) => chain,
-            Err(why) => return Err(Refused::Invalid(request, why)),
-        };
+        let built = unsafe { chain.build(&self.commands, slot, request, self.info.max_segments) };
+        built.map_err(Refusal::Invalid)?;
         if chain.len() > self.queue.available_desc() {
-            return Err(Refused::Full(request));
+            return Err(Refusal::Full);
         }
         // SAFETY: the record stays until the ring is dropped and is not touched while the slot is in flight; the request's memory is
-        // owned by the request, which moves into the slot below and leaves it only after `pop_used` or a reset.
-        let Ok(head) = (unsafe { self.queue.add(&chain.inputs, &mut chain.outputs) }) else {
-            return Err(Refused::Full(request));
-        };
-        self.counters.began(request.kind);
-        self.by_head[usize::from(head)] = Some(slot);
-        self.slots.occupy(slot, request, waiter);
-        self.unannounced = true;
-        Ok(slot)
+        // owned by the request, which `begin` moves into the slot and which leaves it only after `pop_used` or a reset.
+        let head = unsafe { self.queue.add(&chain.inputs, &mut chain.outputs) };
+        head.map(|head| (slot, head)).map_err(|_| Refusal::Full)
     }
 
     /// Tells the device of new requests, unless it has said that it is looking anyway.
@@ -177,9 +192,10 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         let slot = owner.ok_or(Violation::NotInFlight { head })?;
         let request = self.slots.in_flight(slot).ok_or(Violation::NotInFlight { head })?;
         let kind = request.kind;
+        let mut chain = Chain::new();
         // SAFETY: the slices go to `pop_used` only, and nothing else touches that memory before they are gone.
-        let chain = unsafe { Chain::build(&self.commands, slot, request, self.info.max_segments) };
-        let mut chain = chain.expect("the buffers of a request in flight have changed");
+        let built = unsafe { chain.build(&self.commands, slot, request, self.info.max_segments) };
+        built.expect("the buffers of a request in flight have changed");
         let bytes = chain.data_bytes;
         // SAFETY: `Buffers` names the same runs every time, so these are the slices `add` got when it returned `head`.
         let written = unsafe { self.queue.pop_used(head, &chain.inputs, &mut chain.outputs) };
@@ -212,9 +228,17 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         self.made_room();
     }
 
-    /// The stream has seen for itself.
-    pub(super) fn forget_stream_news(&mut self) {
-        self.news.stream = false;
+    /// The oldest completion of the stream. The ring is looked at only when none is left, so a batch costs one look.
+    pub(super) fn next_of_stream(&mut self) -> Option<Completion<B>> {
+        if !self.slots.any_done() {
+            self.announce();
+            self.reap();
+            // The stream sees for itself.
+            self.news.stream = false;
+        }
+        let done = self.slots.take_done()?;
+        self.made_room();
+        Some(done)
     }
 
     /// The future of `slot` has its completion.

@@ -162,6 +162,11 @@ impl<B> Slots<B> {
         waiter
     }
 
+    /// Whether the stream has completions to take.
+    pub(super) fn any_done(&self) -> bool {
+        self.done.len > 0
+    }
+
     /// 3, for the stream: the oldest completion.
     pub(super) fn take_done(&mut self) -> Option<Completion<B>> {
         let slot = self.done.pop()?;
