@@ -1,51 +1,79 @@
 //! The first serial port: what the program prints and reads.
 //!
-//! Owns: the port, the program's bytes in both directions, unchanged. Kernel messages come here only when there is no
-//! telemetry channel. Does not own: line discipline (there is none), who waits.
+//! Owns: the port, and bytes that have arrived and not been read. All bytes pass unchanged. Kernel messages come here only
+//! when there is no telemetry channel. Does not own: where input ends and who waits for it (`fs::stdio`).
 #![expect(unsafe_code, reason = "takes possession of the port")]
 
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use core::fmt;
 
 use drivers::uart::{ComPort, Uart};
 use embedded_io::Write;
-use executor::Duration;
 
-use crate::cmdline::Stdin;
+use crate::irq;
 use crate::sync::Mutex;
 
-static PORT: Mutex<Port> =
-    Mutex::new(Port { uart: None, input: Input { source: Stdin::Empty, received: 0, end: None } });
+static PORT: Mutex<Port> = Mutex::new(Port { uart: None, arrived: VecDeque::new() });
 
-/// How long a reader sleeps when the port has nothing: short against a person, long against a look at the port.
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Bytes that may wait here for their reader; the port keeps 16 more, and QEMU the rest.
+const ARRIVED: usize = 1024;
 
 struct Port {
     uart: Option<Uart>,
-    input: Input,
+    /// Has its full capacity from the start: it is filled by the interrupt handler.
+    arrived: VecDeque<u8>,
 }
 
-/// The program's standard input so far.
-struct Input {
-    source: Stdin,
-    received: u64,
-    /// Bytes in all, once the host has said so.
-    end: Option<u64>,
+impl Port {
+    fn take_arrived(&mut self) {
+        let Some(uart) = &mut self.uart else { return };
+        while self.arrived.len() < ARRIVED {
+            let Some(byte) = uart.try_read_byte() else { return };
+            self.arrived.push_back(byte);
+        }
+    }
 }
 
-/// Opens the port; without one, output is lost and input empty.
+/// Opens the port; without one, output is lost and input never comes.
 pub fn init() {
-    // SAFETY: ring 0, and nobody else drives the port; `panic` opens it anew only when nothing else runs any more.
+    // SAFETY: ring 0, and nobody else drives the port; a panic opens it anew only when nothing else runs any more.
     PORT.lock().uart = unsafe { Uart::open(ComPort::Com1) }.ok();
 }
 
-/// Says where standard input comes from.
-pub fn set_input(source: Stdin) {
-    PORT.lock().input.source = source;
+/// From now on, input is taken in and `arrived` called when some has come; it may mark and wake, nothing else.
+pub fn open_input(arrived: fn()) {
+    PORT.lock().arrived.reserve_exact(ARRIVED);
+    let handler = move || {
+        PORT.lock().take_arrived();
+        arrived();
+    };
+    irq::listen(ComPort::Com1.irq(), Box::new(handler));
+    if let Some(uart) = &mut PORT.lock().uart {
+        uart.enable_receive_interrupt();
+    }
 }
 
-/// The host has sent the last byte: there are `total`.
-pub fn end_input(total: u64) {
-    PORT.lock().input.end = Some(total);
+/// Takes the bytes that are there; never waits.
+pub fn read(buffer: &mut [u8]) -> usize {
+    let mut port = PORT.lock();
+    let mut count = 0;
+    for place in buffer {
+        if port.arrived.is_empty() {
+            port.take_arrived();
+        }
+        let Some(byte) = port.arrived.pop_front() else { break };
+        *place = byte;
+        count += 1;
+    }
+    count
+}
+
+/// Whether [`read`] would return something.
+pub fn has_input() -> bool {
+    let mut port = PORT.lock();
+    port.take_arrived();
+    !port.arrived.is_empty()
 }
 
 /// Writes bytes of the program's.
@@ -60,58 +88,6 @@ pub fn write(bytes: &[u8]) {
 pub fn print(message: fmt::Arguments<'_>) {
     if let Some(uart) = &mut PORT.lock().uart {
         let _ = uart.write_fmt(message);
-    }
-}
-
-/// What [`try_read`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes.
-    Bytes(usize),
-    /// None yet.
-    Nothing,
-    /// None ever again.
-    End,
-}
-
-/// Takes the bytes that are there.
-pub fn try_read(buffer: &mut [u8]) -> Received {
-    let mut port = PORT.lock();
-    let Port { uart, input } = &mut *port;
-    let (Stdin::Com1, Some(uart)) = (input.source, uart) else { return Received::End };
-    let mut count = 0;
-    for place in buffer.iter_mut() {
-        if input.end == Some(input.received) {
-            break;
-        }
-        let Some(byte) = uart.try_read_byte() else { break };
-        *place = byte;
-        input.received += 1;
-        count += 1;
-    }
-    match count {
-        0 if input.end == Some(input.received) => Received::End,
-        0 => Received::Nothing,
-        count => Received::Bytes(count),
-    }
-}
-
-/// Waits for bytes; 0 is the end of the input (or of the buffer).
-pub async fn read(timers: &executor::Timers<'_>, buffer: &mut [u8]) -> usize {
-    // The port's interrupt line needs an I/O APIC, which nothing else of ours does: so the port is looked at. After a
-    // byte the next one is likely to be on its way, so the looks are close together at first.
-    const EAGER_LOOKS: u32 = 64;
-    let mut looks = 0;
-    loop {
-        crate::telemetry::poll_commands();
-        match try_read(buffer) {
-            _ if buffer.is_empty() => return 0,
-            Received::Bytes(count) => return count,
-            Received::End => return 0,
-            Received::Nothing if looks < EAGER_LOOKS => executor::yield_now().await,
-            Received::Nothing => timers.sleep(POLL_INTERVAL).await,
-        }
-        looks += 1;
     }
 }
 

@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use drivers::interrupt::{Route, Vector};
 
 use crate::arch::apic;
+use crate::arch::ioapic::{self, NoLine};
 use crate::arch::kernel_space::{OutOfTables, TableSource};
+use crate::frames;
 use crate::sync::Once;
 use crate::time;
 
@@ -71,6 +73,18 @@ impl DeviceVector {
 /// Sets up the controller.
 pub fn init(source: &mut TableSource<'_>) -> Result<(), OutOfTables> {
     apic::init(Vector(SPURIOUS), Vector(TIMER), source)
+}
+
+/// Gives an ISA line a handler; where lines cannot be led anywhere, whoever listens has to look by the clock.
+pub fn listen(line: u8, handler: Handler) {
+    let routed = DeviceVector::take().map_err(|_| NoLine(line)).and_then(|vector| {
+        ioapic::route(line, vector.route(), &mut frames::kernel_table)?;
+        vector.handle(handler);
+        Ok(())
+    });
+    if let Err(reason) = routed {
+        log::warn!("{reason}: input will be seen late");
+    }
 }
 
 /// Handles an interrupt. Called by whoever the CPU's trap went to, interrupts off.

@@ -39,7 +39,8 @@ fn kernel_main(mut boot: BootInfo) -> ! {
     irq::init(&mut tables).expect("no memory for the interrupt controller's mapping");
     time::init(boot.entry_tsc, &mut tables).expect("no memory for the clock's mapping");
     frames::reclaim(&mut boot.memory, RegionKind::BootOnly);
-    power::end(power::End::Clean)
+    ::log::info!("ready {} ticks after entry", time::tsc() - boot.entry_tsc);
+    power::refuse(format_args!("there is no program to run"))
 }
 
 /// From the loader's memory map to our own page tables, the frame allocator and, with it, the heap.

@@ -14,7 +14,6 @@ pub fn init(line: &[u8]) -> &'static Options {
     };
     let options = OPTIONS.call_once(|| options);
     crate::telemetry::init(options.telemetry);
-    crate::console::set_input(options.stdin);
     crate::log::init(options.log);
     if let Some(refusal) = refusal {
         power::refuse(format_args!("{refusal}"));

@@ -4,6 +4,7 @@
 //! comes `stdin-eof N`: standard input ends after N bytes. Does not own: what the records say (whoever has the figures).
 #![expect(unsafe_code, reason = "takes possession of the port")]
 
+use alloc::boxed::Box;
 use core::fmt::{self, Write as _};
 
 use arrayvec::ArrayVec;
@@ -11,7 +12,7 @@ use drivers::uart::{ComPort, Uart};
 use embedded_io::Write;
 
 use crate::cmdline::Telemetry;
-use crate::console;
+use crate::irq;
 use crate::sync::Mutex;
 
 /// Longer lines from the host are none of ours.
@@ -19,10 +20,18 @@ const COMMAND_LEN: usize = 64;
 
 struct Port {
     uart: Option<Uart>,
-    command: ArrayVec<u8, COMMAND_LEN>,
+    /// The line from the host that is not complete yet.
+    line: ArrayVec<u8, COMMAND_LEN>,
 }
 
-static PORT: Mutex<Port> = Mutex::new(Port { uart: None, command: ArrayVec::new_const() });
+static PORT: Mutex<Port> = Mutex::new(Port { uart: None, line: ArrayVec::new_const() });
+
+/// What the host says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `stdin-eof N`: standard input ends after so many bytes.
+    EndOfInput(u64),
+}
 
 /// Opens the channel if there is to be one.
 pub fn init(telemetry: Telemetry) {
@@ -52,26 +61,42 @@ pub fn log_line(line: fmt::Arguments<'_>) -> bool {
     true
 }
 
-/// Reads what the host has said since the last time.
-pub fn poll_commands() {
+/// From now on, what the host says is handed to `obey`; it may mark and wake, nothing else.
+pub fn listen(obey: fn(Command)) {
     let mut port = PORT.lock();
-    let Port { uart: Some(uart), command } = &mut *port else { return };
-    while let Some(byte) = uart.try_read_byte() {
-        if byte != b'\n' {
-            // A line that is too long loses its end, and then means nothing.
-            let _ = command.try_push(byte);
-            continue;
-        }
-        obey(command);
-        command.clear();
+    if let Some(uart) = &mut port.uart {
+        irq::listen(ComPort::Com2.irq(), Box::new(move || take_commands(obey)));
+        uart.enable_receive_interrupt();
     }
 }
 
-fn obey(command: &[u8]) {
-    let total = core::str::from_utf8(command).ok().and_then(|line| line.strip_prefix("stdin-eof "));
-    if let Some(total) = total.and_then(|total| total.trim().parse().ok()) {
-        console::end_input(total);
+fn take_commands(obey: fn(Command)) {
+    while let Some(command) = next_command() {
+        obey(command);
     }
+}
+
+fn next_command() -> Option<Command> {
+    let mut port = PORT.lock();
+    let Port { uart, line } = &mut *port;
+    while let Some(byte) = uart.as_mut()?.try_read_byte() {
+        if byte != b'\n' {
+            // A line that is too long loses its end, and then means nothing.
+            let _ = line.try_push(byte);
+            continue;
+        }
+        let command = understand(line);
+        line.clear();
+        if command.is_some() {
+            return command;
+        }
+    }
+    None
+}
+
+fn understand(line: &[u8]) -> Option<Command> {
+    let total = core::str::from_utf8(line).ok()?.trim_end().strip_prefix("stdin-eof ")?;
+    total.parse().ok().map(Command::EndOfInput)
 }
 
 /// For a panic: sends a line whatever the state of the lock, if the channel had been opened.

@@ -160,19 +160,28 @@ pub fn now() -> Instant {
 /// For the first milliseconds, until the TSC's rate is known.
 #[cold]
 fn slow_now() -> Instant {
-    with_state(|state| match &mut state.reference {
-        Some((hpet, clock)) => {
-            let seen = observe(hpet);
-            learn(clock, state.zero, seen);
-            Instant::from_nanos(seen.reference.0 - state.zero)
-        }
-        None => Instant::ZERO,
-    })
+    let mut state = STATE.lock();
+    let Some(State { reference: Some((hpet, clock)), zero, .. }) = &mut *state else { return Instant::ZERO };
+    let seen = observe(hpet);
+    learn(clock, *zero, seen);
+    Instant::from_nanos(seen.reference.0 - *zero)
+}
+
+/// The present moment in nanoseconds since boot.
+#[inline]
+pub fn now_ns() -> u64 {
+    now().as_nanos()
 }
 
 /// The moment as the world counts it: nanoseconds since 1970-01-01 UTC.
-pub fn wall_clock() -> u64 {
-    WALL_BASE.get().copied().unwrap_or(0) + now().as_nanos()
+pub fn wall_clock_ns() -> u64 {
+    WALL_BASE.get().copied().unwrap_or(0) + now_ns()
+}
+
+/// The time-stamp counter, for measuring short times cheaply; [`tsc_hz`] is its rate.
+#[inline]
+pub fn tsc() -> u64 {
+    timestamp()
 }
 
 /// The TSC's rate, as well as it is known.

@@ -1,14 +1,18 @@
 //! The local interrupt controller of this CPU.
 //!
-//! Owns: the choice between MSRs (x2APIC) and memory, masking the two legacy controllers. The registers are
+//! Owns: the choice between memory and MSRs (x2APIC), masking the two legacy controllers. The registers are
 //! `drivers::timer::lapic`'s; which deadline comes next is `time`'s business, device vectors are `irq`'s.
+//!
+//! Memory, unless the firmware has switched to MSRs already: QEMU 10 ends with "Bad icount read" when the timer is written by
+//! MSR under `-icount`, which every instruction count of ours needs, and ids beyond 255, what x2APIC is for, are for later.
 #![expect(unsafe_code, reason = "takes possession of the controller")]
 
 use drivers::interrupt::Vector;
 use drivers::timer::lapic::{Lapic, TimerMode};
+use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags};
 
 use super::kernel_space::{self, Caching, OutOfTables, TableSource};
-use super::{cpu, port};
+use super::port;
 use crate::boot::PhysRange;
 use crate::sync::Once;
 
@@ -21,14 +25,14 @@ pub fn init(spurious: Vector, timer: Vector, source: &mut TableSource<'_>) -> Re
     for mask in port::PIC_MASKS {
         mask.write_u8(0xff);
     }
-    let lapic = if cpu::features().x2apic {
-        // SAFETY: the CPU has it, and nobody has mapped the register page.
+    let (page, mode) = ApicBase::read();
+    let lapic = if mode.contains(ApicBaseFlags::X2APIC_ENABLE) {
+        // SAFETY: the mode is on, so the CPU has it, and nobody has mapped the register page.
         unsafe { Lapic::x2apic() }
     } else {
-        // SAFETY: every x86_64 CPU has a local APIC.
-        let page = PhysRange::from_len(unsafe { Lapic::register_page() }, REGISTER_PAGE_LEN);
+        let page = PhysRange::from_len(page.start_address().as_u64(), REGISTER_PAGE_LEN);
         let mapped = kernel_space::map_device(page, Caching::Uncached, source)?;
-        // SAFETY: the register page, mapped uncached for ever; x2APIC mode is off, for the CPU has none.
+        // SAFETY: the register page, mapped uncached for ever; x2APIC mode is off.
         unsafe { Lapic::from_page(mapped.start) }
     };
     lapic.enable(spurious);

@@ -74,8 +74,6 @@ pub struct Features {
     pub xsave: bool,
     /// XSAVEOPT.
     pub xsaveopt: bool,
-    /// The interrupt controller by MSR instead of memory.
-    pub x2apic: bool,
 }
 
 static FEATURES: Once<Features> = Once::new();
@@ -98,8 +96,15 @@ fn detect() -> Features {
         fsgsbase: extended(|found| found.has_fsgsbase()),
         xsave: basic(|found| found.has_xsave()),
         xsaveopt: id.get_extended_state_info().is_some_and(|found| found.has_xsaveopt()),
-        x2apic: basic(|found| found.has_x2apic()),
     }
+}
+
+/// What programs are told of the CPU (getauxval(3)): `AT_HWCAP`, `AT_HWCAP2`.
+pub fn hardware_capabilities() -> (u64, u64) {
+    /// `HWCAP2_FSGSBASE`.
+    const FSGSBASE: u64 = 1 << 1;
+    let basic = raw_cpuid::native_cpuid::cpuid_count(1, 0);
+    (basic.edx.into(), if features().fsgsbase { FSGSBASE } else { 0 })
 }
 
 /// Puts the control registers into the state that the kernel relies on (design D16). Page tables with NX come first.

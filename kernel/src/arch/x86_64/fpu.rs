@@ -37,6 +37,8 @@ enum Method {
 struct Format {
     method: Method,
     size: usize,
+    /// XCR0, or 0 with FXSAVE.
+    components: u64,
 }
 
 static FORMAT: Once<Format> = Once::new();
@@ -46,15 +48,16 @@ pub fn init() {
     let features = cpu::features();
     let format = if features.xsave {
         let method = if features.xsaveopt { Method::Xsaveopt } else { Method::Xsave };
-        Format { method, size: enable_components() }
+        let (size, components) = enable_components();
+        Format { method, size, components }
     } else {
-        Format { method: Method::Fxsave, size: FXSAVE_SIZE }
+        Format { method: Method::Fxsave, size: FXSAVE_SIZE, components: 0 }
     };
     FORMAT.call_once(|| format);
 }
 
-/// Enables x87, SSE, and of AVX and AVX-512 what is there; returns the size of the area for these.
-fn enable_components() -> usize {
+/// Enables x87, SSE, and of AVX and AVX-512 what is there; returns the size of the area for these, and which.
+fn enable_components() -> (usize, u64) {
     let mut components = XCr0Flags::X87 | XCr0Flags::SSE;
     if let Some(found) = raw_cpuid::CpuId::new().get_extended_state_info()
         && found.xcr0_supports_avx_256()
@@ -72,11 +75,34 @@ fn enable_components() -> usize {
     // Only now CPUID gives the size for what is enabled.
     let size = raw_cpuid::CpuId::new().get_extended_state_info();
     let size = size.map_or(0, |found| found.xsave_area_size_enabled_features() as usize);
-    size.max(XSAVE_MINIMUM)
+    (size.max(XSAVE_MINIMUM), components.bits())
 }
 
 fn format() -> Format {
     *FORMAT.get().expect("the FPU is set up at boot")
+}
+
+/// XCR0: the components that ring 3 may use and XSAVE saves; 0 where FXSAVE is used.
+pub fn components() -> u64 {
+    format().components
+}
+
+/// Clears what makes a load fault (SDM vol. 1, 13.8.1 and 10.5.1.1): reserved bits of MXCSR, components that are not enabled,
+/// the compaction bit and the header's reserved bytes.
+fn sanitise(image: &mut [u8]) {
+    const MXCSR_BITS: u32 = 0xffff;
+    const HEADER: core::ops::Range<usize> = FXSAVE_SIZE..XSAVE_MINIMUM;
+    let mut mxcsr = [0; 4];
+    mxcsr.copy_from_slice(&image[MXCSR_OFFSET..MXCSR_OFFSET + 4]);
+    let mxcsr = u32::from_le_bytes(mxcsr) & MXCSR_BITS;
+    image[MXCSR_OFFSET..MXCSR_OFFSET + 4].copy_from_slice(&mxcsr.to_le_bytes());
+    if let Some(header) = image.get_mut(HEADER) {
+        let mut present = [0; 8];
+        present.copy_from_slice(&header[..8]);
+        let present = u64::from_le_bytes(present) & components();
+        header.fill(0);
+        header[..8].copy_from_slice(&present.to_le_bytes());
+    }
 }
 
 /// A thread's state while it is not in the registers.
@@ -115,6 +141,21 @@ impl FpuState {
         copy
     }
 
+    /// The saved bytes: what a signal frame shows of them.
+    pub fn image(&self) -> &[u8] {
+        // SAFETY: allocated zeroed with this size in `new`, so initialised; lent out as long as `self` is borrowed.
+        unsafe { core::slice::from_raw_parts(self.area.as_ptr(), format().size) }
+    }
+
+    /// Lets `change` overwrite the saved bytes with anything, and makes the result one that [`Self::load`] may load.
+    pub fn edit<R>(&mut self, change: impl FnOnce(&mut [u8]) -> R) -> R {
+        // SAFETY: as for `image`, borrowed mutably.
+        let image = unsafe { core::slice::from_raw_parts_mut(self.area.as_ptr(), format().size) };
+        let result = change(image);
+        sanitise(image);
+        result
+    }
+
     /// Stores the registers.
     pub fn save(&mut self) {
         let area = self.area.as_ptr();
@@ -131,7 +172,7 @@ impl FpuState {
     /// Loads the registers.
     pub fn load(&self) {
         let area = self.area.as_ptr();
-        // SAFETY: as for `save`; the contents come from `new` or `save`, so no reserved bit is set.
+        // SAFETY: as for `save`; the contents come from `new`, `save` or `edit`, so no reserved bit is set.
         unsafe {
             match format().method {
                 Method::Fxsave => asm!("fxrstor64 [{}]", in(reg) area, options(nostack)),

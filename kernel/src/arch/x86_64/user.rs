@@ -386,6 +386,40 @@ impl UserThread {
         }
     }
 
+    /// The GS base.
+    pub fn gs(&mut self) -> VirtAddr {
+        self.vacate();
+        VirtAddr::new_truncate(self.state().gs_base)
+    }
+
+    /// Sets the GS base.
+    pub fn set_gs(&mut self, base: VirtAddr) {
+        self.vacate();
+        self.state_mut().gs_base = base.as_u64();
+    }
+
+    /// The FPU state, in the format the CPU saves it in.
+    pub fn fpu_image(&mut self) -> &[u8] {
+        self.vacate();
+        self.state().fpu.image()
+    }
+
+    /// Lets `change` overwrite the FPU state; what the CPU would not load is cleared afterwards.
+    pub fn edit_fpu<R>(&mut self, change: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.vacate();
+        self.state_mut().fpu.edit(change)
+    }
+
+    /// Takes the state out of the registers, to be loaded again at the next entry.
+    fn vacate(&mut self) {
+        let owner = &cpu::this().owner;
+        if owner.get() == self.state.as_ptr() {
+            // SAFETY: this thread's state is in the registers, says the owner field.
+            unsafe { save_registers(self.state.as_ptr()) };
+            owner.set(core::ptr::null_mut());
+        }
+    }
+
     /// Runs the thread in the given address space until its next trap.
     #[inline]
     pub fn enter(&mut self, root: SpaceRoot) -> Trap {
