@@ -190,9 +190,6 @@ fn check_elf(file: &File, len: u64) -> Result<(), ProgramError> {
     check_identity(header)?;
     let segments = read_segments(file, header, len)?;
     let kind = u16_at(header, 16);
-    if segments.iter().any(|segment| segment.kind == PT_INTERP) {
-        return Err(ProgramError::Dynamic);
-    }
     check_dynamic(file, &segments, kind)?;
     if !segments.iter().any(Segment::runs) {
         return Err(ProgramError::NoExecutableSegment);
@@ -279,28 +276,30 @@ fn read_segments(file: &File, header: &[u8], len: u64) -> Result<Vec<Segment>, P
 /// All three are ET_DYN. A program says so by DF_1_PIE, set by every linker since 2015; older static
 /// programs without it pass as long as they neither need a library nor have a library's name.
 fn check_dynamic(file: &File, segments: &[Segment], kind: u16) -> Result<(), ProgramError> {
-    let Some(dynamic) = segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else {
-        return Ok(());
-    };
-    if dynamic.file_size > MAX_DYNAMIC {
-        return Err(ProgramError::Damaged("its dynamic section's size"));
-    }
-    let mut table = vec![0; dynamic.file_size as usize];
-    file.read_exact_at(&mut table, dynamic.offset).map_err(ProgramError::Unreadable)?;
-    let entries: Vec<_> = table
-        .chunks_exact(16)
-        .map(|raw| (u64_at(raw, 0), u64_at(raw, 8)))
-        .take_while(|(tag, _)| *tag != DT_NULL)
-        .collect();
+    let dynamic = segments.iter().find(|segment| segment.kind == PT_DYNAMIC);
+    let entries = dynamic.map_or(Ok(Vec::new()), |segment| read_dynamic(file, segment))?;
     let has = |wanted: u64| entries.iter().any(|(tag, _)| *tag == wanted);
+    let needs_linker = segments.iter().any(|segment| segment.kind == PT_INTERP);
     let is_program = entries.iter().any(|(tag, value)| *tag == DT_FLAGS_1 && value & DF_1_PIE != 0);
-    if kind == ET_DYN && !is_program && (has(DT_SONAME) || has(DT_NEEDED)) {
+    // glibc's own library names an interpreter as well, because it can be run to print its version.
+    if kind == ET_DYN && !is_program && (has(DT_SONAME) || has(DT_NEEDED) && !needs_linker) {
         return Err(ProgramError::SharedLibrary);
     }
-    if has(DT_NEEDED) {
+    if needs_linker || has(DT_NEEDED) {
         return Err(ProgramError::Dynamic);
     }
     Ok(())
+}
+
+/// The dynamic section's entries: tags and values.
+fn read_dynamic(file: &File, segment: &Segment) -> Result<Vec<(u64, u64)>, ProgramError> {
+    if segment.file_size > MAX_DYNAMIC {
+        return Err(ProgramError::Damaged("its dynamic section's size"));
+    }
+    let mut table = vec![0; segment.file_size as usize];
+    file.read_exact_at(&mut table, segment.offset).map_err(ProgramError::Unreadable)?;
+    let entries = table.chunks_exact(16).map(|raw| (u64_at(raw, 0), u64_at(raw, 8)));
+    Ok(entries.take_while(|(tag, _)| *tag != DT_NULL).collect())
 }
 
 fn within(what: &'static str, offset: u64, size: u64, len: u64) -> Result<(), ProgramError> {

@@ -51,7 +51,10 @@ pub fn verdict(seen: &Observed, limit: Duration) -> Ending {
         )),
         (None, Some(PANICKED)) => panicked("it could not say why"),
         (None, Some(REFUSED)) => refused("it could not say why"),
-        (None, _) => Ending::qemu_failed(format!("the program did not end: {}", how_it_ended(seen))),
+        (None, _) => {
+            let missed = if seen.boot.is_some() { "the program did not end" } else { "the program was not reached" };
+            Ending::qemu_failed(format!("{missed}: {}", how_it_ended(seen)))
+        }
     }
 }
 

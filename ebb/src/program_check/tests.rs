@@ -44,7 +44,7 @@ impl Elf {
             put(&mut self.tail, offset + index * 16, &tag.to_le_bytes());
             put(&mut self.tail, offset + index * 16 + 8, &value.to_le_bytes());
         }
-        let at = (HEADER + 2 * PROGRAM_HEADER + offset) as u64;
+        let at = (HEADER + (self.segments.len() + 1) * PROGRAM_HEADER + offset) as u64;
         self.segment(PT_DYNAMIC, 6, at, entries.len() as u64 * 16)
     }
 
@@ -125,6 +125,8 @@ fn what_is_not_an_executable_is_refused_by_type() {
     assert!(matches!(typed(77), ProgramError::UnknownType(77)));
     let library = Elf::new().with(16, &ET_DYN.to_le_bytes()).dynamic(&[(DT_SONAME, 1), (DT_NULL, 0)]);
     assert!(matches!(library.check(), Err(ProgramError::SharedLibrary)));
+    let like_libc = Elf::new().with(16, &ET_DYN.to_le_bytes()).segment(PT_INTERP, 4, 0, 16).dynamic(&[(DT_SONAME, 1)]);
+    assert!(matches!(like_libc.check(), Err(ProgramError::SharedLibrary)));
 }
 
 #[test]
