@@ -1,0 +1,106 @@
+//! Devices: what the PCI buses hold that we drive, and the memory they may reach.
+//!
+//! Owns: finding the disks, giving each its interrupt, the drivers' view of memory ([`DirectMap`]). Does not own: what is on a
+//! disk (`storage`), how one works (`drivers`).
+#![expect(unsafe_code, reason = "says which memory devices reach, and takes possession of the PCI ports")]
+
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+
+use drivers::block::Buffers;
+use drivers::hal::{self, DeviceMemory};
+use drivers::pci::{ConfigPorts, Pci, PciError, VirtioPci};
+use drivers::virtio_blk::{InitError, VirtioBlk};
+use mm::frame::{FrameKind, Order};
+use virtio_drivers::{BufferDirection, Hal};
+use x86_64::{PhysAddr, VirtAddr};
+
+use crate::arch::direct_map;
+use crate::arch::kernel_space::{self, Caching};
+use crate::boot::PhysRange;
+use crate::boot::memory::PAGE;
+use crate::frames;
+use crate::irq::{DeviceVector, NoVector};
+use crate::storage::SwapIo;
+
+/// A virtio disk whose requests own buffers of type `B`.
+pub type Disk<B = SwapIo> = VirtioBlk<DirectMap, VirtioPci, B>;
+
+/// Why a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The bus says no.
+    #[error("{0}")]
+    Pci(#[from] PciError),
+    /// The device says no.
+    #[error("{0}")]
+    Init(#[from] InitError),
+    /// There are too many devices.
+    #[error("{0}")]
+    Vector(#[from] NoVector),
+}
+
+/// Sets up the first virtio disk, if there is one. Disks live as long as the kernel.
+pub fn first_disk<B: Buffers + Send + 'static>() -> Result<Option<&'static Disk<B>>, DiskError> {
+    // SAFETY: ring 0, and nobody else uses the configuration ports: this is called once, at boot.
+    let mut pci = Pci::new(unsafe { ConfigPorts::new() });
+    let Some(&at) = pci.virtio_disks().first() else { return Ok(None) };
+    let vector = DeviceVector::take()?;
+    let transport = pci.open_virtio::<DirectMap>(at, vector.route())?;
+    let disk: &'static Disk<B> = Box::leak(Box::new(Disk::new(transport)?));
+    vector.handle(Box::new(|| disk.on_interrupt()));
+    log::info!("disk at {at}: {:?}", disk.info());
+    Ok(Some(disk))
+}
+
+/// Memory as devices see it: physical addresses, reached through the direct map. There is no IOMMU.
+pub struct DirectMap;
+
+// SAFETY: frames from the allocator are ours until given back and lie in the direct map; what is shared is heap or
+// frame memory, which stays where it is; register blocks are mapped uncached for ever.
+unsafe impl Hal for DirectMap {
+    fn dma_alloc(pages: usize, _: BufferDirection) -> (u64, NonNull<u8>) {
+        let allocator = frames::get();
+        let frame = Order::holding(pages).and_then(|order| allocator.alloc(FrameKind::Dma, order));
+        // Physical address 0 is how this interface says "none".
+        let Some(frame) = frame else { return (0, NonNull::dangling()) };
+        let (order, first) = (frame.order(), allocator.leak(frame).phys());
+        let memory = pointer(first);
+        // SAFETY: a block of frames that is ours alone, in the direct map.
+        unsafe { memory.cast::<u64>().write_bytes(0, order.frames() * PAGE as usize / 8) };
+        (first, memory)
+    }
+
+    unsafe fn dma_dealloc(first: u64, _: NonNull<u8>, pages: usize) -> i32 {
+        let allocator = frames::get();
+        let order = Order::holding(pages).expect("allocated with this size");
+        allocator.free(allocator.adopt(frames::pfn(PhysAddr::new(first)), FrameKind::Dma, order));
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(start: u64, size: usize) -> NonNull<u8> {
+        let registers = PhysRange::from_len(start, size as u64);
+        kernel_space::map_device(registers, Caching::Uncached, &mut frames::kernel_table)
+            .expect("devices are set up while there is memory for page tables")
+            .start
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> u64 {
+        direct_map::physical(VirtAddr::from_ptr(buffer.as_ptr().cast::<u8>()))
+            .expect("devices reach only the heap and frames, which are in the direct map")
+            .as_u64()
+    }
+
+    unsafe fn unshare(_: u64, _: NonNull<[u8]>, _: BufferDirection) {}
+}
+
+// SAFETY: the direct map is linear, so neighbours stay neighbours; `share` is its inverse.
+unsafe impl DeviceMemory for DirectMap {
+    fn bytes_of(range: hal::PhysRange) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(pointer(range.start.0), range.len as usize)
+    }
+}
+
+fn pointer(address: u64) -> NonNull<u8> {
+    NonNull::new(direct_map::pointer(PhysAddr::new(address))).expect("the direct map is not at 0")
+}

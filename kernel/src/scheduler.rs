@@ -1,0 +1,59 @@
+//! The loop that everything runs in.
+//!
+//! Owns: the executor, when interrupts are taken, when the CPU sleeps. Does not own: which task is next (`executor`), when the
+//! next interrupt must come at the latest (`time`).
+//!
+//! ```text
+//!    ┌─▶ fire timers ─▶ poll up to 64 tasks ─▶ take interrupts ─▶ something ready? ─yes─▶ arm the time slice ─┐
+//!    │                                                                 └─no─▶ arm the next deadline, sleep    │
+//!    └────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! Between the look for ready tasks and `hlt` interrupts are off, so a wake-up cannot be lost.
+
+use executor::{Config, Executor, Instant};
+
+use crate::arch::cpu;
+use crate::sync::Once;
+use crate::time::{self, TIME_SLICE};
+
+/// Polls between two chances for interrupts (design D3).
+const POLLS: usize = 64;
+
+static EXECUTOR: Once<Executor> = Once::new();
+
+/// The executor.
+pub fn executor() -> Executor {
+    *EXECUTOR.call_once(|| Executor::new(Config::new(&time::CLOCK)))
+}
+
+/// Runs tasks for ever.
+pub fn run() -> ! {
+    let executor = executor();
+    loop {
+        let now = time::now();
+        executor.timers().fire(now);
+        // User code that runs in one of the polls is pre-empted by this interrupt.
+        time::arm(deadline(&executor).min(now + TIME_SLICE));
+        let tick = executor.tick(POLLS);
+        if tick.slow > 0
+            && let Some(longest) = tick.longest
+        {
+            log::warn!("{} polled for {}", longest.name, longest.took);
+        }
+        cpu::interrupt_window();
+        if executor.is_idle() {
+            sleep_until(deadline(&executor));
+        }
+    }
+}
+
+fn deadline(executor: &Executor) -> Instant {
+    executor.timers().next_deadline().unwrap_or(Instant::MAX)
+}
+
+fn sleep_until(deadline: Instant) {
+    if deadline != Instant::MAX {
+        time::arm(deadline);
+    }
+    cpu::wait_for_interrupt();
+}
