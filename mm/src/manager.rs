@@ -152,6 +152,11 @@ impl<P: Platform> Mm<P> {
         &self.memory
     }
 
+    /// The swap device, if there is one.
+    pub fn store(&self) -> Option<&P::Store> {
+        self.store.as_ref()
+    }
+
     /// The watermarks in force.
     pub fn watermarks(&self) -> Watermarks {
         self.watermarks

@@ -1,0 +1,51 @@
+//! The machine as the memory manager sees it, and the one manager there is.
+//!
+//! Owns the [`Platform`] that ties `phys`, `address_space` and `storage` together, and the manager's place. Set up once at boot.
+#![expect(unsafe_code, reason = "turns early memory into the table of frame descriptors")]
+
+use core::mem::MaybeUninit;
+
+use mm::frame::FrameDesc;
+use mm::platform::Platform;
+use mm::{Config, Mm};
+
+use crate::address_space::UserTables;
+use crate::phys::Memory;
+use crate::storage::Storage;
+use crate::sync::{IrqLock, Once};
+
+/// This machine.
+pub struct Machine;
+
+impl Platform for Machine {
+    type Lock = IrqLock;
+    type Memory = Memory;
+    type Table = UserTables;
+    type Store = Storage;
+}
+
+static MM: Once<Mm<Machine>> = Once::new();
+
+/// The memory manager.
+pub fn mm() -> &'static Mm<Machine> {
+    MM.get().expect("the memory manager is set up at boot")
+}
+
+/// Makes every descriptor say that its frame is of no interest yet.
+pub fn descriptors(table: &'static mut [MaybeUninit<FrameDesc>]) -> &'static mut [FrameDesc] {
+    for desc in table.iter_mut() {
+        desc.write(FrameDesc::EMPTY);
+    }
+    // SAFETY: every element has just been written.
+    unsafe { table.assume_init_mut() }
+}
+
+/// Sets the manager up and returns it.
+pub fn init(
+    config: Config,
+    memory: Memory,
+    descs: &'static mut [FrameDesc],
+    store: Option<Storage>,
+) -> &'static Mm<Machine> {
+    MM.call_once(|| Mm::new(config, memory, crate::frames::get(), descs, store))
+}

@@ -1,0 +1,232 @@
+//! The records that tell the host tool what happens: boot, snapshots, the end, and who held what when memory ran out.
+//!
+//! Owns their fields. Does not own the figures (`mm`, `process::stats`, the disk) nor the channel (`telemetry`).
+
+use core::fmt;
+
+use drivers::block::Kind;
+use mm::frame::FrameKind;
+use mm::stats::{PageClass, Snapshot, VisiblePages};
+
+use crate::boot::BootInfo;
+use crate::cmdline::Options;
+use crate::fs::proc::vmstat_counters;
+use crate::machine::mm;
+use crate::process::stats::{self, Latency};
+use crate::process::{ExitReport, Outcome};
+use crate::telemetry::{Json, record};
+use crate::{scheduler, telemetry, time};
+
+/// Just before the first program's first instruction.
+pub fn started(boot: &BootInfo, options: &Options) {
+    if !telemetry::is_on() {
+        return;
+    }
+    let snapshot = mm().snapshot();
+    let name = options.argv.first().map_or("program", |name| name.as_str());
+    record(format_args!(
+        "{{\"type\":\"boot\",\"ram_bytes\":{},\"kernel_bytes\":{},\"swap\":{},\"program\":{},\"tsc_hz\":{},\"t_ns\":{}}}",
+        boot.memory.total(),
+        boot.image.len(),
+        SwapArea(&snapshot),
+        Json(name),
+        time::tsc_hz(),
+        time::now_ns(),
+    ));
+}
+
+/// How things are.
+pub fn snapshot() {
+    record(format_args!("{{\"type\":\"snapshot\",{}}}", Figures(&mm().snapshot())));
+}
+
+/// The first program has ended.
+pub fn ended(report: &ExitReport) {
+    let snapshot = mm().snapshot();
+    snapshot.check();
+    if !telemetry::is_on() {
+        return;
+    }
+    let (outcome, signal) = match report.outcome {
+        Outcome::Exited(_) => ("exited", None),
+        Outcome::Signalled(signal) => ("signalled", Some(signal.number())),
+        Outcome::OutOfMemory => ("out_of_memory", None),
+    };
+    record(format_args!(
+        "{{\"type\":\"exit\",\"outcome\":\"{outcome}\",\"status\":{},\"signal\":{},{},\"pages_peak\":{},\
+         \"fault_latency\":{{\"unit\":\"ns\",\"minor\":{},\"major\":{}}},\"syscalls_unknown\":{},\"identities\":\"ok\"}}",
+        report.outcome.status(),
+        OrNull(signal),
+        Figures(&snapshot),
+        Pages(&snapshot.peak),
+        Distribution(&report.minor),
+        Distribution(&report.major),
+        UnknownCalls,
+    ));
+}
+
+/// A program is killed because memory ran out: who held what.
+pub fn out_of_memory(pid: u32, name: &str, mapped: u64, resident: u64, away: u64) {
+    let snapshot = mm().snapshot();
+    let swap = snapshot.slots.map_or((0, 0), |slots| (slots.total, slots.free));
+    log::warn!(
+        "out of memory: killing {name} ({pid}), which has {resident} pages in RAM and {away} in swap; \
+         {} of {} frames are free, {} of {} swap slots",
+        snapshot.frames.free,
+        snapshot.frames.total,
+        swap.1,
+        swap.0,
+    );
+    record(format_args!(
+        "{{\"type\":\"oom\",\"killed\":{{\"pid\":{pid},\"program\":{}}},\"held\":[{{\"pid\":{pid},\"mapped\":{mapped},\
+         \"resident\":{resident},\"paged_out\":{away}}}],\"swap\":{},\"frames\":{}}}",
+        Json(name),
+        SwapArea(&snapshot),
+        Frames(&snapshot),
+    ));
+}
+
+/// What every snapshot says.
+struct Figures<'a>(&'a Snapshot);
+
+impl fmt::Display for Figures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let polls = scheduler::executor().stats();
+        write!(
+            f,
+            "\"t_ns\":{},\"vmstat\":{},\"pages\":{},\"frames\":{},\"disk\":{{\"swap\":{}}},\"stall_ns\":{},\
+             \"poll\":{{\"polls\":{},\"max_ns\":{}}}",
+            time::now_ns(),
+            Counters(self.0),
+            Pages(&self.0.visible),
+            Frames(self.0),
+            DiskCounts,
+            stats::stall_ns(),
+            polls.polls,
+            polls.longest.map_or(0, |longest| longest.took.as_nanos()),
+        )
+    }
+}
+
+struct Counters<'a>(&'a Snapshot);
+
+impl fmt::Display for Counters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        object(f, vmstat_counters(self.0).into_iter())
+    }
+}
+
+struct Pages<'a>(&'a VisiblePages);
+
+impl fmt::Display for Pages<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VisiblePages { uncommitted, committed_clean, committed_dirty, paged_out } = *self.0;
+        let fields = [
+            ("uncommitted", uncommitted),
+            ("committed_clean", committed_clean),
+            ("committed_dirty", committed_dirty),
+            ("paged_out", paged_out),
+        ];
+        object(f, fields.into_iter())
+    }
+}
+
+/// Every term of the frame identity.
+struct Frames<'a>(&'a Snapshot);
+
+impl fmt::Display for Frames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.0;
+        let used = FrameKind::NAMES.into_iter().zip(snapshot.frames.used.map(|count| count as u64));
+        let states = [
+            ("filling", PageClass::Filling),
+            ("clean", PageClass::Clean),
+            ("dirty", PageClass::Dirty),
+            ("cleaning", PageClass::Cleaning),
+            ("evicting", PageClass::Evicting),
+        ];
+        let fields = [("total", snapshot.frames.total as u64), ("free", snapshot.frames.free as u64)]
+            .into_iter()
+            .chain(used)
+            .chain(states.map(|(name, class)| (name, snapshot.pages.get(class))))
+            .chain([("orphaned_io", snapshot.orphaned_io), ("held", snapshot.held)]);
+        object(f, fields)
+    }
+}
+
+struct SwapArea<'a>(&'a Snapshot);
+
+impl fmt::Display for SwapArea<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(slots) = self.0.slots else { return f.write_str("null") };
+        let (total, free, used, bad) =
+            (u64::from(slots.total), u64::from(slots.free), u64::from(slots.used), u64::from(slots.bad));
+        let fields = [("slots", total), ("bytes", total * 4096), ("free", free), ("used", used), ("bad", bad)];
+        object(f, fields.into_iter())
+    }
+}
+
+struct DiskCounts;
+
+impl fmt::Display for DiskCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(disk) = mm().store().map(|store| store.disk()) else { return f.write_str("{}") };
+        let counters = disk.counters();
+        let [read, write, flush, discard] =
+            [Kind::Read, Kind::Write, Kind::Flush, Kind::Discard].map(|kind| counters.of(kind));
+        let fields = [
+            ("reads", read.completed),
+            ("writes", write.completed),
+            ("read_bytes", read.bytes),
+            ("write_bytes", write.bytes),
+            ("flushes", flush.completed),
+            ("discards", discard.completed),
+            ("errors", counters.errors()),
+        ];
+        object(f, fields.into_iter())
+    }
+}
+
+struct Distribution<'a>(&'a Latency);
+
+impl fmt::Display for Distribution<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Latency { count, p50, p90, p99, p999, max } = *self.0;
+        let fields = [("count", count), ("p50", p50), ("p90", p90), ("p99", p99), ("p999", p999), ("max", max)];
+        object(f, fields.into_iter())
+    }
+}
+
+struct UnknownCalls;
+
+impl fmt::Display for UnknownCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, call) in stats::unknown_calls().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            write!(f, "{comma}{{\"number\":{},\"name\":\"{}\",\"count\":{}}}", call.number, call.name, call.count)?;
+        }
+        f.write_str("]")
+    }
+}
+
+struct OrNull(Option<u8>);
+
+impl fmt::Display for OrNull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "{value}"),
+            None => f.write_str("null"),
+        }
+    }
+}
+
+/// A JSON object of numbers; the names need no escapes.
+fn object<'a>(f: &mut fmt::Formatter<'_>, fields: impl Iterator<Item = (&'a str, u64)>) -> fmt::Result {
+    f.write_str("{")?;
+    for (i, (name, value)) in fields.enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        write!(f, "{comma}\"{name}\":{value}")?;
+    }
+    f.write_str("}")
+}
