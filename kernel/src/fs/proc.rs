@@ -1,0 +1,203 @@
+//! The files under `/proc`, rendered when they are opened. Linux names, Linux formats (proc(5)).
+//!
+//! Owns the texts only: counts come from `mm`'s snapshot and the process. A file's contents are taken at one moment, so
+//! its lines agree with each other.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use mm::space::{Label, Vma};
+use mm::stats::{PageClass, Snapshot};
+
+use crate::process::memory::{self, Usage};
+use crate::process::process::Process;
+
+/// Pages to KiB.
+const KIB_PER_PAGE: u64 = 4;
+
+/// The files there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// `/proc/meminfo`
+    MemInfo,
+    /// `/proc/vmstat`
+    VmStat,
+    /// `/proc/self/maps`
+    Maps,
+    /// `/proc/self/statm`
+    StatM,
+    /// `/proc/self/status`
+    Status,
+}
+
+impl File {
+    /// By its name under `/proc`.
+    pub fn of_system(name: &[u8]) -> Option<Self> {
+        match name {
+            b"meminfo" => Some(Self::MemInfo),
+            b"vmstat" => Some(Self::VmStat),
+            _ => None,
+        }
+    }
+
+    /// By its name under `/proc/PID`.
+    pub fn of_process(name: &[u8]) -> Option<Self> {
+        match name {
+            b"maps" => Some(Self::Maps),
+            b"statm" => Some(Self::StatM),
+            b"status" => Some(Self::Status),
+            _ => None,
+        }
+    }
+
+    /// Its contents as they are now.
+    pub fn render(self, process: &Process) -> Vec<u8> {
+        let mut text = String::new();
+        let written = match self {
+            Self::MemInfo => meminfo(&mut text),
+            Self::VmStat => vmstat(&mut text, &memory::snapshot()),
+            Self::Maps => maps(&mut text, process),
+            Self::StatM => statm(&mut text, process),
+            Self::Status => status(&mut text, process),
+        };
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        text.into_bytes()
+    }
+}
+
+fn meminfo(text: &mut String) -> core::fmt::Result {
+    let snapshot = memory::snapshot();
+    let usage = Usage::of(&snapshot);
+    let pages = |count: u64| count * KIB_PER_PAGE;
+    let clean = pages(snapshot.pages.get(PageClass::Clean));
+    let anonymous = pages(snapshot.pages.resident());
+    let tables = pages(snapshot.frames.used[mm::frame::FrameKind::PageTable as usize] as u64);
+    let lines = [
+        ("MemTotal", usage.ram_bytes / 1024),
+        ("MemFree", usage.free_bytes / 1024),
+        ("MemAvailable", usage.free_bytes / 1024 + clean),
+        ("Buffers", 0),
+        ("Cached", 0),
+        ("SwapCached", clean),
+        ("SwapTotal", usage.swap_bytes / 1024),
+        ("SwapFree", usage.swap_free_bytes / 1024),
+        ("Dirty", 0),
+        ("Writeback", pages(snapshot.pages.get(PageClass::Evicting) + snapshot.pages.get(PageClass::Cleaning))),
+        ("AnonPages", anonymous),
+        ("Mapped", 0),
+        ("Shmem", 0),
+        ("PageTables", tables),
+    ];
+    for (name, kib) in lines {
+        writeln!(text, "{:<15} {kib:>8} kB", Colon(name))?;
+    }
+    Ok(())
+}
+
+/// A name with its colon, to be padded as one.
+struct Colon(&'static str);
+
+impl core::fmt::Display for Colon {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}:{:width$}", self.0, "", width = f.width().map_or(0, |w| w.saturating_sub(self.0.len() + 1)))
+    }
+}
+
+/// The counters with their Linux names. `kswapd` is our reclaim task; nobody else reclaims.
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 20] {
+    let c = &snapshot.counters;
+    let kib = |pages: u64| pages * KIB_PER_PAGE;
+    [
+        ("nr_free_pages", snapshot.frames.free as u64),
+        ("nr_anon_pages", snapshot.pages.resident()),
+        ("pgpgin", kib(c.pswpin)),
+        ("pgpgout", kib(c.pswpout)),
+        ("pswpin", c.pswpin),
+        ("pswpout", c.pswpout),
+        ("pgalloc_normal", c.pgalloc),
+        ("pgfree", c.pgfree),
+        ("pgfault", c.pgfault),
+        ("pgmajfault", c.pgmajfault),
+        ("pgscan", c.pgscan),
+        ("pgsteal", c.pgsteal),
+        ("pgscan_kswapd", c.pgscan),
+        ("pgsteal_kswapd", c.pgsteal),
+        ("pgscan_direct", 0),
+        ("pgsteal_direct", 0),
+        ("allocstall_normal", c.allocstall),
+        ("swpin_zero", c.swpin_zero),
+        ("swpout_zero", c.swpout_zero),
+        ("oom_kill", c.oom_kill),
+    ]
+}
+
+fn vmstat(text: &mut String, snapshot: &Snapshot) -> core::fmt::Result {
+    for (name, value) in vmstat_counters(snapshot) {
+        writeln!(text, "{name} {value}")?;
+    }
+    Ok(())
+}
+
+fn maps(text: &mut String, process: &Process) -> core::fmt::Result {
+    let mut areas: Vec<Vma> = Vec::new();
+    process.each_mapping(&mut |area| areas.push(*area));
+    for area in areas {
+        let (start, end) = (area.range.start.addr().as_u64(), area.range.end.addr().as_u64());
+        let flag = |allowed: mm::platform::Permission, letter| if allowed.is_allowed() { letter } else { '-' };
+        let rights = area.rights;
+        write!(
+            text,
+            "{start:08x}-{end:08x} {}{}{}p 00000000 00:00 0",
+            flag(rights.access, 'r'),
+            flag(rights.write, 'w'),
+            flag(rights.execute, 'x'),
+        )?;
+        match area.label {
+            Label::Anonymous => {}
+            Label::Image => {
+                let name = String::from_utf8_lossy(&process.executable);
+                write!(text, " {:>26}{name}", "")?;
+            }
+            Label::Heap => write!(text, " {:>26}[heap]", "")?,
+            Label::Stack => write!(text, " {:>26}[stack]", "")?,
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+/// Pages of the areas that carry a label.
+fn labelled(process: &Process, wanted: impl Fn(&Vma) -> bool) -> u64 {
+    let mut pages = 0;
+    process.each_mapping(&mut |area| {
+        if wanted(area) {
+            pages += area.range.len();
+        }
+    });
+    pages
+}
+
+fn statm(text: &mut String, process: &Process) -> core::fmt::Result {
+    let (mapped, counts) = process.page_counts();
+    let code = labelled(process, |area| area.label == Label::Image && area.rights.execute.is_allowed());
+    let data = labelled(process, |area| area.rights.write.is_allowed());
+    writeln!(text, "{mapped} {} 0 {code} 0 {data} 0", counts.resident())
+}
+
+fn status(text: &mut String, process: &Process) -> core::fmt::Result {
+    let (mapped, counts) = process.page_counts();
+    let name = process.executable.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let pid = process.pid.number();
+    let kib = |pages: u64| pages * KIB_PER_PAGE;
+    writeln!(text, "Name:\t{}", String::from_utf8_lossy(&name[..name.len().min(15)]))?;
+    writeln!(text, "State:\tR (running)")?;
+    writeln!(text, "Tgid:\t{pid}\nPid:\t{pid}\nPPid:\t0")?;
+    writeln!(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0")?;
+    writeln!(text, "VmSize:\t{:>8} kB", kib(mapped))?;
+    writeln!(text, "VmRSS:\t{:>8} kB", kib(counts.resident()))?;
+    writeln!(text, "RssAnon:\t{:>8} kB", kib(counts.resident()))?;
+    writeln!(text, "VmStk:\t{:>8} kB", kib(labelled(process, |area| area.label == Label::Stack)))?;
+    writeln!(text, "VmSwap:\t{:>8} kB", kib(counts.away()))?;
+    writeln!(text, "Threads:\t{}", process.thread_count())
+}

@@ -1,0 +1,143 @@
+//! Turns an ELF file into a process that is ready to run.
+//!
+//! Owns the order: lay out (`elf_image.rs`), map, copy, protect, stack (`stack.rs`). The file is a slice of the boot
+//! module; segments become anonymous private memory with the file's bytes copied in, because there are no file
+//! objects to map yet. The space has no threads while this runs, so nobody sees a page before its rights are final.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mm::addr::{PageRange, Vpn};
+use mm::space::SpaceLayout;
+
+use super::deliver;
+use super::elf_image::{Image, ImageError, PHDR_SIZE, Segment, SegmentRights};
+use super::memory::{MapWish, Protection, STACK_BYTES};
+use super::process::Process;
+use super::stack::{self, ProgramFacts, TooBig};
+use crate::arch;
+use crate::arch::user::UserThread;
+use crate::syscall::abi::{PAGE_SIZE, USER_END};
+use crate::syscall::errno::Errno;
+
+/// Unmapped pages below the stack: what runs off its end faults instead of reaching the next mapping.
+const STACK_GUARD: u64 = 1 << 20;
+/// Lowest address a program may map (`vm.mmap_min_addr`).
+const LOWEST: u64 = 0x1_0000;
+
+/// Why a program did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The file is not for us.
+    #[error("{0}")]
+    Image(#[from] ImageError),
+    /// Too many arguments.
+    #[error("{0}")]
+    Arguments(#[from] TooBig),
+    /// Its memory could not be had.
+    #[error("the program does not fit into memory ({0:?})")]
+    Memory(Errno),
+}
+
+impl From<Errno> for StartError {
+    fn from(errno: Errno) -> Self {
+        Self::Memory(errno)
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// The file's bytes.
+    pub file: &'a [u8],
+    /// Its arguments, the name first.
+    pub argv: &'a [&'a [u8]],
+    /// Its environment, `NAME=VALUE` each.
+    pub env: &'a [&'a [u8]],
+}
+
+/// Where a program's mappings may lie: between the first page above `mmap_min_addr` and the stack.
+pub fn layout() -> SpaceLayout {
+    let page = |address: u64| Vpn::new(address / PAGE_SIZE);
+    SpaceLayout {
+        bounds: PageRange { start: page(LOWEST), end: page(USER_END) },
+        mmap_top: page(stack_bottom() - STACK_GUARD),
+    }
+}
+
+/// The stack ends at the end of user space.
+fn stack_bottom() -> u64 {
+    USER_END - STACK_BYTES
+}
+
+/// Makes a process of `program`; the result are the registers of its first thread.
+pub async fn load(program: &Program<'_>) -> Result<(Arc<Process>, UserThread), StartError> {
+    let image = Image::parse(program.file)?;
+    let executable = executable_path(program.argv);
+    let (space, root) = crate::address_space::create(layout()).map_err(|_| Errno::ENOMEM)?;
+    let process = Process::new(space, root, image.end(), executable);
+    match fill(&process, &image, program).await {
+        Ok(machine) => Ok((process, machine)),
+        Err(error) => {
+            process.release_memory().await;
+            Err(error)
+        }
+    }
+}
+
+async fn fill(process: &Process, image: &Image, program: &Program<'_>) -> Result<UserThread, StartError> {
+    for segment in &image.segments {
+        load_segment(process, segment, program.file).await?;
+    }
+    let top = USER_END;
+    let protection = Protection { execute: image.executable_stack, ..Protection::READ_WRITE };
+    process.map(MapWish::stack(stack_bottom(), protection)).await?;
+    let mut machine = UserThread::new(image.entry, top);
+    let facts = facts(image, machine.fpu_image().len());
+    let initial = stack::build(top, program.argv, program.env, &process.executable, &facts)?;
+    process.write_bytes(initial.pointer, &initial.bytes).await?;
+    machine.context_mut().set_sp(initial.pointer);
+    Ok(machine)
+}
+
+async fn load_segment(process: &Process, segment: &Segment, file: &[u8]) -> Result<(), Errno> {
+    let start = segment.page_start();
+    let len = segment.page_end() - start;
+    process.map(MapWish::image(start, len)).await?;
+    let from = segment.file_offset as usize;
+    let bytes = &file[from..from + segment.file_size as usize];
+    process.write_bytes(segment.start, bytes).await?;
+    let SegmentRights { read, write, execute } = segment.rights;
+    let protection = Protection { read, write, execute };
+    if protection != Protection::READ_WRITE {
+        process.protect(start, len, protection).await?;
+    }
+    Ok(())
+}
+
+fn facts(image: &Image, fpu_bytes: usize) -> ProgramFacts {
+    let (hwcap, hwcap2) = arch::cpu::hardware_capabilities();
+    let mut random = [0; 16];
+    arch::random::fill(&mut random);
+    ProgramFacts {
+        program_headers: image.program_headers,
+        program_header_size: PHDR_SIZE,
+        program_header_count: image.program_header_count,
+        entry: image.entry,
+        hwcap,
+        hwcap2,
+        signal_frame: deliver::frame_bytes(fpu_bytes),
+        random,
+    }
+}
+
+/// What `/proc/self/exe` points at: the name the program was called by, from the root.
+fn executable_path(argv: &[&[u8]]) -> Vec<u8> {
+    let name = argv.first().copied().unwrap_or(b"init");
+    let mut path = Vec::with_capacity(name.len() + 1);
+    if !name.starts_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}

@@ -1,0 +1,169 @@
+//! Futexes: who waits on which word, and waking them in order.
+//!
+//! Owns the queue of waiting threads of one process. Does not read the word (the caller looks at user memory,
+//! under this queue's lock) and does not keep time. The key is the address alone: there is one queue per address
+//! space, and private and shared waits on private memory must meet (facts §3.5: glibc joins a thread with a
+//! non-private wait on a private word).
+//!
+//! ```text
+//!            begin_wait                    wake / requeue may change the key
+//!   Idle ───────────────► Queued ──────────────────────────► Woken ──► Idle
+//!                            │  drop of the wait (timeout, signal, kill)  ▲
+//!                            └────────────────────────────────────────────┘
+//! ```
+//! A thread waits on one futex at a time, so its place in the queue is made with the thread and waiting allocates
+//! nothing. The queue is one list scanned from its front: with the threads a program of this machine's size has,
+//! a hash of lists would cost more than it saves.
+//!
+//! Semantics: futex(2).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::task::{Poll, Waker};
+
+use crate::sync::Mutex;
+use crate::syscall::errno::Errno;
+
+/// A thread's place in the queue; make one per thread with [`FutexQueue::register`].
+pub struct Waiter(Mutex<State>);
+
+enum State {
+    Idle,
+    Queued(Option<Waker>),
+    Woken,
+}
+
+/// The waits of one address space, oldest first.
+pub struct FutexQueue(Mutex<Vec<Entry>>);
+
+struct Entry {
+    address: u64,
+    bitset: u32,
+    waiter: Arc<Waiter>,
+}
+
+/// Matches every wait and every wake.
+pub const ANY_BITSET: u32 = u32::MAX;
+
+impl FutexQueue {
+    /// No waits.
+    pub const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Room for one more thread to wait, made when the thread is.
+    pub fn register(&self, threads: usize) -> Arc<Waiter> {
+        let mut queue = self.0.lock();
+        let missing = threads.saturating_sub(queue.len());
+        queue.reserve(missing);
+        Arc::new(Waiter(Mutex::new(State::Idle)))
+    }
+
+    /// Queues `waiter` if `still_expected` says so while nobody can wake: the compare and the block of futex(2)
+    /// are one step. The returned wait is over when woken, and leaves the queue when dropped.
+    pub fn begin_wait<'a>(
+        &'a self,
+        waiter: &'a Arc<Waiter>,
+        address: u64,
+        bitset: u32,
+        still_expected: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<Wait<'a>, Errno> {
+        let mut queue = self.0.lock();
+        still_expected()?;
+        *waiter.0.lock() = State::Queued(None);
+        queue.push(Entry { address, bitset, waiter: Arc::clone(waiter) });
+        Ok(Wait { queue: self, waiter })
+    }
+
+    /// Wakes at most `limit` waits on `address` whose bitset meets `bitset`; says how many.
+    pub fn wake(&self, address: u64, bitset: u32, limit: u64) -> u64 {
+        let mut woken = 0;
+        self.0.lock().retain(|entry| {
+            let chosen = woken < limit && entry.address == address && entry.bitset & bitset != 0;
+            if chosen {
+                woken += 1;
+                entry.waiter.wake();
+            }
+            !chosen
+        });
+        woken
+    }
+
+    /// Wakes at most `wake` waits on `from` and moves at most `moves` more to `to`; says how many of each, if
+    /// `still_expected` (FUTEX_CMP_REQUEUE) lets it.
+    pub fn requeue(
+        &self,
+        from: u64,
+        to: u64,
+        (wake, moves): (u64, u64),
+        still_expected: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(u64, u64), Errno> {
+        let mut queue = self.0.lock();
+        still_expected()?;
+        let (mut woken, mut moved) = (0, 0);
+        queue.retain_mut(|entry| {
+            if entry.address != from {
+                return true;
+            }
+            if woken < wake {
+                woken += 1;
+                entry.waiter.wake();
+                return false;
+            }
+            if moved < moves {
+                moved += 1;
+                entry.address = to;
+            }
+            true
+        });
+        Ok((woken, moved))
+    }
+}
+
+impl Waiter {
+    fn wake(&self) {
+        let before = core::mem::replace(&mut *self.0.lock(), State::Woken);
+        if let State::Queued(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+}
+
+/// A queued wait.
+#[must_use = "a wait does nothing unless it is awaited"]
+pub struct Wait<'a> {
+    queue: &'a FutexQueue,
+    waiter: &'a Arc<Waiter>,
+}
+
+impl Wait<'_> {
+    /// Ready once woken.
+    pub async fn woken(&self) {
+        poll_fn(|cx| match &mut *self.waiter.0.lock() {
+            State::Woken => Poll::Ready(()),
+            State::Queued(waker) => {
+                match waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => *waker = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+            State::Idle => unreachable!("a wait exists, so its waiter is queued or woken"),
+        })
+        .await;
+    }
+
+    /// Whether a wake has reached this wait: a timeout that comes together with one must not swallow it.
+    pub fn is_woken(&self) -> bool {
+        matches!(&*self.waiter.0.lock(), State::Woken)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.queue.0.lock();
+        queue.retain(|entry| !Arc::ptr_eq(&entry.waiter, self.waiter));
+        *self.waiter.0.lock() = State::Idle;
+    }
+}

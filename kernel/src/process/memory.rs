@@ -1,0 +1,364 @@
+//! The process side's way to `mm`: the only file of process, syscall and fs that calls the memory manager.
+//!
+//! Owns the translation between Linux's words and `mm`'s (errno, protection bits, placement) and the pages held for
+//! a thread's progress. Kernel access to user memory is asynchronous: `mm` makes the pages resident and goes through
+//! the direct map, so nothing here can fault (design D4). A copy that finds memory exhausted ends the process: there
+//! is no errno for it that a program could act on.
+
+use mm::addr::VirtAddr;
+use mm::fault::{FaultKind, Holds};
+use mm::platform;
+use mm::space::{Label, MapError, MapRequest, Placement, Vma};
+use mm::stats::{PageCounts, Snapshot};
+
+pub use mm::fault::FaultError;
+
+use super::process::{Outcome, Process};
+use crate::arch::user::Access;
+use crate::syscall::abi::{PAGE_SIZE, Pod, check_user_range};
+use crate::syscall::errno::Errno;
+
+/// The first thread's stack: `RLIMIT_STACK` as it is on Linux. Its pages are committed when they are touched.
+pub const STACK_BYTES: u64 = 8 << 20;
+
+/// What a program asked to be allowed on a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Protection {
+    pub read: bool,
+    pub write: bool,
+    pub execute: bool,
+}
+
+impl Protection {
+    /// Everyday memory.
+    pub const READ_WRITE: Self = Self { read: true, write: true, execute: false };
+
+    fn rights(self) -> platform::Rights {
+        let Self { read, write, execute } = self;
+        platform::Rights { access: (read || write || execute).into(), write: write.into(), execute: execute.into() }
+    }
+}
+
+/// Where a mapping goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Wherever there is room.
+    Anywhere,
+    /// Here if there is room, anywhere else if not.
+    Near(u64),
+    /// Here, in place of whatever is there.
+    Fixed(u64),
+    /// Here or not at all.
+    FixedIfFree(u64),
+}
+
+/// A mapping to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct MapWish {
+    place: Place,
+    len: u64,
+    protection: Protection,
+    label: Label,
+}
+
+impl MapWish {
+    /// For mmap(2).
+    pub fn anonymous(place: Place, len: u64, protection: Protection) -> Self {
+        Self { place, len, protection, label: Label::Anonymous }
+    }
+
+    /// For brk(2).
+    pub fn heap(start: u64, len: u64) -> Self {
+        let place = Place::FixedIfFree(start);
+        Self { place, len, protection: Protection::READ_WRITE, label: Label::Heap }
+    }
+
+    /// For a program's segments.
+    pub fn image(start: u64, len: u64) -> Self {
+        let place = Place::FixedIfFree(start);
+        Self { place, len, protection: Protection::READ_WRITE, label: Label::Image }
+    }
+
+    /// For the first thread's stack.
+    pub fn stack(start: u64, protection: Protection) -> Self {
+        let place = Place::FixedIfFree(start);
+        Self { place, len: STACK_BYTES, protection, label: Label::Stack }
+    }
+}
+
+/// Outcome of a copy that must not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyAttempt<T> {
+    /// Done.
+    Done(T),
+    /// The page is not resident (any more), or not there at all: the waiting copy will say.
+    WouldWait,
+}
+
+/// The pages a thread faulted on since it last got anywhere (design D4), given back when it goes.
+#[derive(Debug, Default)]
+pub struct HeldPages(Holds);
+
+impl HeldPages {
+    /// The thread has made progress: nothing needs to stay.
+    pub fn release(&mut self) {
+        if !self.0.is_empty() {
+            crate::mm().release_holds(&mut self.0);
+        }
+    }
+
+    /// As `release`, if the thread is not where it faulted.
+    pub fn release_unless_at(&mut self, instruction: u64) {
+        if self.0.outlived(instruction) {
+            self.release();
+        }
+    }
+}
+
+impl Drop for HeldPages {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Process {
+    /// Serves a page fault of the instruction at `instruction`.
+    pub async fn fault(
+        &self,
+        address: u64,
+        access: Access,
+        instruction: u64,
+        held: &mut HeldPages,
+    ) -> Result<FaultKind, FaultError> {
+        let access = match access {
+            Access::Read => platform::Access::Read,
+            Access::Write => platform::Access::Write,
+            Access::Execute => platform::Access::Execute,
+        };
+        let address = VirtAddr::new(address);
+        crate::mm().fault(self.space, address, access, instruction, &mut held.0).await
+    }
+
+    /// Runs `attempt` until it succeeds, making the pages of the range resident whenever it does not.
+    ///
+    /// The attempt copies under `mm`'s lock, from or to the caller's stack: what is copied need not live in the
+    /// thread's future while a page is on its way.
+    async fn with_resident<R>(
+        &self,
+        at: u64,
+        len: usize,
+        access: platform::Access,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Result<R, Errno> {
+        check_user_range(at, len as u64)?;
+        let mut held = HeldPages::default();
+        loop {
+            if let Some(result) = attempt() {
+                return Ok(result);
+            }
+            let mut page = at - at % PAGE_SIZE;
+            while page < at + len as u64 {
+                let address = VirtAddr::new(page);
+                let served = crate::mm().fault(self.space, address, access, at, &mut held.0).await;
+                served.map_err(|error| self.copy_failed(error))?;
+                page += PAGE_SIZE;
+            }
+        }
+    }
+
+    fn copy_failed(&self, error: FaultError) -> Errno {
+        if error == FaultError::OutOfMemory {
+            self.begin_end(Outcome::OutOfMemory);
+        }
+        Errno::EFAULT
+    }
+
+    /// Copies to user memory, page by page.
+    pub async fn write_bytes(&self, at: u64, data: &[u8]) -> Result<(), Errno> {
+        check_user_range(at, data.len() as u64)?;
+        let mut done = 0;
+        while done < data.len() {
+            let to = at + done as u64;
+            let part = data.len().min(done + left_in_page(to)) - done;
+            let source = &data[done..done + part];
+            let attempt = || crate::mm().try_copy_out(self.space, VirtAddr::new(to), source);
+            self.with_resident(to, part, platform::Access::Write, attempt).await?;
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Copies a structure from user memory. Structures are smaller than a page.
+    pub fn read_object<T: Pod>(&self, at: u64) -> impl Future<Output = Result<T, Errno>> {
+        const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };
+        self.with_resident(at, size_of::<T>(), platform::Access::Read, move || {
+            let mut object = T::new_zeroed();
+            let from = VirtAddr::new(at);
+            crate::mm().try_copy_in(self.space, from, object.as_mut_bytes()).map(|()| object)
+        })
+    }
+
+    /// Copies a structure to user memory.
+    pub fn write_object<T: Pod>(&self, at: u64, object: &T) -> impl Future<Output = Result<(), Errno>> {
+        const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };
+        self.with_resident(at, size_of::<T>(), platform::Access::Write, move || {
+            crate::mm().try_copy_out(self.space, VirtAddr::new(at), object.as_bytes())
+        })
+    }
+
+    /// Copies a structure to user memory that is made when it is needed: it may be made twice.
+    pub fn write_made<T: Pod>(&self, at: u64, mut make: impl FnMut() -> T) -> impl Future<Output = Result<(), Errno>> {
+        const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };
+        self.with_resident(at, size_of::<T>(), platform::Access::Write, move || {
+            crate::mm().try_copy_out(self.space, VirtAddr::new(at), make().as_bytes())
+        })
+    }
+
+    /// As `read_object`, where a null pointer means "none".
+    pub async fn read_optional<T: Pod>(&self, at: u64) -> Result<Option<T>, Errno> {
+        if at == 0 { Ok(None) } else { self.read_object(at).await.map(Some) }
+    }
+
+    /// As `write_object`, where a null pointer means "do not bother".
+    pub async fn write_optional<T: Pod>(&self, at: u64, object: &T) -> Result<(), Errno> {
+        if at == 0 { Ok(()) } else { self.write_object(at, object).await }
+    }
+
+    /// Copies in a string up to its zero byte or the end of `out`; says how long it is without the zero byte.
+    pub async fn read_string(&self, at: u64, out: &mut [u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < out.len() {
+            // Not across a page boundary: the string may end just before an unmapped page.
+            let from = at.checked_add(done as u64).ok_or(Errno::EFAULT)?;
+            let part = out.len().min(done + left_in_page(from)) - done;
+            let target = &mut out[done..done + part];
+            let attempt = || {
+                crate::mm().try_copy_in(self.space, VirtAddr::new(from), target)?;
+                Some(target.iter().position(|byte| *byte == 0))
+            };
+            let end = self.with_resident(from, part, platform::Access::Read, attempt).await?;
+            if let Some(len) = end {
+                return Ok(done + len);
+            }
+            done += part;
+        }
+        Ok(done)
+    }
+
+    /// Runs `attempt`, which copies from the range, until it succeeds.
+    pub fn read_with<R>(
+        &self,
+        at: u64,
+        len: usize,
+        attempt: impl FnMut() -> Option<R>,
+    ) -> impl Future<Output = Result<R, Errno>> {
+        self.with_resident(at, len, platform::Access::Read, attempt)
+    }
+
+    /// Copies from user memory if the pages are resident. The range must have been checked.
+    pub fn try_read_bytes(&self, at: u64, out: &mut [u8]) -> Option<()> {
+        crate::mm().try_copy_in(self.space, VirtAddr::new(at), out)
+    }
+
+    /// Reads a word if its page is resident.
+    pub fn try_read_u32(&self, at: u64) -> CopyAttempt<u32> {
+        let mut word = [0; 4];
+        match crate::mm().try_copy_in(self.space, VirtAddr::new(at), &mut word) {
+            Some(()) => CopyAttempt::Done(u32::from_le_bytes(word)),
+            None => CopyAttempt::WouldWait,
+        }
+    }
+
+    /// Maps; says where.
+    pub async fn map(&self, wish: MapWish) -> Result<u64, Errno> {
+        let request = MapRequest {
+            placement: match wish.place {
+                Place::Anywhere => Placement::Anywhere,
+                Place::Near(at) => Placement::Hint(VirtAddr::new(at)),
+                Place::Fixed(at) => Placement::Fixed(VirtAddr::new(at)),
+                Place::FixedIfFree(at) => Placement::FixedNoReplace(VirtAddr::new(at)),
+            },
+            len: wish.len,
+            rights: wish.protection.rights(),
+            label: wish.label,
+        };
+        let mapped = crate::mm().map(self.space, request).await;
+        mapped.map(VirtAddr::as_u64).map_err(map_errno)
+    }
+
+    /// Unmaps whatever is in the range.
+    pub async fn unmap(&self, start: u64, len: u64) -> Result<(), Errno> {
+        crate::mm().unmap(self.space, VirtAddr::new(start), len).await.map_err(map_errno)
+    }
+
+    /// Changes what may be done with the range.
+    pub async fn protect(&self, start: u64, len: u64, to: Protection) -> Result<(), Errno> {
+        let rights = to.rights();
+        crate::mm().protect(self.space, VirtAddr::new(start), len, rights).await.map_err(map_errno)
+    }
+
+    /// Gives up the contents of the range.
+    pub async fn discard(&self, start: u64, len: u64) -> Result<(), Errno> {
+        crate::mm().discard(self.space, VirtAddr::new(start), len).await.map_err(map_errno)
+    }
+
+    /// Takes the address space down, once no thread can enter it again.
+    pub(super) async fn release_memory(&self) {
+        crate::arch::kernel_space::leave(self.root);
+        crate::mm().destroy_space(self.space).await;
+    }
+
+    /// Shows its mappings in order.
+    pub fn each_mapping(&self, show: &mut dyn FnMut(&Vma)) {
+        crate::mm().vmas(self.space, show);
+    }
+
+    /// Its pages: mapped, and by state.
+    pub fn page_counts(&self) -> (u64, PageCounts) {
+        crate::mm().space_pages(self.space).unwrap_or_default()
+    }
+}
+
+fn left_in_page(address: u64) -> usize {
+    (PAGE_SIZE - address % PAGE_SIZE) as usize
+}
+
+fn map_errno(error: MapError) -> Errno {
+    match error {
+        MapError::Invalid => Errno::EINVAL,
+        MapError::NoRoom | MapError::NotMapped => Errno::ENOMEM,
+        MapError::Exists => Errno::EEXIST,
+        MapError::TooLow => Errno::EPERM,
+        // Only its own threads ask, and they are about to stop.
+        MapError::SpaceGone => Errno::EINTR,
+    }
+}
+
+/// Everything `mm` counts, at this moment.
+pub fn snapshot() -> Snapshot {
+    crate::mm().snapshot()
+}
+
+/// RAM and swap as `sysinfo` and `/proc/meminfo` tell them.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Usage {
+    pub ram_bytes: u64,
+    pub free_bytes: u64,
+    pub swap_bytes: u64,
+    pub swap_free_bytes: u64,
+}
+
+impl Usage {
+    /// From a snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let slots = |count: Option<u32>| count.map_or(0, u64::from) * PAGE_SIZE;
+        Self {
+            ram_bytes: snapshot.frames.total as u64 * PAGE_SIZE,
+            free_bytes: snapshot.frames.free as u64 * PAGE_SIZE,
+            swap_bytes: slots(snapshot.slots.map(|s| s.total)),
+            swap_free_bytes: slots(snapshot.slots.map(|s| s.free)),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The system calls: one table from Linux numbers to small functions.
+//!
+//! Owns the dispatch and the split between calls that never wait (`try_now`: answered on the spot, no future) and
+//! those that may (`dispatch`). The calls themselves are grouped by what they are about; state lives in
+//! `process/` and `fs/`, memory in `mm`. A number in neither table is answered ENOSYS and counted.
+//!
+//! ABI: number in rax, arguments in rdi rsi rdx r10 r8 r9, result or -errno in rax (psABI appendix A.2.1).
+
+pub mod abi;
+pub mod errno;
+mod file;
+mod mem;
+mod process;
+mod signal;
+mod sync;
+mod time;
+
+use linux_raw_sys::general as nr;
+
+use crate::arch::user::SyscallRequest;
+use crate::process::stats;
+use crate::process::thread::Thread;
+use errno::{Errno, SysResult};
+
+/// What a dispatched call leaves its thread to do.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict {
+    /// Put this into rax and go on.
+    Return(SysResult),
+    /// Go on with the registers as the call set them (`rt_sigreturn`).
+    RegistersSet,
+    /// The thread is over.
+    Exit,
+}
+
+/// Answers a call that never waits, if `request` is one.
+pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResult> {
+    let [a, b, c, ..] = request.args;
+    Some(match u32::try_from(request.number).ok()? {
+        nr::__NR_getpid => Ok(thread.process.pid.number().into()),
+        nr::__NR_gettid => Ok(thread.state.tid.number().into()),
+        nr::__NR_getppid | nr::__NR_getuid | nr::__NR_geteuid => Ok(0),
+        nr::__NR_getgid | nr::__NR_getegid => Ok(0),
+        nr::__NR_getpgrp | nr::__NR_getpgid | nr::__NR_getsid => Ok(thread.process.pid.number().into()),
+        nr::__NR_set_tid_address => process::set_tid_address(thread, a),
+        nr::__NR_set_robust_list => process::set_robust_list(b),
+        nr::__NR_alarm => Ok(0),
+        nr::__NR_umask => Ok(0o022),
+        nr::__NR_madvise => return mem::madvise_now(a, b, c),
+        nr::__NR_kill => signal::kill(thread, a, b),
+        nr::__NR_tkill => signal::tgkill(thread, a, b),
+        nr::__NR_tgkill => signal::tgkill(thread, b, c),
+        nr::__NR_close => file::close(thread, a),
+        nr::__NR_lseek => file::lseek(thread, a, b, c),
+        nr::__NR_dup => file::dup(thread, a, 0),
+        nr::__NR_dup2 => file::dup2(thread, a, b),
+        nr::__NR_dup3 => file::dup3(thread, a, b, c),
+        nr::__NR_fcntl => file::fcntl(thread, a, b, c),
+        nr::__NR_ioctl => file::ioctl(thread, a),
+        nr::__NR_fsync | nr::__NR_fdatasync => file::fsync(thread, a),
+        nr::__NR_msync => mem::msync(a, b, c),
+        nr::__NR_futex => return sync::futex_now(thread, &request.args),
+        nr::__NR_sched_setaffinity => Ok(0),
+        nr::__NR_rseq | nr::__NR_clone3 => Err(Errno::ENOSYS),
+        _ => return None,
+    })
+}
+
+/// Answers the call the thread has just made, any that [`try_now`] does not.
+pub async fn dispatch(thread: &mut Thread) -> Verdict {
+    let SyscallRequest { number, args: [a, b, c, d, e, f] } = thread.machine.syscall();
+    // Numbers beyond 32 bits are none of Linux's; no call has this one.
+    Verdict::Return(match u32::try_from(number).unwrap_or(u32::MAX) {
+        nr::__NR_exit => return process::exit(thread, a).await,
+        nr::__NR_exit_group => return process::exit_group(thread, a),
+        nr::__NR_rt_sigreturn => return signal::rt_sigreturn(thread).await,
+        nr::__NR_clone => process::clone(thread, [a, b, c, d, e]).await,
+
+        nr::__NR_brk => mem::brk(thread, a).await,
+        nr::__NR_mmap => mem::mmap(thread, [a, b, c, d, e, f]).await,
+        nr::__NR_munmap => mem::munmap(thread, a, b).await,
+        nr::__NR_mprotect => mem::mprotect(thread, a, b, c).await,
+        nr::__NR_madvise => mem::madvise(thread, a, b, c).await,
+
+        nr::__NR_read => file::read(thread, a, b, c).await,
+        nr::__NR_write => file::write(thread, a, b, c).await,
+        nr::__NR_pread64 => file::pread64(thread, a, b, c, d).await,
+        nr::__NR_readv => file::readv(thread, a, b, c).await,
+        nr::__NR_writev => file::writev(thread, a, b, c).await,
+        nr::__NR_open => file::openat(thread, a, b).await,
+        nr::__NR_openat => file::openat(thread, b, c).await,
+        nr::__NR_stat | nr::__NR_lstat => file::stat(thread, a, b).await,
+        nr::__NR_fstat => file::fstat(thread, a, b).await,
+        nr::__NR_newfstatat => file::newfstatat(thread, [a, b, c, d]).await,
+        nr::__NR_statx => file::statx(thread, [a, b, c, d, e]).await,
+        nr::__NR_access => file::access(thread, a, b).await,
+        nr::__NR_faccessat | nr::__NR_faccessat2 => file::access(thread, b, c).await,
+        nr::__NR_readlink => file::readlink(thread, a, b, c).await,
+        nr::__NR_readlinkat => file::readlink(thread, b, c, d).await,
+        nr::__NR_getcwd => file::getcwd(thread, a, b).await,
+        nr::__NR_poll => file::poll(thread, a, b, file::PollTimeout::Milliseconds(c)).await,
+        nr::__NR_ppoll => file::poll(thread, a, b, file::PollTimeout::Timespec(c)).await,
+
+        nr::__NR_rt_sigaction => signal::rt_sigaction(thread, [a, b, c, d]).await,
+        nr::__NR_rt_sigprocmask => signal::rt_sigprocmask(thread, [a, b, c, d]).await,
+        nr::__NR_rt_sigpending => signal::rt_sigpending(thread, a, b).await,
+        nr::__NR_sigaltstack => signal::sigaltstack(thread, a, b).await,
+        nr::__NR_pause => signal::pause(thread).await,
+
+        nr::__NR_futex => sync::futex_wait(thread, [a, b, c, d, e, f]).await,
+        nr::__NR_sched_yield => sync::sched_yield().await,
+
+        nr::__NR_nanosleep => time::nanosleep(thread, a, b).await,
+        nr::__NR_clock_nanosleep => time::clock_nanosleep(thread, [a, b, c, d]).await,
+        nr::__NR_clock_gettime => time::clock_gettime(thread, a, b).await,
+        nr::__NR_clock_getres => time::clock_getres(thread, a, b).await,
+        nr::__NR_gettimeofday => time::gettimeofday(thread, a).await,
+        nr::__NR_time => time::time(thread, a).await,
+        nr::__NR_times => time::times(thread, a).await,
+
+        nr::__NR_getrandom => process::getrandom(thread, a, b, c).await,
+        nr::__NR_uname => process::uname(thread, a).await,
+        nr::__NR_arch_prctl => process::arch_prctl(thread, a, b).await,
+        nr::__NR_prctl => process::prctl(thread, a, b).await,
+        nr::__NR_prlimit64 => process::prlimit64(thread, [a, b, c, d]).await,
+        nr::__NR_getrlimit => process::prlimit64(thread, [0, a, 0, b]).await,
+        nr::__NR_setrlimit => process::prlimit64(thread, [0, a, b, 0]).await,
+        nr::__NR_sysinfo => process::sysinfo(thread, a).await,
+        nr::__NR_getrusage => process::getrusage(thread, a, b).await,
+        nr::__NR_sched_getaffinity => process::sched_getaffinity(thread, [a, b, c]).await,
+        nr::__NR_getcpu => process::getcpu(thread, a, b).await,
+        _ => {
+            stats::count_unknown_call(number);
+            Err(Errno::ENOSYS)
+        }
+    })
+}

@@ -1,0 +1,125 @@
+//! futex(2) and sched_yield(2). The queue of waiters is `process/futex.rs`.
+
+use linux_raw_sys::general::{
+    FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_WAIT, FUTEX_WAIT_BITSET,
+    FUTEX_WAKE, FUTEX_WAKE_BITSET,
+};
+
+use super::abi::Timespec;
+use super::errno::{Errno, SysResult};
+use super::time::Deadline;
+use crate::process::futex::ANY_BITSET;
+use crate::process::memory::CopyAttempt;
+use crate::process::thread::Thread;
+
+/// The operations that only wake, and so never wait; `None` for the others.
+pub(super) fn futex_now(thread: &Thread, args: &[u64; 6]) -> Option<SysResult> {
+    let &[address, operation, value, fourth, second, third] = args;
+    let (limit, moves, bitset) = (u64::from(value as u32), u64::from(fourth as u32), third as u32);
+    let futexes = &thread.process.futexes;
+    let checked = check_word(address);
+    let result = match command(operation) {
+        FUTEX_WAKE => checked.map(|()| futexes.wake(address, ANY_BITSET, limit)),
+        FUTEX_WAKE_BITSET if bitset == 0 => Err(Errno::EINVAL),
+        FUTEX_WAKE_BITSET => checked.map(|()| futexes.wake(address, bitset, limit)),
+        FUTEX_REQUEUE => checked.and_then(|()| {
+            check_word(second)?;
+            let (woken, _) = futexes.requeue(address, second, (limit, moves), || Ok(()))?;
+            Ok(woken)
+        }),
+        _ => return None,
+    };
+    Some(result)
+}
+
+/// The operations that look at the word: WAIT, WAIT_BITSET, CMP_REQUEUE.
+pub(super) async fn futex_wait(thread: &Thread, args: [u64; 6]) -> SysResult {
+    let [address, operation, value, fourth, second, third] = args;
+    check_word(address)?;
+    let (expected, realtime) = (value as u32, operation & u64::from(FUTEX_CLOCK_REALTIME) != 0);
+    match command(operation) {
+        FUTEX_WAIT => {
+            let timeout = read_timeout(thread, fourth).await?;
+            let deadline = timeout.map(Deadline::after);
+            wait(thread, address, expected, ANY_BITSET, deadline).await
+        }
+        FUTEX_WAIT_BITSET if third as u32 == 0 => Err(Errno::EINVAL),
+        FUTEX_WAIT_BITSET => {
+            let timeout = read_timeout(thread, fourth).await?;
+            let deadline =
+                timeout.map(|ns| if realtime { Deadline::at_wall_clock(ns) } else { Deadline::at_monotonic(ns) });
+            wait(thread, address, expected, third as u32, deadline).await
+        }
+        FUTEX_CMP_REQUEUE => {
+            let limits = (u64::from(value as u32), u64::from(fourth as u32));
+            cmp_requeue(thread, address, second, limits, third as u32).await
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// sched_yield(2).
+pub(super) async fn sched_yield() -> SysResult {
+    executor::yield_now().await;
+    Ok(0)
+}
+
+fn command(operation: u64) -> u32 {
+    operation as u32 & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
+}
+
+fn check_word(address: u64) -> Result<(), Errno> {
+    if !address.is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    super::abi::check_user_range(address, 4)
+}
+
+async fn read_timeout(thread: &Thread, at: u64) -> Result<Option<u64>, Errno> {
+    let timeout: Option<Timespec> = thread.process.read_optional(at).await?;
+    timeout.map(Timespec::to_ns).transpose()
+}
+
+async fn wait(thread: &Thread, address: u64, expected: u32, bitset: u32, deadline: Option<Deadline>) -> SysResult {
+    let futexes = &thread.process.futexes;
+    let wait = loop {
+        // Makes the word resident; whether it still is, is found out under the queue's lock.
+        let _: u32 = thread.process.read_object(address).await?;
+        let queued =
+            futexes.begin_wait(&thread.state.waiter, address, bitset, || match thread.process.try_read_u32(address) {
+                CopyAttempt::Done(value) if value == expected => Ok(()),
+                CopyAttempt::Done(_) => Err(Errno::EAGAIN),
+                CopyAttempt::WouldWait => Err(Errno::ERESTART),
+            });
+        match queued {
+            Err(Errno::ERESTART) => executor::yield_now().await,
+            queued => break queued?,
+        }
+    };
+    let result = match deadline {
+        None => thread.interruptible(wait.woken()).await,
+        Some(deadline) => match thread.interruptible(deadline.limit(wait.woken())).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(Errno::ETIMEDOUT),
+            // With a timeout the remaining time is unknown to a second attempt (signal(7)).
+            Err(_) => Err(Errno::EINTR),
+        },
+    };
+    if wait.is_woken() { Ok(0) } else { result.map(|()| 0) }
+}
+
+async fn cmp_requeue(thread: &Thread, from: u64, to: u64, limits: (u64, u64), expected: u32) -> SysResult {
+    check_word(to)?;
+    loop {
+        let _: u32 = thread.process.read_object(from).await?;
+        let moved = thread.process.futexes.requeue(from, to, limits, || match thread.process.try_read_u32(from) {
+            CopyAttempt::Done(value) if value == expected => Ok(()),
+            CopyAttempt::Done(_) => Err(Errno::EAGAIN),
+            CopyAttempt::WouldWait => Err(Errno::ERESTART),
+        });
+        match moved {
+            Err(Errno::ERESTART) => executor::yield_now().await,
+            moved => return moved.map(|(woken, moved)| woken + moved),
+        }
+    }
+}
