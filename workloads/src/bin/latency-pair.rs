@@ -82,7 +82,7 @@ fn touch(memory: &Mapping, content: &Content, progress: &Progress, majors: u64, 
         let duration = start.elapsed();
         let (calls, faults) = (progress.calls.load(Relaxed) - calls, progress.faults.load(Relaxed) - faults);
         seen.wrong += u64::from(checked.is_err());
-        // B's own faults are minor, so a major one is A's.
+        // B's own faults are minor, so a major one is A's; now and then it is one of the program's code, hence medians.
         if majors > 0 && vmstat("pgmajfault") > majors_before {
             seen.nanoseconds.push(duration.as_nanos() as u64);
             seen.calls.push(calls);
