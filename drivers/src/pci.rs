@@ -1,7 +1,7 @@
 //! PCI: reaching configuration space, finding devices, and setting up the ones we drive.
 //!
-//! Owns the two configuration ports and the order in which a virtio device is brought to life: decoding and bus mastering on, MSI-X
-//! entry ([`msix`]), then the transport ([`virtio`]). Does not assign addresses (firmware has; facts §4.7), does not map registers
+//! Owns the two configuration ports and the order in which a virtio device is brought to life: registers found, decoding and
+//! bus mastering on, MSI-X entry aimed ([`msix`]), which gives the transport ([`virtio`]). Does not assign addresses (firmware has; facts §4.7), does not map registers
 //! (the kernel does, through `Hal::mmio_phys_to_virt`) and does not know what interrupts mean. Neighbour: [`crate::virtio_blk`] takes
 //! the transport.
 //!
@@ -142,20 +142,56 @@ impl<S: ConfigSpace> Pci<S> {
 
     /// Visits every function, bus 0 first, then the buses behind bridges as firmware has numbered them.
     pub fn for_each(&self, mut visit: impl FnMut(DeviceFunction, &DeviceFunctionInfo)) {
-        let root = self.root();
         let mut known = [false; 256];
         known[0] = true;
         let mut visited = [false; 256];
         while let Some(bus) = (0..=255u8).find(|&bus| known[usize::from(bus)] && !visited[usize::from(bus)]) {
             visited[usize::from(bus)] = true;
-            for (at, info) in root.enumerate_bus(bus) {
+            self.for_each_on(bus, |at, info| {
                 if info.header_type == HeaderType::PciPciBridge {
                     let secondary = (self.space.read(at, BRIDGE_BUS_NUMBERS) >> 8) as u8;
                     known[usize::from(secondary)] = true;
                 }
-                visit(at, &info);
+                visit(at, info);
+            });
+        }
+    }
+
+    /// Visits one bus. Functions above 0 are probed only where function 0 says that there are some (PCI 3.0 §3.2.2.3.4): every probe is two
+    /// port accesses, each of which leaves the guest.
+    fn for_each_on(&self, bus: u8, mut visit: impl FnMut(DeviceFunction, &DeviceFunctionInfo)) {
+        for device in 0..32 {
+            let mut functions = 1;
+            let mut function = 0;
+            while function < functions {
+                let at = DeviceFunction { bus, device, function };
+                if let Some((info, several)) = self.identify(at) {
+                    functions = if several { 8 } else { functions };
+                    visit(at, &info);
+                }
+                function += 1;
             }
         }
+    }
+
+    /// What is at `at`, and whether its device has several functions.
+    fn identify(&self, at: DeviceFunction) -> Option<(DeviceFunctionInfo, bool)> {
+        let id = self.space.read(at, 0);
+        if id as u16 == 0xffff {
+            return None;
+        }
+        let class = self.space.read(at, 8).to_be_bytes();
+        let header = (self.space.read(at, 0xc) >> 16) as u8;
+        let info = DeviceFunctionInfo {
+            vendor_id: id as u16,
+            device_id: (id >> 16) as u16,
+            class: class[0],
+            subclass: class[1],
+            prog_if: class[2],
+            revision: class[3],
+            header_type: HeaderType::from(header & 0x7f),
+        };
+        Some((info, header & 0x80 != 0))
     }
 
     /// The virtio disks, in bus order: transitional (0x1001) and modern (0x1042) ones. More than [`MAX_DISKS`] are left out.
@@ -169,12 +205,17 @@ impl<S: ConfigSpace> Pci<S> {
         disks
     }
 
-    /// Sets up a virtio device: memory decoding and bus mastering on, INTx off, its first MSI-X entry aimed at `route`. The device
-    /// itself starts with [`VirtioBlk::new`](crate::virtio_blk::VirtioBlk::new).
+    /// Sets up a virtio device: INTx off, registers found, memory decoding and bus mastering on, its first MSI-X entry aimed at `route`.
+    /// The device itself starts with [`VirtioBlk::new`](crate::virtio_blk::VirtioBlk::new).
     pub fn open_virtio<H: DeviceMemory>(&mut self, at: DeviceFunction, route: Route) -> Result<VirtioPci, PciError> {
+        // Decoding stays off while BARs are sized: otherwise each sizing would turn it off and on, and under QEMU each of those turns
+        // rebuilds the machine's memory map, about a millisecond altogether.
+        self.root().set_command(at, Command::INTERRUPT_DISABLE);
+        let entries = msix::Table::find::<H, S>(self, at)?;
+        let transport = VirtioPci::new::<H, S>(self, at)?;
         self.root().set_command(at, Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE);
-        msix::enable::<H, S>(self, at, route)?;
-        VirtioPci::new::<H, S>(self, at)
+        entries.aim(self, route);
+        Ok(transport)
     }
 
     fn capabilities(&self, at: DeviceFunction, mut visit: impl FnMut(CapabilityInfo)) {
@@ -200,7 +241,7 @@ impl<S: ConfigSpace> Pci<S> {
         if u64::from(offset) + u64::from(len) > size {
             return Err(PciError::OutsideBar(at));
         }
-        // SAFETY: a range inside a memory BAR that firmware has placed, of a device whose decoding is on.
+        // SAFETY: a range inside a memory BAR that firmware has placed; `open_virtio` turns decoding on before anybody uses it.
         Ok(unsafe { H::mmio_phys_to_virt(address + u64::from(offset), len as usize) })
     }
 }

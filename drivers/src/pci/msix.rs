@@ -51,21 +51,33 @@ pub(super) fn entry(route: Route) -> [u32; 4] {
     [address, 0, u32::from(route.vector.0), 0]
 }
 
-/// Aims entry 0 at `route` and turns MSI-X on.
-pub(super) fn enable<H: DeviceMemory, S: ConfigSpace>(
-    pci: &mut Pci<S>,
+/// A device's table, mapped.
+pub(super) struct Table {
     at: DeviceFunction,
-    route: Route,
-) -> Result<(), PciError> {
-    let cap = find(pci, at).ok_or(PciError::NoMsix(at))?;
-    let table: NonNull<u32> = pci.map::<H>(at, cap.bar, cap.table, 16)?.cast();
-    let control = pci.space.read(at, cap.offset) & !FUNCTION_MASK;
-    // Masked as a whole while the entry is half written.
-    pci.space.write(at, cap.offset, control | ENABLE | FUNCTION_MASK);
-    for (index, word) in entry(route).into_iter().enumerate() {
-        // SAFETY: `map` checked that 16 bytes lie in the BAR; table offsets are multiples of 8; the CPU reads nothing through this.
-        unsafe { table.add(index).write_volatile(word) };
+    capability: u8,
+    entry_0: NonNull<u32>,
+}
+
+impl Table {
+    /// Finds and maps the table.
+    pub(super) fn find<H: DeviceMemory, S: ConfigSpace>(
+        pci: &mut Pci<S>,
+        at: DeviceFunction,
+    ) -> Result<Self, PciError> {
+        let cap = find(pci, at).ok_or(PciError::NoMsix(at))?;
+        let entry_0 = pci.map::<H>(at, cap.bar, cap.table, 16)?.cast();
+        Ok(Self { at, capability: cap.offset, entry_0 })
     }
-    pci.space.write(at, cap.offset, control | ENABLE);
-    Ok(())
+
+    /// Aims entry 0 at `route` and turns MSI-X on. The device must be decoding its memory.
+    pub(super) fn aim<S: ConfigSpace>(self, pci: &mut Pci<S>, route: Route) {
+        let control = pci.space.read(self.at, self.capability) & !FUNCTION_MASK;
+        // Masked as a whole while the entry is half written.
+        pci.space.write(self.at, self.capability, control | ENABLE | FUNCTION_MASK);
+        for (index, word) in entry(route).into_iter().enumerate() {
+            // SAFETY: `find` checked that 16 bytes lie in the BAR; table offsets are multiples of 8; only the device reads them.
+            unsafe { self.entry_0.add(index).write_volatile(word) };
+        }
+        pci.space.write(self.at, self.capability, control | ENABLE);
+    }
 }

@@ -57,6 +57,20 @@ fn disks_behind_a_bridge_are_found_after_those_on_bus_0() {
 }
 
 #[test]
+fn functions_above_0_count_only_where_function_0_says_so() {
+    let disk = (0, 0x1001_1af4);
+    let pci = Pci::new(
+        Table::default()
+            .with((0, 1, 0), &[(0, 0x2918_8086), (0xc, 0x80 << 16)])
+            .with((0, 1, 2), &[disk])
+            .with((0, 2, 0), &[(0, 0x2918_8086)])
+            .with((0, 2, 1), &[disk]),
+    );
+    let disks: Vec<_> = pci.virtio_disks().into_iter().collect();
+    assert_eq!(disks, [DeviceFunction { function: 2, ..function(0, 1) }]);
+}
+
+#[test]
 fn msix_is_found_behind_other_capabilities() {
     let pci = Pci::new(Table::default().with(
         (0, 4, 0),
