@@ -1,6 +1,6 @@
 //! An asynchronous virtio-blk disk: requests of many separate frames, many in flight, each owning its memory until the device is done.
 //!
-//! Owns the requests in flight ([`slots`]), the descriptor ring ([`ring`]), the command memory ([`chain`]) and the wakers ([`wake`]).
+//! Owns the requests in flight (`slots`), the descriptor ring (`ring`), the command memory (`chain`) and the wakers (`wake`).
 //! Does not own PCI ([`crate::pci`] makes the transport), retries, timeouts or the meaning of what is on the disk.
 //!
 //! Two ways to use one device, at the same time if need be:
