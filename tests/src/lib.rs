@@ -1,3 +1,5 @@
 //! Scenarios on the simulator and on the machine.
 
+pub mod harness;
 pub mod programs;
+pub mod source;
