@@ -1,0 +1,133 @@
+//! The kernel's command line, tested on the host: the file is the kernel's own, and uses nothing else of it.
+
+extern crate alloc;
+
+#[path = "../../kernel/src/cmdline.rs"]
+mod cmdline;
+
+use cmdline::{ExitMode, Level, Options, Refusal, Stdin, Swap, Telemetry, Torture};
+use proptest::prelude::*;
+
+fn parse(line: &str) -> Options {
+    Options::parse(line.as_bytes()).expect("a valid command line")
+}
+
+fn refusal(line: &str) -> Refusal {
+    Options::parse(line.as_bytes()).expect_err("not a valid command line").0
+}
+
+/// As `ebb` does it.
+fn quote(word: &str) -> String {
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[test]
+fn an_empty_line_means_every_default() {
+    for line in ["", "   ", "--", " -- "] {
+        assert_eq!(parse(line), Options::default(), "{line:?}");
+    }
+    let defaults = Options::default();
+    assert_eq!((defaults.exit, defaults.telemetry, defaults.stdin), (ExitMode::PowerOff, Telemetry::Off, Stdin::Empty));
+    assert_eq!((defaults.snapshot_ms, defaults.swap, defaults.torture), (250, Swap::Auto, Torture::Off));
+}
+
+#[test]
+fn every_option_is_understood() {
+    let options = parse(
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off snapshot_ms=50 env=A=1 env=B=x=y -- prog -v",
+    );
+    let expected = Options {
+        exit: ExitMode::Debug,
+        telemetry: Telemetry::Com2,
+        stdin: Stdin::Com1,
+        log: Level::Trace,
+        init: Some("/bin/sh".into()),
+        torture: Torture::On,
+        swap: Swap::Off,
+        snapshot_ms: 50,
+        env: vec!["A=1".into(), "B=x=y".into()],
+        argv: vec!["prog".into(), "-v".into()],
+    };
+    assert_eq!(options, expected);
+}
+
+#[test]
+fn the_log_tells_more_when_it_has_a_channel_of_its_own() {
+    assert_eq!(parse("").log, Level::Warn);
+    assert_eq!(parse("telemetry=com2").log, Level::Info);
+    assert_eq!(parse("log=error telemetry=com2").log, Level::Error);
+}
+
+#[test]
+fn what_follows_the_separator_is_never_an_option() {
+    assert_eq!(parse("-- prog swap=off -- mm.torture").argv, ["prog", "swap=off", "--", "mm.torture"]);
+    assert_eq!(parse("-- prog swap=off").swap, Swap::Auto);
+    assert_eq!(refusal("\"--\" prog"), Refusal::Unknown("--".into()), "a quoted separator separates nothing");
+}
+
+#[test]
+fn unknown_options_are_named() {
+    for line in ["quiet", "exit=debug ro quiet", "console=ttyS0", "Exit=debug", "mm.tortured"] {
+        let Refusal::Unknown(option) = refusal(line) else { panic!("{line:?} is refused for another reason") };
+        assert!(line.split(' ').any(|word| word == option), "{line:?} names {option:?}");
+    }
+}
+
+#[test]
+fn known_options_with_other_values_are_named_too() {
+    for option in [
+        "exit=now",
+        "exit",
+        "telemetry=com1",
+        "stdin=",
+        "log=loud",
+        "log",
+        "init=",
+        "mm.torture=1",
+        "swap=on",
+        "env=A",
+        "env==A",
+    ] {
+        assert_eq!(refusal(option), Refusal::BadValue(option.into()));
+    }
+    for option in ["snapshot_ms=0", "snapshot_ms=-1", "snapshot_ms=ten", "snapshot_ms=99999999999999999999"] {
+        assert_eq!(refusal(option), Refusal::BadValue(option.into()));
+    }
+}
+
+#[test]
+fn a_refusal_says_where_to_report_it_wherever_the_options_stand() {
+    for line in ["exit=debug telemetry=com2 nonsense", "nonsense telemetry=com2 exit=debug"] {
+        let (refusal, options) = Options::parse(line.as_bytes()).unwrap_err();
+        assert_eq!(refusal.to_string(), "unknown kernel option \"nonsense\"");
+        assert_eq!((options.exit, options.telemetry), (ExitMode::Debug, Telemetry::Com2));
+    }
+}
+
+#[test]
+fn quotes_may_open_anywhere_in_a_word_and_must_close() {
+    assert_eq!(parse(r#"env="A=b c" -- "my prog" x" y "z "" 'single'"#).argv, ["my prog", "x y z", "", "'single'"]);
+    assert_eq!(parse(r#"env="A=b c""#).env, ["A=b c"]);
+    assert_eq!(parse(r#"-- a\b "a\\b" "a\"b""#).argv, [r"a\b", r"a\b", r#"a"b"#]);
+    for line in [r#"-- "open"#, r#"-- "open\"#, r#"-- "open\""#] {
+        assert_eq!(refusal(line), Refusal::OpenQuote);
+    }
+}
+
+#[test]
+fn bytes_that_are_not_text_are_refused_and_not_guessed() {
+    assert_eq!(Options::parse(b"-- prog \xff").unwrap_err().0, Refusal::NotUtf8);
+}
+
+proptest! {
+    #[test]
+    fn any_arguments_pass_unchanged(argv in prop::collection::vec("\\PC*|[ \"\\\\\t-]*", 0..8)) {
+        let line = argv.iter().fold("exit=debug --".to_owned(), |line, word| line + " " + &quote(word));
+        prop_assert_eq!(parse(&line).argv, argv);
+    }
+
+    #[test]
+    fn no_line_of_bytes_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Options::parse(&line);
+    }
+}
