@@ -6,6 +6,7 @@
 use crate::addr::{PageRange, Vpn};
 use crate::page::{PackedRecord, Record};
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
+use core::cell::Cell;
 
 /// Pages in a region.
 const REGION: usize = 512;
@@ -23,6 +24,8 @@ enum Region {
     Few(Box<Vec<(u16, PackedRecord)>>),
     /// Many pages, and how many.
     Dense(u16, Dense),
+    /// No region: the next such place.
+    Vacant(Option<u32>),
 }
 
 const _: () = assert!(size_of::<Region>() == 16);
@@ -30,7 +33,11 @@ const _: () = assert!(size_of::<Region>() == 16);
 /// Records of the pages of one address space.
 #[derive(Default)]
 pub struct PageIndex {
-    regions: BTreeMap<u64, Region>,
+    /// Where each region that has pages is in `regions`.
+    order: BTreeMap<u64, u32>,
+    regions: Slab,
+    /// The region found last: most look-ups are in the same one again.
+    recent: Cell<Option<(u64, u32)>>,
 }
 
 fn split(page: Vpn) -> (u64, u16) {
@@ -39,25 +46,30 @@ fn split(page: Vpn) -> (u64, u16) {
 
 impl PageIndex {
     /// The record of a page.
+    #[inline]
     pub fn get(&self, page: Vpn) -> Record {
         let (key, at) = split(page);
-        self.regions.get(&key).map_or(PackedRecord::ABSENT, |region| region.get(at)).into()
+        self.find(key).map_or(PackedRecord::ABSENT, |place| self.regions.get(place).get(at)).into()
     }
 
     /// Sets the record of a page. Never allocates if the page has a record already.
+    #[inline]
     pub fn set(&mut self, page: Vpn, record: Record) {
         let (key, at) = split(page);
         let packed = PackedRecord::from(record);
-        match self.regions.get_mut(&key) {
-            Some(region) => {
+        match self.find(key) {
+            Some(place) => {
+                let region = self.regions.get_mut(place);
                 region.set(at, packed);
                 if packed.is_absent() && region.is_empty() {
-                    self.regions.remove(&key);
+                    self.forget(key, place);
                 }
             }
             None if packed.is_absent() => {}
             None => {
-                self.regions.insert(key, Region::One(at, packed));
+                let place = self.regions.insert(Region::One(at, packed));
+                self.order.insert(key, place);
+                self.recent.set(Some((key, place)));
             }
         }
     }
@@ -73,18 +85,19 @@ impl PageIndex {
         let mut left = limit;
         let mut next = range.start;
         while next < range.end {
-            let (key, region) = self.regions.range_mut(split(next).0..).next()?;
-            let (key, base) = (*key, *key * REGION as u64);
+            let (&key, &place) = self.order.range(split(next).0..).next()?;
+            let base = key * REGION as u64;
             if base >= range.end.as_u64() {
                 return None;
             }
             let from = next.as_u64().max(base) - base;
             let to = (range.end.as_u64() - base).min(REGION as u64);
+            let region = self.regions.get_mut(place);
             let stopped = region.visit(from as u16..to as u16, &mut left, |at, record| {
                 visit(Vpn::new(base + u64::from(at)), record.into()).into()
             });
             if region.is_empty() {
-                self.regions.remove(&key);
+                self.forget(key, place);
             }
             if let Some(at) = stopped {
                 return Some(Vpn::new(base + u64::from(at)));
@@ -96,7 +109,71 @@ impl PageIndex {
 
     /// Whether no page has a record.
     pub fn is_empty(&self) -> bool {
-        self.regions.is_empty()
+        self.order.is_empty()
+    }
+
+    #[inline]
+    fn find(&self, key: u64) -> Option<u32> {
+        if let Some((recent, place)) = self.recent.get()
+            && recent == key
+        {
+            return Some(place);
+        }
+        let place = *self.order.get(&key)?;
+        self.recent.set(Some((key, place)));
+        Some(place)
+    }
+
+    fn forget(&mut self, key: u64, place: u32) {
+        self.order.remove(&key);
+        self.recent.set(None);
+        self.regions.remove(place);
+    }
+}
+
+/// Regions in one piece of memory after another, so that they have a place of four bytes. Never allocates to remove one.
+#[derive(Default)]
+struct Slab {
+    pieces: Vec<Vec<Region>>,
+    vacant: Option<u32>,
+    used: usize,
+}
+
+/// Regions in a piece: 4 KiB.
+const PIECE: usize = 256;
+
+impl Slab {
+    fn get(&self, place: u32) -> &Region {
+        &self.pieces[place as usize / PIECE][place as usize % PIECE]
+    }
+
+    fn get_mut(&mut self, place: u32) -> &mut Region {
+        &mut self.pieces[place as usize / PIECE][place as usize % PIECE]
+    }
+
+    fn insert(&mut self, region: Region) -> u32 {
+        self.used += 1;
+        if let Some(place) = self.vacant {
+            if let Region::Vacant(next) = core::mem::replace(self.get_mut(place), region) {
+                self.vacant = next;
+            }
+            return place;
+        }
+        if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        let last = self.pieces.len() - 1;
+        self.pieces[last].push(region);
+        (last * PIECE + self.pieces[last].len() - 1) as u32
+    }
+
+    fn remove(&mut self, place: u32) {
+        *self.get_mut(place) = Region::Vacant(self.vacant);
+        self.vacant = Some(place);
+        self.used -= 1;
+        if self.used == 0 {
+            *self = Self::default();
+        }
     }
 }
 
@@ -107,6 +184,7 @@ impl Region {
             Region::One(..) => PackedRecord::ABSENT,
             Region::Few(few) => few.binary_search_by_key(&at, |e| e.0).map_or(PackedRecord::ABSENT, |i| few[i].1),
             Region::Dense(_, all) => all[usize::from(at)],
+            Region::Vacant(_) => PackedRecord::ABSENT,
         }
     }
 
@@ -115,6 +193,7 @@ impl Region {
             Region::One(_, record) => record.is_absent(),
             Region::Few(few) => few.is_empty(),
             Region::Dense(count, _) => *count == 0,
+            Region::Vacant(_) => true,
         }
     }
 
@@ -143,6 +222,7 @@ impl Region {
                 *count = *count + u16::from(!record.is_absent()) - u16::from(!slot.is_absent());
                 *slot = record;
             }
+            Region::Vacant(_) => unreachable!("no key leads here"),
         }
     }
 
@@ -182,6 +262,7 @@ impl Region {
                 }
                 stopped
             }
+            Region::Vacant(_) => None,
         }
     }
 }

@@ -316,7 +316,7 @@ impl<P: Platform> Core<P> {
 
     /// Ends all holds on a frame whose page goes.
     pub fn void_holds(&mut self, frame: Pfn) {
-        self.held -= u64::from(self.table.get(frame).holds());
+        self.held -= u64::from(self.table.get_mut(frame).void_holds());
     }
 
     /// Takes in what the page tables know of a frame's page that was mapped: removed with these bits.

@@ -56,6 +56,8 @@ impl<P: Platform> Mm<P> {
         if op.kind == OpKind::Fill && result.is_err() && !core::mem::replace(&mut op.retried, true) {
             core.counters.store_reads += 1;
             self.submit(core, request);
+            // Each completion makes room, also one that is tried again.
+            self.submit_pending(core);
             return ControlFlow::Continue(());
         }
         let Some(op) = core.ops.end(request.op) else { unreachable!("looked up above") };

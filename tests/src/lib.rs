@@ -1,5 +1,6 @@
 //! Scenarios on the simulator and on the machine.
 
 pub mod harness;
+pub mod mm;
 pub mod programs;
 pub mod source;

@@ -5,6 +5,7 @@
 
 use super::{BitTree, Frame, FrameKind};
 use crate::addr::Pfn;
+use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use maitake_sync::{WaitQueue, blocking::Mutex};
 use mutex_traits::{ConstInit, ScopedRawMutex};
@@ -51,8 +52,15 @@ pub struct FrameCounts {
 struct Buddy {
     /// `free[o]` has a bit per aligned block of order `o`.
     free: [BitTree; MAX_ORDER + 1],
+    /// Single frames that are free but not in `free`: taken from it and put back in bulk, because most requests are for one frame.
+    shelf: ArrayVec<u32, SHELF>,
     counts: FrameCounts,
 }
+
+/// Most frames on the shelf.
+const SHELF: usize = 128;
+/// Frames taken to or from the shelf at a time: 2 to this power.
+const SHELF_ORDER: usize = 5;
 
 /// Told of every frame given out and taken back: how the simulator knows which frames nobody may touch.
 #[cfg(feature = "sim")]
@@ -91,7 +99,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             BitTree::new(own, len)
         });
         Self {
-            buddy: Mutex::new_with_raw_mutex(Buddy { free, counts: FrameCounts::default() }, L::INIT),
+            buddy: Mutex::new_with_raw_mutex(Buddy { free, shelf: ArrayVec::new(), counts: FrameCounts::default() }, L::INIT),
             free: AtomicU32::new(0),
             low: AtomicU32::new(0),
             pressure: WaitQueue::new_with_raw_mutex(L::INIT),
@@ -128,7 +136,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.free.fetch_add(added as u32, Ordering::Relaxed);
     }
 
-    /// A block of `order`, lowest address first, or `None` if there is none. Never waits.
+    /// A block of `order`, or `None` if there is none. Never waits.
     pub fn alloc(&self, kind: FrameKind, order: Order) -> Option<Frame> {
         let frame = self.buddy.with_lock(|buddy| buddy.alloc(kind, order))?;
         let left = self.free.fetch_sub(order.frames() as u32, Ordering::Relaxed) - order.frames() as u32;
@@ -183,6 +191,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// Free blocks of each order: what `/proc/buddyinfo` shows.
     pub fn free_blocks(&self) -> [usize; MAX_ORDER + 1] {
         self.buddy.with_lock(|buddy| {
+            buddy.clear_shelf(SHELF);
             core::array::from_fn(|o| (0..buddy.free[o].capacity()).filter(|&i| buddy.free[o].get(i)).count())
         })
     }
@@ -223,27 +232,74 @@ impl Buddy {
     }
 
     fn alloc(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
-        let want = order.index();
-        let (found, block) = (want..=MAX_ORDER).find_map(|o| self.free[o].first().map(|b| (o, b)))?;
-        self.free[found].clear(block);
-        let at = block << found;
-        for o in (want..found).rev() {
-            self.free[o].set((at >> o) + 1);
-        }
+        let at = if order == Order::PAGE { self.take_one()? } else { self.take_block(order.index())? };
         self.counts.free -= order.frames();
         self.counts.used[kind as usize] += order.frames();
         Some(Frame { pfn: Pfn::new(at as u32), kind, order })
     }
 
+    #[inline]
+    fn take_one(&mut self) -> Option<usize> {
+        if let Some(frame) = self.shelf.pop() {
+            return Some(frame as usize);
+        }
+        let Some(at) = self.take_block(SHELF_ORDER) else { return self.take_block(0) };
+        // Highest first, so that they are taken in order of address.
+        self.shelf.extend((at as u32 + 1..(at + (1 << SHELF_ORDER)) as u32).rev());
+        Some(at)
+    }
+
+    /// Takes a block out of the lowest larger one, putting the rest of that back.
+    fn take_block(&mut self, want: usize) -> Option<usize> {
+        let found = |buddy: &Self| (want..=MAX_ORDER).find_map(|o| buddy.free[o].first().map(|b| (o, b)));
+        let (order, block) = match found(self) {
+            Some(found) => found,
+            // The frames may be there, one by one on the shelf.
+            None if want > 0 && !self.shelf.is_empty() => {
+                self.clear_shelf(SHELF);
+                found(self)?
+            }
+            None => return None,
+        };
+        self.free[order].clear(block);
+        let at = block << order;
+        for o in (want..order).rev() {
+            self.free[o].set((at >> o) + 1);
+        }
+        Some(at)
+    }
+
     fn free_block(&mut self, frame: Frame) {
         let (at, order) = (frame.pfn.index(), frame.order.index());
-        let double = (0..=MAX_ORDER).any(|o| self.free[o].get(at >> o));
-        assert!(!double, "double free of frame {:#x} ({:?}, order {order})", at, frame.kind);
+        debug_assert!(!self.is_free(at), "double free of frame {at:#x} ({:?}, order {order})", frame.kind);
         let used = &mut self.counts.used[frame.kind as usize];
         assert!(*used >= frame.order.frames(), "free of frame {at:#x}, which is no {:?} frame", frame.kind);
         *used -= frame.order.frames();
         self.counts.free += frame.order.frames();
-        self.insert(at, order);
+        if order > 0 {
+            return self.insert(at, order);
+        }
+        if self.shelf.is_full() {
+            self.clear_shelf(1 << SHELF_ORDER);
+        }
+        self.shelf.push(at as u32);
+    }
+
+    fn is_free(&self, at: usize) -> bool {
+        self.shelf.contains(&(at as u32)) || (0..=MAX_ORDER).any(|o| self.free[o].get(at >> o))
+    }
+
+    /// Puts the `count` frames that have been on the shelf longest back into `free`, whole blocks of them at once.
+    fn clear_shelf(&mut self, count: usize) {
+        let mut frames: ArrayVec<u32, SHELF> = self.shelf.drain(..count.min(self.shelf.len())).collect();
+        frames.sort_unstable();
+        let mut rest = &frames[..];
+        while let Some(&first) = rest.first() {
+            let run = rest.iter().zip(first..).take_while(|(have, want)| **have == *want).count();
+            let order = (first.trailing_zeros() as usize).min(run.ilog2() as usize).min(MAX_ORDER);
+            self.insert(first as usize, order);
+            rest = &rest[1 << order..];
+        }
     }
 }
 

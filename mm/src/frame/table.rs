@@ -96,6 +96,11 @@ impl FrameDesc {
     pub(crate) fn drop_hold(&mut self) {
         self.holds -= 1;
     }
+    /// Ends all holds: those who have them find another generation. Returns how many there were.
+    pub(crate) fn void_holds(&mut self) -> u8 {
+        self.generation = self.generation.wrapping_add(1);
+        core::mem::take(&mut self.holds)
+    }
     fn flag(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

@@ -27,13 +27,13 @@ pub enum Verdict {
 /// A replacement policy.
 pub trait Policy: Send + 'static {
     /// A page became resident.
-    fn admit(&mut self, links: &mut dyn Links, frame: Pfn);
+    fn admit(&mut self, links: &mut impl Links, frame: Pfn);
     /// A page is no longer resident, or cannot be evicted now.
-    fn forget(&mut self, links: &mut dyn Links, frame: Pfn);
+    fn forget(&mut self, links: &mut impl Links, frame: Pfn);
     /// The page to look at next.
     fn candidate(&self) -> Option<Pfn>;
     /// Decides about the candidate.
-    fn judge(&mut self, links: &mut dyn Links, frame: Pfn, sample: Sample) -> Verdict;
+    fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict;
     /// Pages it knows.
     fn len(&self) -> usize;
     /// Whether it knows none.
@@ -51,7 +51,7 @@ pub struct SecondChance {
 }
 
 impl Policy for SecondChance {
-    fn admit(&mut self, links: &mut dyn Links, frame: Pfn) {
+    fn admit(&mut self, links: &mut impl Links, frame: Pfn) {
         links.set_prev(frame, self.tail);
         links.set_next(frame, None);
         match self.tail {
@@ -62,7 +62,7 @@ impl Policy for SecondChance {
         self.len += 1;
     }
 
-    fn forget(&mut self, links: &mut dyn Links, frame: Pfn) {
+    fn forget(&mut self, links: &mut impl Links, frame: Pfn) {
         let (prev, next) = links.neighbours(frame);
         match prev {
             Some(prev) => links.set_next(prev, next),
@@ -79,7 +79,7 @@ impl Policy for SecondChance {
         self.head
     }
 
-    fn judge(&mut self, links: &mut dyn Links, frame: Pfn, sample: Sample) -> Verdict {
+    fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
         self.forget(links, frame);
         match sample {
             Sample::Used => {

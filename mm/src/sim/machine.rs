@@ -141,24 +141,23 @@ impl SimMachine {
         self.access(space, addr, Access::Write, thread, |to| *to = word).await
     }
 
-    /// One instruction that needs a word of each of several pages at once, such as a `movs` across page boundaries: it completes
-    /// only when none of them is missing.
+    /// One instruction that stores words to several pages at once, such as a `movs` across page boundaries: it completes only when
+    /// none of them is missing.
     pub async fn store_all(
         &self,
         space: SpaceId,
-        addrs: &[VirtAddr],
-        word: u64,
+        stores: &[(VirtAddr, u64)],
         anchor: u64,
         thread: &mut Holds,
     ) -> Result<(), Trap> {
         'again: loop {
-            for &addr in addrs {
+            for &(addr, _) in stores {
                 if self.try_access(space, addr, Access::Write, |_| ()).is_none() {
                     self.mm.fault(space, addr, Access::Write, anchor, thread).await?;
                     continue 'again;
                 }
             }
-            for &addr in addrs {
+            for &(addr, word) in stores {
                 let stored = self.try_access(space, addr, Access::Write, |to| *to = word);
                 stored.expect("nothing has happened since the look");
             }

@@ -235,6 +235,11 @@ impl SimStore {
         self.disk.with_lock(|disk| disk.counts)
     }
 
+    /// How many requests are under way.
+    pub fn load(&self) -> usize {
+        self.disk.with_lock(|disk| disk.active.len())
+    }
+
     /// Requests under way: kind, first slot, number of slots.
     pub fn under_way(&self) -> Vec<(StoreKind, Slot, u32)> {
         let show = |a: &Active| (a.request.kind, a.request.slot, a.request.count);

@@ -6,6 +6,7 @@
 use crate::addr::{PageRange, Vpn};
 use crate::platform::Rights;
 use alloc::collections::BTreeMap;
+use core::cell::Cell;
 use core::ops::Bound;
 
 /// What an area is for; shown in `/proc/PID/maps`, and neighbours merge only if they agree.
@@ -55,13 +56,23 @@ impl Vma {
 pub struct VmaMap {
     areas: BTreeMap<Vpn, Vma>,
     pages: u64,
+    /// The area found last, until something changes: most faults are in the same one again.
+    recent: Cell<Option<Vma>>,
 }
 
 impl VmaMap {
     /// The live area that holds `page`.
-    pub fn find(&self, page: Vpn) -> Option<&Vma> {
-        let (_, area) = self.areas.range(..=page).next_back()?;
-        (area.range.contains(page) && area.liveness == Liveness::Live).then_some(area)
+    #[inline]
+    pub fn find(&self, page: Vpn) -> Option<Vma> {
+        if let Some(area) = self.recent.get()
+            && area.range.contains(page)
+        {
+            return Some(area);
+        }
+        let (_, &area) = self.areas.range(..=page).next_back()?;
+        let found = (area.range.contains(page) && area.liveness == Liveness::Live).then_some(area);
+        self.recent.set(found);
+        found
     }
 
     /// All areas, in order.
@@ -106,6 +117,7 @@ impl VmaMap {
     /// Adds an area in a place that is free.
     pub fn insert(&mut self, area: Vma) {
         debug_assert!(self.overlapping(area.range).next().is_none());
+        self.recent.set(None);
         self.pages += area.range.len();
         self.areas.insert(area.range.start, area);
         self.merge_around(area.range.start);
@@ -113,6 +125,7 @@ impl VmaMap {
 
     /// Changes the areas of `range` by `change`, splitting those that stick out. Gaps stay gaps.
     pub fn change(&mut self, range: PageRange, change: impl Fn(&mut Vma)) {
+        self.recent.set(None);
         self.split_at(range.start);
         self.split_at(range.end);
         self.areas.range_mut(range.start..range.end).for_each(|(_, area)| change(area));
@@ -128,6 +141,7 @@ impl VmaMap {
 
     /// Removes the areas of `range`, splitting those that stick out.
     pub fn remove(&mut self, range: PageRange) {
+        self.recent.set(None);
         self.split_at(range.start);
         self.split_at(range.end);
         while let Some((&start, area)) = self.areas.range(range.start..range.end).next() {

@@ -1,0 +1,187 @@
+//! Worlds for the memory manager: a simulated machine, the seeded scheduler, and the tasks the kernel would run.
+//!
+//! Owns how the parts are put together. Scenarios are in `tests/mm_*.rs`; the property test's model and threads in [`model`] and [`storm`].
+
+pub mod model;
+pub mod storm;
+
+use executor::sim::{Journal, Order, Rng, Seed, Settings, Sim};
+use executor::{Class, Duration, TaskName};
+use mm::addr::{PageRange, VirtAddr};
+use mm::platform::Rights;
+use mm::sim::{SimConfig, SimMachine};
+use mm::space::{Label, MapRequest, Placement, SpaceId};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// Bytes in a page.
+pub const PAGE: u64 = 4096;
+
+/// A machine on a scheduler, with pager, reclaim and disk running.
+pub struct World {
+    /// The scheduler.
+    pub sim: Sim,
+    /// The machine.
+    pub machine: Arc<SimMachine>,
+}
+
+/// How fast the simulated disk is: each half of a request takes between nothing and this long.
+const DISK_STEP: Duration = Duration::from_micros(40);
+
+impl World {
+    /// Switches a machine on.
+    pub fn new(config: SimConfig, settings: Settings) -> Self {
+        Self::on(Sim::new(settings), config)
+    }
+
+    /// The usual world of a seed.
+    pub fn seeded(config: SimConfig, seed: u64) -> Self {
+        Self::new(SimConfig { seed, ..config }, settings(seed))
+    }
+
+    /// As [`Self::new`], on a scheduler that is there already.
+    pub fn on(mut sim: Sim, config: SimConfig) -> Self {
+        let machine = SimMachine::new(config);
+        let rng = sim.split_rng();
+        spawn_kernel_tasks(&mut sim, &machine, rng, config.disk.is_some());
+        Self { sim, machine }
+    }
+
+    /// Runs a future as the only user task, until it is done; whatever else is going on goes on beside it.
+    ///
+    /// # Panics
+    /// If it cannot come to its end.
+    pub fn run<F>(&mut self, name: &'static str, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.sim.block_on(name, future).unwrap_or_else(|stuck| panic!("{stuck}\n{}", self.sim.journal().print()))
+    }
+
+    /// Lets everything that can go on go on: the disk is idle after this, and reclaim content.
+    pub fn settle(&mut self) {
+        self.sim.settle().unwrap_or_else(|stuck| panic!("{stuck}"));
+        self.machine.check();
+    }
+
+    /// A space with one area of so many pages, readable and writable: its name, and where the area is.
+    pub fn space_with(&mut self, pages: u64) -> (SpaceId, VirtAddr) {
+        let space = self.machine.create_space().expect("a frame for the root");
+        let addr = ready(self.machine.mm().map(space, anonymous(Placement::Anywhere, pages)));
+        (space, addr.expect("a fresh space has room"))
+    }
+
+    /// Destroys a space and waits until nothing is under way any more.
+    pub fn destroy(&mut self, space: SpaceId) {
+        let machine = self.machine.clone();
+        self.run("destroy", async move { machine.mm().destroy_space(space).await });
+        self.settle();
+    }
+
+    /// Asserts that nothing of any program is left: call it when all spaces are destroyed.
+    pub fn assert_empty(&mut self) {
+        self.settle();
+        let end = self.machine.mm().snapshot();
+        let (total, free) = (end.frames.total, end.frames.free);
+        assert_eq!(free, total - 1, "all frames but the zero page are free: {end:?}");
+        assert_eq!((end.held, end.orphaned_io, end.faults_waiting, end.batched), (0, 0, 0, 0), "{end:?}");
+        if let Some(slots) = end.slots {
+            assert_eq!(slots.used, end.open_slots, "all slots are free: {end:?}");
+        }
+    }
+}
+
+/// Settings the scenarios share: shuffled, nothing spurious.
+pub fn settings(seed: u64) -> Settings {
+    Settings { order: Order::Shuffled, max_steps: 400_000_000, keep_events: 60, ..Settings::new(Seed(seed)) }
+}
+
+/// A request for anonymous memory that can be read and written.
+pub fn anonymous(placement: Placement, pages: u64) -> MapRequest {
+    MapRequest { placement, len: pages * PAGE, rights: Rights::READ_WRITE, label: Label::Anonymous }
+}
+
+/// The pages of `pages` pages from `addr` on.
+pub fn pages(addr: VirtAddr, pages: u64) -> PageRange {
+    PageRange::new(addr.page(), pages)
+}
+
+/// The word `index` of page `page` of an area.
+pub fn word(area: VirtAddr, page: u64, index: u64) -> VirtAddr {
+    VirtAddr::new(area.as_u64() + page * PAGE + index * 8)
+}
+
+/// The output of a future that does not wait.
+///
+/// # Panics
+/// If it does.
+pub fn ready<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Polls once with a waker that does nothing.
+pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn spawn_kernel_tasks(sim: &mut Sim, machine: &Arc<SimMachine>, rng: Rng, disk: bool) {
+    for name in ["pager", "reclaim", "disk"] {
+        sim.endless(name);
+    }
+    let own = machine.clone();
+    sim.spawn(Class::Kernel, "pager", async move { own.mm().run_pager().await }).detach();
+    let own = machine.clone();
+    sim.spawn(Class::Kernel, "reclaim", async move { own.mm().run_reclaim().await }).detach();
+    if disk {
+        let task = drive_disk(machine.clone(), sim.executor(), sim.journal(), rng);
+        sim.spawn(Class::Kernel, "disk", task).detach();
+    }
+}
+
+/// The task that is the disk: a step, a while, a step.
+async fn drive_disk(machine: Arc<SimMachine>, executor: executor::Executor, journal: Journal, mut rng: Rng) {
+    loop {
+        poll_fn(|cx| machine.disk().poll_busy(cx)).await;
+        let nanos = rng.below(DISK_STEP.as_nanos());
+        executor.timers().sleep(Duration::from_nanos(nanos)).await;
+        machine.disk().step();
+        journal.note("disk: requests under way", machine.disk().load() as u64);
+    }
+}
+
+/// A future that shows the machine's identities to be kept after each of its polls.
+pub struct Watched<F> {
+    inner: Pin<Box<F>>,
+    machine: Arc<SimMachine>,
+}
+
+impl<F> Watched<F> {
+    /// Watches `future`.
+    pub fn new(machine: &Arc<SimMachine>, future: F) -> Self {
+        Self { inner: Box::pin(future), machine: machine.clone() }
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = self.inner.as_mut().poll(cx);
+        // In builds with debug assertions a snapshot checks itself.
+        if cfg!(debug_assertions) {
+            self.machine.mm().snapshot();
+        }
+        polled
+    }
+}
+
+/// One of many tasks of a kind.
+pub fn numbered(kind: &'static str, number: usize) -> TaskName {
+    TaskName::numbered(kind, number as u32)
+}
