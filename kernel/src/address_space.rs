@@ -26,13 +26,23 @@ type Step = (TableRef, usize);
 /// From the root down to the last-level table, the steps of [`Level::ABOVE_LEAVES`].
 type Path = ArrayVec<Step, 3>;
 
+/// A last-level table that is there, and how it is reached.
+#[derive(Clone, Copy)]
+struct Recent {
+    /// What it covers: the address without the bits of [`Level::Two`] and below.
+    region: u64,
+    /// The entry that points to it.
+    above: Step,
+    table: TableRef,
+}
+
 /// The page tables of one address space. The kernel half is the kernel's and is never touched here.
 pub struct UserTables {
     root: SpaceRoot,
     frame: Frame,
     tables: usize,
-    /// The last-level table found last, and the region it covers: most walks go there again.
-    recent: Option<(u64, TableRef)>,
+    /// The last-level table found last: most walks go there again.
+    recent: Option<Recent>,
 }
 
 impl UserTables {
@@ -49,15 +59,27 @@ impl UserTables {
         self.root
     }
 
-    /// The last-level table that covers an address.
-    fn leaf_table(&self, address: u64) -> Option<TableRef> {
-        if let Some((region, table)) = self.recent
-            && region == address >> Level::Two as u32
-        {
-            return Some(table);
+    fn recent(&self, address: u64) -> Option<Recent> {
+        self.recent.filter(|recent| recent.region == address >> Level::Two as u32)
+    }
+
+    /// The last-level table that covers an address, if it is there.
+    fn leaf(&self, address: u64) -> Option<Recent> {
+        self.recent(address).or_else(|| {
+            let above @ (table, index) = self.path(address)?.pop()?;
+            Some(Recent { region: address >> Level::Two as u32, above, table: below(table.load(index)) })
+        })
+    }
+
+    /// As [`Self::leaf`], adding the tables that are missing.
+    fn build_leaf(&mut self, address: u64, frames: &mut dyn FnMut() -> Option<Frame>) -> Result<Recent, NoTableFrame> {
+        if let Some(recent) = self.recent(address) {
+            return Ok(recent);
         }
-        let (table, index) = self.path(address)?.pop()?;
-        Some(below(table.load(index)))
+        let above @ (table, index) = self.build_path(address, frames)?.pop().ok_or(NoTableFrame)?;
+        let leaf = Recent { region: address >> Level::Two as u32, above, table: below(table.load(index)) };
+        self.recent = Some(leaf);
+        Ok(leaf)
     }
 
     /// The way down to the last-level table that covers an address, if it is there.
@@ -142,13 +164,15 @@ fn below(entry: Entry) -> TableRef {
     unsafe { TableRef::at(entry.address()) }
 }
 
-/// Changes the number of entries that the entry `index` of `table` says the table below has.
-fn adjust(table: TableRef, index: usize, by: i16) {
+/// Changes the number of entries that the entry `index` of `table` says the table below has; returns it.
+fn adjust(table: TableRef, index: usize, by: i16) -> u16 {
     let entry = table.load(index);
-    let entry = entry.with_count(entry.count().wrapping_add_signed(by));
+    let count = entry.count().wrapping_add_signed(by);
+    let entry = entry.with_count(count);
     // SAFETY: the entry points where it did; only spare bits change. The CPU may set A meanwhile: losing that loses nothing,
     // because A means nothing above the leaves here.
     unsafe { table.store(index, entry) };
+    count
 }
 
 fn mapping(entry: Entry) -> Mapping {
@@ -176,35 +200,31 @@ impl PageTable for UserTables {
     ) -> Result<(), NoTableFrame> {
         let address = page.addr().as_u64();
         assert!(address < USER_LIMIT, "mm maps user addresses only");
-        let path = self.build_path(address, frames)?;
-        let &(above, at) = path.last().ok_or(NoTableFrame)?;
-        let table = below(above.load(at));
+        let Recent { above: (above, at), table, .. } = self.build_leaf(address, frames)?;
         let index = Level::One.index(address);
         debug_assert!(!table.load(index).is_present(), "{page:?} is mapped");
         // SAFETY: the frame is one of `mm`'s, which maps it here for this space's program; the old entry was empty.
         unsafe { table.store(index, Entry::new(PhysAddr::new(frame.phys()), flags(rights))) };
         adjust(above, at, 1);
-        self.recent = Some((address >> Level::Two as u32, table));
         Ok(())
     }
 
     fn unmap(&mut self, page: Vpn) -> Option<Stale<(Mapping, RetiredTables)>> {
         let address = page.addr().as_u64();
-        let path = self.path(address)?;
-        let &(above, at) = path.last()?;
+        let Recent { above: (above, at), table, .. } = self.leaf(address)?;
         // SAFETY: nothing is mapped by an empty entry; what was is usable only after the flush that `Stale` stands for.
-        let old = unsafe { below(above.load(at)).swap(Level::One.index(address), Entry::EMPTY) };
+        let old = unsafe { table.swap(Level::One.index(address), Entry::EMPTY) };
         if !old.is_present() {
             return None;
         }
-        adjust(above, at, -1);
-        let retired = if above.load(at).count() == 0 { self.prune(path) } else { RetiredTables::new() };
+        let left = adjust(above, at, -1);
+        let retired = if left == 0 { self.prune(self.path(address)?) } else { RetiredTables::new() };
         Some(Stale::new(page, (mapping(old), retired)))
     }
 
     fn protect(&mut self, page: Vpn, rights: Rights) -> Option<Stale<Mapping>> {
         let address = page.addr().as_u64();
-        let (table, index) = (self.leaf_table(address)?, Level::One.index(address));
+        let (table, index) = (self.leaf(address)?.table, Level::One.index(address));
         let old = table.load(index);
         if !old.is_present() {
             return None;
@@ -218,7 +238,7 @@ impl PageTable for UserTables {
 
     fn harvest(&mut self, page: Vpn) -> Option<Stale<Mapping>> {
         let address = page.addr().as_u64();
-        let (table, index) = (self.leaf_table(address)?, Level::One.index(address));
+        let (table, index) = (self.leaf(address)?.table, Level::One.index(address));
         if !table.load(index).is_present() {
             return None;
         }
@@ -229,7 +249,7 @@ impl PageTable for UserTables {
 
     fn lookup(&self, page: Vpn) -> Option<Mapping> {
         let address = page.addr().as_u64();
-        let entry = self.leaf_table(address)?.load(Level::One.index(address));
+        let entry = self.leaf(address)?.table.load(Level::One.index(address));
         entry.is_present().then(|| mapping(entry))
     }
 

@@ -6,7 +6,7 @@
 
 use crate::addr::{Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
-use crate::manager::{Core, Mm, class_of_copy};
+use crate::manager::{Core, Mm};
 use crate::ops::{OpId, OpKind, OpPage};
 use crate::page::{PageCopy, Record};
 use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, StoreKind, StoreRequest};
@@ -93,6 +93,30 @@ struct Request {
     space: SpaceId,
     page: Vpn,
     access: Access,
+}
+
+/// A page without a frame whose contents need no I/O.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blank {
+    /// Never touched.
+    Untouched,
+    /// On the shared frame of zeroes.
+    OnZero,
+    /// Away, the same word throughout.
+    Word(u32),
+}
+
+impl Blank {
+    fn is_zero(self) -> bool {
+        !matches!(self, Blank::Word(1..))
+    }
+    fn class(self) -> PageClass {
+        match self {
+            Blank::Untouched => PageClass::Absent,
+            Blank::OnZero => PageClass::Zero,
+            Blank::Word(_) => PageClass::AwayFill,
+        }
+    }
 }
 
 /// Counts a fault as waiting until it is over, however it ends.
@@ -216,10 +240,9 @@ impl<P: Platform> Mm<P> {
         let rights = area.rights;
         match space.index.get(request.page) {
             Record::Resident(frame) => self.map_resident(core, request, frame, rights, holds),
-            Record::Absent | Record::Zero if request.access != Access::Write => self.map_zero(core, request, rights),
-            Record::Absent | Record::Zero => self.commit(core, request, rights, holds, None),
-            Record::Away(PageCopy::Fill(0)) if request.access != Access::Write => self.map_zero(core, request, rights),
-            Record::Away(PageCopy::Fill(word)) => self.commit(core, request, rights, holds, Some(word)),
+            Record::Absent => self.commit(core, request, rights, holds, Blank::Untouched),
+            Record::Zero => self.commit(core, request, rights, holds, Blank::OnZero),
+            Record::Away(PageCopy::Fill(word)) => self.commit(core, request, rights, holds, Blank::Word(word)),
             Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, request, PageCopy::Slot(slot, tag)),
             Record::Filling(op) => self.wait_op(op),
             Record::Failed => Step::Failed(FaultError::BadPage),
@@ -276,65 +299,56 @@ impl<P: Platform> Mm<P> {
         Step::Mapped
     }
 
-    /// Steps 2 and the like: a page of zeroes that is only read is the shared frame.
-    fn map_zero<'a>(&'a self, core: &mut Core<P>, request: Request, rights: Rights) -> Step<'a, P> {
-        let page = (request.space, request.page);
-        let Some(space) = core.spaces.get_mut(request.space) else {
-            return Step::Failed(FaultError::SpaceGone);
-        };
-        let from = match space.index.get(request.page) {
-            Record::Absent => PageClass::Absent,
-            Record::Away(copy) => class_of_copy(copy),
-            _ => PageClass::Zero,
-        };
-        core.unmap_page(self.frames, page);
-        let zero = core.zero;
-        if !core.map_page(self.frames, page, zero, rights.without_write()) {
-            return self.no_frame(core);
-        }
-        if from != PageClass::Zero {
-            core.reclass(request.space, from, PageClass::Zero);
-            core.set_record(page, Record::Zero);
-        }
-        Step::Mapped
-    }
-
-    /// Steps 1 and 3, and a page that is a repeated word: a frame of its own, filled without I/O.
+    /// A page whose contents need no I/O. Steps 1 and 3: a frame of its own. Step 2: zeroes that are only read are the shared frame.
     fn commit<'a>(
         &'a self,
         core: &mut Core<P>,
         request: Request,
         rights: Rights,
         holds: &mut Holds,
-        word: Option<u32>,
+        blank: Blank,
     ) -> Step<'a, P> {
         let page = (request.space, request.page);
+        if request.access != Access::Write && blank.is_zero() {
+            return self.map_zero(core, page, rights, blank);
+        }
         let Some(token) = self.alloc_user(core) else {
             return self.no_frame(core);
         };
-        let (from, copy) = match word {
-            Some(word) => {
-                self.memory.fill(token.pfn(), word);
-                core.counters.swpin_zero += 1;
-                (PageClass::AwayFill, Some(PageCopy::Fill(word)))
-            }
-            None => {
+        let copy = match blank {
+            Blank::Untouched | Blank::OnZero => {
                 self.memory.zero(token.pfn());
                 core.counters.pgzeroed += 1;
-                let Some(space) = core.spaces.get_mut(request.space) else { unreachable!("looked up above") };
-                (if space.index.get(request.page) == Record::Zero { PageClass::Zero } else { PageClass::Absent }, None)
+                None
+            }
+            Blank::Word(word) => {
+                self.memory.fill(token.pfn(), word);
+                core.counters.swpin_zero += 1;
+                Some(PageCopy::Fill(word))
             }
         };
-        if from == PageClass::Zero {
+        if blank == Blank::OnZero {
             core.unmap_page(self.frames, page);
         }
-        let residence = if copy.is_some() { Residence::Clean } else { Residence::Dirty };
+        let (residence, class) = match copy {
+            Some(_) => (Residence::Clean, PageClass::Clean),
+            None => (Residence::Dirty, PageClass::Dirty),
+        };
         let frame = core.table.settle(token, page, residence);
         core.table.get_mut(frame).set_copy(copy);
-        core.reclass(request.space, from, if copy.is_some() { PageClass::Clean } else { PageClass::Dirty });
-        core.set_record(page, Record::Resident(frame));
+        core.turn(page, blank.class(), class, Record::Resident(frame));
         core.admit(frame);
         self.map_resident(core, request, frame, rights, holds)
+    }
+
+    fn map_zero<'a>(&'a self, core: &mut Core<P>, page: (SpaceId, Vpn), rights: Rights, blank: Blank) -> Step<'a, P> {
+        core.unmap_page(self.frames, page);
+        let zero = core.zero;
+        if !core.map_page(self.frames, page, zero, rights.without_write()) {
+            return self.no_frame(core);
+        }
+        core.turn(page, blank.class(), PageClass::Zero, Record::Zero);
+        Step::Mapped
     }
 
     /// Step 11: a page in a slot gets a frame and an operation that fills it.
@@ -350,8 +364,7 @@ impl<P: Platform> Mm<P> {
             return Step::WaitRoom(self.op_room.wait());
         };
         core.table.get_mut(token.pfn()).reset(page, Residence::Filling);
-        core.set_record(page, Record::Filling(op));
-        core.reclass(request.space, PageClass::AwaySlot, PageClass::Filling);
+        core.turn(page, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
         core.counters.store_reads += 1;
         let frames = IoFrames::from_iter([token.lend()]);
         self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });

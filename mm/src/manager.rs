@@ -262,6 +262,15 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// One page goes from one state to another and has this record from now on.
+    pub fn turn(&mut self, (space, page): (SpaceId, Vpn), from: PageClass, to: PageClass, record: Record) {
+        self.pages.shift(from, to);
+        if let Some(s) = self.spaces.get_mut(space) {
+            s.shift(from, to);
+            s.index.set(page, record);
+        }
+    }
+
     /// Sets the record of a page that has one; counts are the caller's.
     pub fn set_record(&mut self, (space, page): (SpaceId, Vpn), record: Record) {
         if let Some(s) = self.spaces.get_mut(space) {

@@ -119,8 +119,7 @@ impl<P: Platform> Mm<P> {
         }
         let owner = core.table.get(token.pfn()).owner();
         log::warn!("page {:?} of space {:?} is lost: slot {slot:?} {result:?}", owner.1.addr(), owner.0);
-        core.set_record(owner, Record::Failed);
-        core.reclass(owner.0, PageClass::Filling, PageClass::Failed);
+        core.turn(owner, PageClass::Filling, PageClass::Failed, Record::Failed);
         if let Some(swap) = &mut core.swap {
             swap.slots.retire(slot);
         }
@@ -156,8 +155,7 @@ impl<P: Platform> Mm<P> {
         let desc = core.table.get_mut(token.pfn());
         let (owner, from) = (desc.owner(), class_of(desc.residence()));
         desc.set_residence(Residence::None);
-        core.set_record(owner, Record::Away(copy));
-        core.reclass(owner.0, from, class_of_copy(copy));
+        core.turn(owner, from, class_of_copy(copy), Record::Away(copy));
         core.counters.pgsteal += 1;
         self.free_user(core, token);
     }

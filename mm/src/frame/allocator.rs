@@ -99,7 +99,10 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             BitTree::new(own, len)
         });
         Self {
-            buddy: Mutex::new_with_raw_mutex(Buddy { free, shelf: ArrayVec::new(), counts: FrameCounts::default() }, L::INIT),
+            buddy: Mutex::new_with_raw_mutex(
+                Buddy { free, shelf: ArrayVec::new(), counts: FrameCounts::default() },
+                L::INIT,
+            ),
             free: AtomicU32::new(0),
             low: AtomicU32::new(0),
             pressure: WaitQueue::new_with_raw_mutex(L::INIT),
