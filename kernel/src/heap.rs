@@ -55,29 +55,9 @@ pub struct HeapStats {
     pub large_frames: usize,
 }
 
-/// One size class in figures: what `/proc/slabinfo` shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClassStats {
-    /// Bytes per object.
-    pub size: usize,
-    /// Objects given out.
-    pub objects: usize,
-    /// Frames.
-    pub slabs: usize,
-}
-
 /// Totals at this moment.
 pub fn stats() -> HeapStats {
     HEAP.state.lock().stats
-}
-
-/// Figures per class, smallest first.
-pub fn classes() -> [ClassStats; CLASSES.len()] {
-    let state = HEAP.state.lock();
-    core::array::from_fn(|index| {
-        let class = &state.classes[index];
-        ClassStats { size: CLASSES[index].into(), objects: class.objects, slabs: class.slabs }
-    })
 }
 
 /// A free object: the next one of its slab.
@@ -118,8 +98,6 @@ struct Class {
     with_room: Option<NonNull<Slab>>,
     /// How many of them are empty: 0 or 1.
     empty: usize,
-    objects: usize,
-    slabs: usize,
 }
 
 struct State {
@@ -137,7 +115,7 @@ struct Heap {
 #[global_allocator]
 static HEAP: Heap = Heap {
     state: Mutex::new(State {
-        classes: [Class { with_room: None, empty: 0, objects: 0, slabs: 0 }; CLASSES.len()],
+        classes: [Class { with_room: None, empty: 0 }; CLASSES.len()],
         stats: HeapStats { bytes_in_use: 0, slab_frames: 0, empty_slabs: 0, large_frames: 0 },
     }),
 };
@@ -232,7 +210,6 @@ impl State {
         if usize::from(unsafe { slab.as_ref() }.used) == capacity(class) {
             self.unlink(slab);
         }
-        self.classes[class].objects += 1;
         Some(object)
     }
 
@@ -247,13 +224,12 @@ impl State {
         // SAFETY: by the caller's word the object is free now.
         unsafe { header.put(object) };
         let now_empty = header.used == 0;
-        self.classes[class].objects -= 1;
         if was_full {
             self.link(slab);
         }
         if now_empty {
             if self.classes[class].empty > 0 {
-                self.remove_slab(slab, class);
+                self.remove_slab(slab);
             } else {
                 self.classes[class].empty += 1;
                 self.stats.empty_slabs += 1;
@@ -271,16 +247,14 @@ impl State {
             slab
         };
         self.link(slab);
-        self.classes[class].slabs += 1;
         self.classes[class].empty += 1;
         self.stats.slab_frames += 1;
         self.stats.empty_slabs += 1;
         Some(slab)
     }
 
-    fn remove_slab(&mut self, slab: NonNull<Slab>, class: usize) {
+    fn remove_slab(&mut self, slab: NonNull<Slab>) {
         self.unlink(slab);
-        self.classes[class].slabs -= 1;
         self.stats.slab_frames -= 1;
         give_back(slab.cast(), Order::PAGE);
     }

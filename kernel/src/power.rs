@@ -5,10 +5,10 @@
 
 use core::fmt;
 
-use crate::arch::{cpu, port};
+use crate::arch::{cpu, port, stack};
 use crate::cmdline::ExitMode;
 use crate::telemetry::Json;
-use crate::{acpi, console, options, telemetry};
+use crate::{acpi, console, heap, options, telemetry};
 
 /// Why the machine ends; the values are what `isa-debug-exit` is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub enum End {
 
 /// Ends the machine.
 pub fn end(end: End) -> ! {
+    if end == End::Clean {
+        log::debug!("{} bytes of the kernel stack were never used; {:?}", stack::unused(), heap::stats());
+    }
     let mode = options::get().map_or(ExitMode::PowerOff, |options| options.exit);
     if mode == ExitMode::Debug {
         debug_exit(end);

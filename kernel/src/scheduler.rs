@@ -38,7 +38,8 @@ pub fn run() -> ! {
         if tick.slow > 0
             && let Some(longest) = tick.longest
         {
-            log::warn!("{} polled for {}", longest.name, longest.took);
+            // Not a warning: on a busy host it is the host that stopped us, and warnings go between the program's output.
+            log::info!("{} polled for {}", longest.name, longest.took);
         }
         cpu::interrupt_window();
         if executor.is_idle() {

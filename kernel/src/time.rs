@@ -178,12 +178,6 @@ pub fn wall_clock_ns() -> u64 {
     WALL_BASE.get().copied().unwrap_or(0) + now_ns()
 }
 
-/// The time-stamp counter, for measuring short times cheaply; [`tsc_hz`] is its rate.
-#[inline]
-pub fn tsc() -> u64 {
-    timestamp()
-}
-
 /// The TSC's rate, as well as it is known.
 pub fn tsc_hz() -> u64 {
     match FAST.rate.load(Relaxed) {

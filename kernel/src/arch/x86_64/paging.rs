@@ -138,11 +138,6 @@ impl TableRef {
         Self(page)
     }
 
-    /// The page the table is in.
-    pub fn page(self) -> PhysAddr {
-        self.0
-    }
-
     fn entry(self, index: usize) -> &'static AtomicU64 {
         assert!(index < ENTRIES);
         // SAFETY: by the contract of `at` the page is mapped, and nobody accesses it but atomically: the CPU and this.

@@ -56,6 +56,15 @@ pub static NMI_STACK: TrapStack = Stack::new();
 /// For machine checks.
 pub static MACHINE_CHECK_STACK: TrapStack = Stack::new();
 
+/// Bytes of the kernel stack that have never been used: it starts zeroed, and what was pushed stays.
+pub fn unused() -> usize {
+    let words = KERNEL_STACK.memory.get().cast::<u64>();
+    let len = KERNEL_PAGES * 4096 / size_of::<u64>();
+    // SAFETY: inside the stack's memory; the part in use may change while it is read, and only whether a word below it is zero matters.
+    let zero = |&index: &usize| unsafe { words.add(index).read_volatile() } == 0;
+    (0..len).take_while(zero).count() * size_of::<u64>()
+}
+
 /// Every page that `kernel_space` has to leave out.
 pub fn guards() -> [VirtAddr; 4] {
     [KERNEL_STACK.guard(), DOUBLE_FAULT_STACK.guard(), NMI_STACK.guard(), MACHINE_CHECK_STACK.guard()]
