@@ -33,8 +33,8 @@ pub struct Cpu {
     pub(super) tss: UnsafeCell<TaskStateSegment>,
     /// The thread whose FPU state, FS and GS base are in the registers.
     pub(super) owner: Cell<*mut ThreadState>,
-    /// What CR3 holds; reading the register is slow.
-    pub(super) root: Cell<Option<SpaceRoot>>,
+    /// What CR3 holds; reading the register is slow. Until the kernel has its own tables: no root at all.
+    pub(super) root: Cell<SpaceRoot>,
 }
 
 /// Where the stack pointer for traps from ring 3 is, inside [`Cpu`].
@@ -50,7 +50,7 @@ static BOOT_CPU: Cpu = Cpu {
     tss_alignment: 0,
     tss: UnsafeCell::new(TaskStateSegment::new()),
     owner: Cell::new(core::ptr::null_mut()),
-    root: Cell::new(None),
+    root: Cell::new(SpaceRoot::NONE),
 };
 
 /// The CPU that runs this.

@@ -86,7 +86,7 @@ pub fn root() -> SpaceRoot {
 
 /// Runs on a root: a load of CR3 forgets all translations of user pages, so callers skip it when nothing changes.
 pub(super) fn load(root: SpaceRoot) {
-    cpu::this().root.set(Some(root));
+    cpu::this().root.set(root);
     let frame = PhysFrame::containing_address(root.0);
     // SAFETY: the root maps the image, the stacks and the direct map as the running code expects.
     unsafe { Cr3::write(frame, Cr3::read().1) };
@@ -94,12 +94,12 @@ pub(super) fn load(root: SpaceRoot) {
 
 /// Whether user code runs in this space now, so that the TLB may know its translations.
 pub fn is_loaded(space: SpaceRoot) -> bool {
-    cpu::this().root.get() == Some(space)
+    cpu::this().root.get() == space
 }
 
 /// Leaves an address space that is about to end: its root must not stay in CR3.
 pub fn leave(ended: SpaceRoot) {
-    if cpu::this().root.get() == Some(ended) {
+    if cpu::this().root.get() == ended {
         load(root());
     }
 }

@@ -187,6 +187,9 @@ impl TableRef {
 pub struct SpaceRoot(pub(super) PhysAddr);
 
 impl SpaceRoot {
+    /// Not a root: page tables are never at address 0.
+    pub(super) const NONE: Self = Self(PhysAddr::zero());
+
     /// Makes a root with an empty user half. The kernel half is copied once: its top-level slots never change after boot.
     ///
     /// # Safety

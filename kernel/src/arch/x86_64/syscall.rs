@@ -36,7 +36,7 @@ pub fn init() {
     );
 }
 
-/// On entry: rcx = user rip, r11 = user rflags, rsp still the user's. The code and stack segments in the context are
+/// On entry: rcx = user rip, r11 = user rflags, rsp still the user's; the first two are stored once, see `UserContext`. The code and stack segments in the context are
 /// always ring 3's and stay as they are.
 #[unsafe(naked)]
 extern "C" fn syscall_entry() -> ! {
@@ -50,12 +50,10 @@ extern "C" fn syscall_entry() -> ! {
         "mov [rsp + {r12}], r12",
         "mov [rsp + {rbp}], rbp",
         "mov [rsp + {rbx}], rbx",
-        "mov [rsp + {r11}], r11",
         "mov [rsp + {r10}], r10",
         "mov [rsp + {r9}], r9",
         "mov [rsp + {r8}], r8",
         "mov [rsp + {rax}], rax",
-        "mov [rsp + {rcx}], rcx",
         "mov [rsp + {rdx}], rdx",
         "mov [rsp + {rsi}], rsi",
         "mov [rsp + {rdi}], rdi",
@@ -82,12 +80,10 @@ extern "C" fn syscall_entry() -> ! {
         r12 = const offset_of!(UserContext, r12),
         rbp = const offset_of!(UserContext, rbp),
         rbx = const offset_of!(UserContext, rbx),
-        r11 = const offset_of!(UserContext, r11),
         r10 = const offset_of!(UserContext, r10),
         r9 = const offset_of!(UserContext, r9),
         r8 = const offset_of!(UserContext, r8),
         rax = const offset_of!(UserContext, rax),
-        rcx = const offset_of!(UserContext, rcx),
         rdx = const offset_of!(UserContext, rdx),
         rsi = const offset_of!(UserContext, rsi),
         rdi = const offset_of!(UserContext, rdi),

@@ -30,8 +30,8 @@ use crate::irq::{self, InterruptKind};
 
 /// A user thread's registers: what the trap stubs push, from the last to the first; then what the CPU pushes.
 ///
-/// `vector` also says how to go back: [`SYSCALL_VECTOR`] by `sysret`, which loses rcx and r11 as `syscall` did; anything else by
-/// `iret`, which restores everything. 176 bytes; aligned because the CPU aligns the stack it pushes to.
+/// `vector` also says how to go back: [`SYSCALL_VECTOR`] by `sysret`, with rip in rcx and rflags in r11, as `syscall` left them,
+/// so their own fields are not stored; anything else by `iret`, which restores everything. 176 bytes; aligned because the CPU aligns the stack it pushes to.
 #[derive(Clone)]
 #[repr(C, align(16))]
 pub struct UserContext {
@@ -139,7 +139,16 @@ impl UserContext {
     /// Sets the instruction pointer. A non-canonical one is made canonical: `iret` would fault on it in ring 0, while
     /// any canonical one faults in ring 3, where it belongs.
     pub fn set_ip(&mut self, ip: u64) {
+        self.restore_all();
         self.rip = VirtAddr::new_truncate(ip).as_u64();
+    }
+
+    /// Goes back by `iret` next time, because something is going to differ from what `sysret` restores.
+    fn restore_all(&mut self) {
+        if self.vector == u64::from(SYSCALL_VECTOR) {
+            self.rcx = self.rip;
+            self.r11 = self.rflags;
+        }
         self.vector = NO_VECTOR;
     }
 
@@ -175,13 +184,16 @@ impl UserContext {
             | RFlags::OVERFLOW_FLAG
             | RFlags::ALIGNMENT_CHECK
             | RFlags::ID;
+        self.restore_all();
         self.rflags = flags & user.bits() | RFlags::INTERRUPT_FLAG.bits() | 2;
-        self.vector = NO_VECTOR;
     }
 
     /// A general register.
     pub fn gpr(&self, name: Gpr) -> u64 {
+        let after_syscall = self.vector == u64::from(SYSCALL_VECTOR);
         match name {
+            Gpr::Rcx if after_syscall => self.rip,
+            Gpr::R11 if after_syscall => self.rflags,
             Gpr::Rax => self.rax,
             Gpr::Rbx => self.rbx,
             Gpr::Rcx => self.rcx,
@@ -202,6 +214,9 @@ impl UserContext {
 
     /// Sets a general register.
     pub fn set_gpr(&mut self, name: Gpr, value: u64) {
+        if matches!(name, Gpr::Rcx | Gpr::R11) {
+            self.restore_all();
+        }
         let register = match name {
             Gpr::Rax => &mut self.rax,
             Gpr::Rbx => &mut self.rbx,
@@ -220,9 +235,6 @@ impl UserContext {
             Gpr::R15 => &mut self.r15,
         };
         *register = value;
-        if matches!(name, Gpr::Rcx | Gpr::R11) {
-            self.vector = NO_VECTOR;
-        }
     }
 
     pub(super) fn trap_vector(&self) -> u8 {
@@ -427,7 +439,7 @@ impl UserThread {
         if cpu.owner.get() != self.state.as_ptr() {
             self.take_over(cpu);
         }
-        if cpu.root.get() != Some(root) {
+        if cpu.root.get() != root {
             kernel_space::load(root);
         }
         // SAFETY: `take_over` told this CPU where the context is; contexts hold ring 3 segments and a canonical rip by
@@ -536,13 +548,12 @@ unsafe extern "C" fn run(context: *mut UserContext) -> u32 {
         "mov gs:[{kernel_stack}], rsp",
         "cmp dword ptr [rdi + {vector}], {syscall}",
         "jne 2f",
-        // A system call at the last address below the hole returns to a non-canonical one: sysret would fault in ring 0
-        // on the user's stack. iret faults too, but there it is a trap from ring 0 we can see; so neither happens: the
-        // thread goes back to the top of the hole by `iret` of a sign-extended address.
+        // After a system call at the last address below the hole rip is 2^47, the only non-canonical value it can have:
+        // sysret would fault in ring 0 on the user's stack, and iret would fault in ring 0, too. So the thread goes back
+        // by iret to the sign-extended address, and faults in ring 3.
         "mov rcx, [rdi + {rip}]",
-        "mov rax, rcx",
-        "shr rax, 47",
-        "jnz 3f",
+        "bt rcx, 47",
+        "jc 3f",
         "mov r11, [rdi + {rflags}]",
         "mov r15, [rdi + {r15}]",
         "mov r14, [rdi + {r14}]",
@@ -564,6 +575,9 @@ unsafe extern "C" fn run(context: *mut UserContext) -> u32 {
         "shl rcx, 16",
         "sar rcx, 16",
         "mov [rdi + {rip}], rcx",
+        "mov [rdi + {rcx}], rcx",
+        "mov rax, [rdi + {rflags}]",
+        "mov [rdi + {r11}], rax",
         "2:",
         "mov rsp, rdi",
         "pop r15",
@@ -590,6 +604,8 @@ unsafe extern "C" fn run(context: *mut UserContext) -> u32 {
         rip = const offset_of!(UserContext, rip),
         rflags = const offset_of!(UserContext, rflags),
         rsp = const offset_of!(UserContext, rsp),
+        rcx = const offset_of!(UserContext, rcx),
+        r11 = const offset_of!(UserContext, r11),
         r15 = const offset_of!(UserContext, r15),
         r14 = const offset_of!(UserContext, r14),
         r13 = const offset_of!(UserContext, r13),
