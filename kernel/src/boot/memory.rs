@@ -12,6 +12,9 @@ use x86_64::PhysAddr;
 /// Bytes in a page, and the grain of everything here.
 pub const PAGE: u64 = 4096;
 
+/// RAM above is left alone: the direct map does not reach it.
+pub const REACH: u64 = 1 << 39;
+
 /// More regions than any firmware we know of reports; a map that does not fit loses its smallest regions.
 const CAPACITY: usize = 128;
 
@@ -27,7 +30,8 @@ pub struct PhysRange {
 impl PhysRange {
     /// The range of `len` bytes from `start`; cut off at the end of the physical address space.
     pub fn from_len(start: u64, len: u64) -> Self {
-        let end = start.saturating_add(len).min((1 << 52) - 1);
+        // The last page is left out, so that rounding up to pages stays inside the address space.
+        let end = start.saturating_add(len).min((1 << 52) - PAGE);
         Self { start: PhysAddr::new_truncate(start.min(end)), end: PhysAddr::new_truncate(end) }
     }
 
@@ -105,8 +109,7 @@ impl MemoryMap {
 
     /// Adds what the loader reports as RAM. Partial pages at the ends are dropped; overlaps keep the earlier report.
     pub fn add(&mut self, range: PhysRange, kind: RegionKind) {
-        let range = range.shrunk_to_pages();
-        let mut rest = range;
+        let mut rest = range.intersection(PhysRange::from_len(0, REACH)).shrunk_to_pages();
         for index in 0..self.regions.len() {
             let taken = rest.intersection(self.regions[index].range);
             if !taken.is_empty() {
