@@ -8,15 +8,16 @@ use crate::addr::{Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
 use crate::ops::{OpId, OpKind, OpPage};
-use crate::page::{PageCopy, Record};
-use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, StoreKind, StoreRequest};
+use crate::page::{PageCopy, Record, Tag};
+use crate::platform::{Access, CLUSTER, IoFrames, PhysMemory, Platform, Rights, Slot, StoreKind, StoreRequest};
+use crate::shortage::Lot;
 use crate::space::SpaceId;
 use crate::stats::PageClass;
 use arrayvec::ArrayVec;
 use maitake_sync::wait_queue::Wait;
 
 /// How a fault was served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FaultKind {
     /// Without the store.
     Minor,
@@ -61,7 +62,10 @@ pub const MAX_HOLDS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Holds {
     anchor: u64,
+    /// Oldest first.
     frames: ArrayVec<Hold, MAX_HOLDS>,
+    /// This thread may wait for a frame without giving these up: see [`crate::shortage`].
+    keeper: bool,
 }
 
 impl Holds {
@@ -79,12 +83,8 @@ impl Holds {
 enum Step<'a, P: Platform> {
     Mapped,
     Failed(FaultError),
-    /// The page is under way.
-    WaitOp(Wait<'a, P::Lock>),
-    /// The operation table is full.
-    WaitRoom(Wait<'a, P::Lock>),
-    /// There is no frame to be had.
-    WaitFrame(Wait<'a, P::Lock>),
+    /// For an operation, for room in the operation table, or for a frame; and what that makes the fault.
+    Wait(Wait<'a, P::Lock>, FaultKind),
 }
 
 /// Who faults on what.
@@ -122,18 +122,19 @@ impl Blank {
 /// Counts a fault as waiting until it is over, however it ends.
 struct Waiting<'a, P: Platform> {
     mm: &'a Mm<P>,
-    outcome: Option<FaultKind>,
+    kind: FaultKind,
+    served: bool,
 }
 
 impl<P: Platform> Drop for Waiting<'_, P> {
     fn drop(&mut self) {
         self.mm.core.with_lock(|core| {
             core.faults_waiting -= 1;
-            match self.outcome {
-                Some(FaultKind::Minor) => core.counters.pgminfault += 1,
-                Some(FaultKind::Major) => core.counters.pgmajfault += 1,
-                None => core.counters.pgfailfault += 1,
-            }
+            *match (self.served, self.kind) {
+                (true, FaultKind::Minor) => &mut core.counters.pgminfault,
+                (true, FaultKind::Major) => &mut core.counters.pgmajfault,
+                (false, _) => &mut core.counters.pgfailfault,
+            } += 1;
         });
     }
 }
@@ -142,64 +143,58 @@ impl<P: Platform> Mm<P> {
     /// Serves a fault: when this returns `Ok`, the page was mapped with the rights of its area, and stays a while (`holds`).
     ///
     /// `anchor` is the faulting instruction's address. Completes on the first poll, without allocating, if the page is resident.
-    pub async fn fault(
+    pub fn fault(
         &self,
         space: SpaceId,
         addr: VirtAddr,
         access: Access,
         anchor: u64,
         holds: &mut Holds,
-    ) -> Result<FaultKind, FaultError> {
+    ) -> impl Future<Output = Result<FaultKind, FaultError>> {
         let request = Request { space, page: addr.page(), access };
-        let first = self.core.with_lock(|core| {
+        // A block, because an `async fn` keeps each argument twice; and one wait, because each would have a place of its own in the
+        // future, which is part of every thread's task (design D15).
+        async move {
+            let (mut wait, kind) = match self.enter_fault(request, anchor, holds) {
+                Step::Mapped => return Ok(FaultKind::Minor),
+                Step::Failed(error) => return Err(error),
+                Step::Wait(wait, kind) => (wait, kind),
+            };
+            let mut over = Waiting { mm: self, kind, served: false };
+            loop {
+                // The queues are never closed, so a wait cannot fail.
+                let _woken = wait.await;
+                match self.core.with_lock(|core| self.begin_fault(core, request, holds)) {
+                    Step::Mapped => {
+                        over.served = true;
+                        return Ok(over.kind);
+                    }
+                    Step::Failed(error) => return Err(error),
+                    Step::Wait(again, kind) => {
+                        wait = again;
+                        over.kind = over.kind.max(kind);
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter_fault<'a>(&'a self, request: Request, anchor: u64, holds: &mut Holds) -> Step<'a, P> {
+        let step = self.core.with_lock(|core| {
             core.counters.pgfault += 1;
             self.turn_holds(core, anchor, holds);
             let step = self.begin_fault(core, request, holds);
             match &step {
                 Step::Mapped => core.counters.pgminfault += 1,
                 Step::Failed(_) => core.counters.pgfailfault += 1,
-                _ => core.faults_waiting += 1,
+                Step::Wait(..) => core.faults_waiting += 1,
             }
             step
         });
         if self.config.torture {
             self.frames.pressure().wake_all();
         }
-        match first {
-            Step::Mapped => Ok(FaultKind::Minor),
-            Step::Failed(error) => Err(error),
-            wait => self.fault_slowly(request, holds, wait).await,
-        }
-    }
-
-    async fn fault_slowly(
-        &self,
-        request: Request,
-        holds: &mut Holds,
-        first: Step<'_, P>,
-    ) -> Result<FaultKind, FaultError> {
-        let mut over = Waiting { mm: self, outcome: None };
-        let (mut kind, mut step) = (FaultKind::Minor, first);
-        loop {
-            // The queues are never closed, so a wait cannot fail.
-            let _woken = match step {
-                Step::Mapped => {
-                    over.outcome = Some(kind);
-                    return Ok(kind);
-                }
-                Step::Failed(error) => return Err(error),
-                Step::WaitOp(wait) => {
-                    kind = FaultKind::Major;
-                    wait.await
-                }
-                Step::WaitRoom(wait) => wait.await,
-                Step::WaitFrame(wait) => {
-                    self.frames.pressure().wake_all();
-                    wait.await
-                }
-            };
-            step = self.core.with_lock(|core| self.begin_fault(core, request, holds));
-        }
+        step
     }
 
     /// Gives up what a thread holds.
@@ -224,6 +219,46 @@ impl<P: Platform> Mm<P> {
                 core.held -= 1;
             }
         }
+        if core::mem::take(&mut holds.keeper) {
+            core.shortage.keeper_gone();
+        }
+        if core::mem::take(&mut core.awaiting_release) {
+            self.frames.pressure().wake_all();
+        }
+    }
+
+    /// Holds a frame for a thread: the last [`MAX_HOLDS`] that it faulted on, each once.
+    fn hold(&self, core: &mut Core<P>, frame: Pfn, holds: &mut Holds) {
+        let desc = core.table.get_mut(frame);
+        let generation = desc.generation();
+        let own = |hold: &Hold| (hold.frame, hold.generation) == (frame, generation);
+        if holds.frames.iter().any(own) || !desc.add_hold() {
+            return;
+        }
+        core.held += 1;
+        if holds.frames.is_full() {
+            let oldest = holds.frames.remove(0);
+            let desc = core.table.get_mut(oldest.frame);
+            if desc.generation() == oldest.generation && desc.holds() > 0 {
+                desc.drop_hold();
+                core.held -= 1;
+            }
+        }
+        holds.frames.push(Hold { frame, generation });
+    }
+
+    /// Before a thread waits for a frame: it gives up what it holds, or becomes the keeper.
+    fn wait_modestly(&self, core: &mut Core<P>, holds: &mut Holds) {
+        if holds.frames.is_empty() {
+            return;
+        }
+        holds.keeper = holds.keeper || core.shortage.try_keep();
+        if !holds.keeper {
+            return self.end_holds(core, holds);
+        }
+        let live = |hold: &&Hold| core.table.get(hold.frame).generation() == hold.generation;
+        let kept = holds.frames.iter().filter(live).count();
+        core.shortage.keeper_waits(kept as u64);
     }
 
     /// The path without waits.
@@ -238,29 +273,50 @@ impl<P: Platform> Mm<P> {
             return Step::Failed(FaultError::Forbidden);
         }
         let rights = area.rights;
+        if holds.keeper {
+            core.shortage.keeper_runs();
+        }
         match space.index.get(request.page) {
             Record::Resident(frame) => self.map_resident(core, request, frame, rights, holds),
             Record::Absent => self.commit(core, request, rights, holds, Blank::Untouched),
             Record::Zero => self.commit(core, request, rights, holds, Blank::OnZero),
             Record::Away(PageCopy::Fill(word)) => self.commit(core, request, rights, holds, Blank::Word(word)),
-            Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, request, PageCopy::Slot(slot, tag)),
-            Record::Filling(op) => self.wait_op(op),
+            Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, request, holds, (slot, tag)),
+            Record::Filling(op) => self.join_fill(core, request, holds, op),
             Record::Failed => Step::Failed(FaultError::BadPage),
         }
     }
 
     fn wait_op<'a>(&'a self, op: OpId) -> Step<'a, P> {
-        Step::WaitOp(self.op_waits[op.index()].wait())
+        Step::Wait(self.op_waits[op.index()].wait(), FaultKind::Major)
+    }
+
+    /// A page under way: held as soon as it is there, so that it is still there when its thread runs.
+    fn join_fill<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds, op: OpId) -> Step<'a, P> {
+        let page = (request.space, request.page);
+        let of_op = core.ops.get_mut(op).map(|op| op.pages.iter().map(|p| p.frame).collect());
+        let frames: ArrayVec<Pfn, { CLUSTER }> = of_op.unwrap_or_default();
+        if let Some(frame) = frames.into_iter().find(|frame| core.table.get(*frame).owner() == page) {
+            self.hold(core, frame, holds);
+        }
+        self.wait_op(op)
     }
 
     /// No frame: fail if memory is known to have run out, else wait for one.
-    fn no_frame<'a>(&'a self, core: &mut Core<P>) -> Step<'a, P> {
-        if core::mem::take(&mut core.out_of_memory) {
-            core.counters.oom_kill += 1;
-            return Step::Failed(FaultError::OutOfMemory);
+    fn no_frame<'a>(&'a self, core: &mut Core<P>, space: SpaceId, holds: &mut Holds) -> Step<'a, P> {
+        match core.shortage.lot(space) {
+            Lot::Wait => {}
+            Lot::FailAgain => return Step::Failed(FaultError::OutOfMemory),
+            Lot::FirstToFail => {
+                core.counters.oom_kill += 1;
+                return Step::Failed(FaultError::OutOfMemory);
+            }
         }
+        self.wait_modestly(core, holds);
         core.counters.allocstall += 1;
-        Step::WaitFrame(self.frames_freed.wait())
+        let wait = self.frames_freed.wait();
+        self.frames.pressure().wake_all();
+        Step::Wait(wait, FaultKind::Minor)
     }
 
     /// A resident page: map it, whatever it is going through. The one place that maps a frame of a page's own.
@@ -278,7 +334,7 @@ impl<P: Platform> Mm<P> {
             core.unmap_page(self.frames, page);
         }
         if !core.map_page(self.frames, page, frame, rights) {
-            return self.no_frame(core);
+            return self.no_frame(core, request.space, holds);
         }
         let desc = core.table.get_mut(frame);
         desc.set_mapped(true);
@@ -290,12 +346,7 @@ impl<P: Platform> Mm<P> {
             Residence::Clean if request.access == Access::Write => core.became_dirty(frame), // step 5
             _ => {}
         }
-        let desc = core.table.get_mut(frame);
-        if !holds.frames.is_full() && desc.add_hold() {
-            let generation = desc.generation();
-            holds.frames.push(Hold { frame, generation });
-            core.held += 1;
-        }
+        self.hold(core, frame, holds);
         Step::Mapped
     }
 
@@ -310,10 +361,10 @@ impl<P: Platform> Mm<P> {
     ) -> Step<'a, P> {
         let page = (request.space, request.page);
         if request.access != Access::Write && blank.is_zero() {
-            return self.map_zero(core, page, rights, blank);
+            return self.map_zero(core, page, rights, holds, blank);
         }
         let Some(token) = self.alloc_user(core) else {
-            return self.no_frame(core);
+            return self.no_frame(core, request.space, holds);
         };
         let copy = match blank {
             Blank::Untouched | Blank::OnZero => {
@@ -341,29 +392,42 @@ impl<P: Platform> Mm<P> {
         self.map_resident(core, request, frame, rights, holds)
     }
 
-    fn map_zero<'a>(&'a self, core: &mut Core<P>, page: (SpaceId, Vpn), rights: Rights, blank: Blank) -> Step<'a, P> {
+    fn map_zero<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        page: (SpaceId, Vpn),
+        rights: Rights,
+        holds: &mut Holds,
+        blank: Blank,
+    ) -> Step<'a, P> {
         core.unmap_page(self.frames, page);
         let zero = core.zero;
         if !core.map_page(self.frames, page, zero, rights.without_write()) {
-            return self.no_frame(core);
+            return self.no_frame(core, page.0, holds);
         }
         core.turn(page, blank.class(), PageClass::Zero, Record::Zero);
         Step::Mapped
     }
 
     /// Step 11: a page in a slot gets a frame and an operation that fills it.
-    fn begin_fill<'a>(&'a self, core: &mut Core<P>, request: Request, copy: PageCopy) -> Step<'a, P> {
-        let PageCopy::Slot(slot, tag) = copy else { unreachable!("only slots are read") };
+    fn begin_fill<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        holds: &mut Holds,
+        (slot, tag): (Slot, Tag),
+    ) -> Step<'a, P> {
         let page = (request.space, request.page);
         let Some(token) = self.alloc_user(core) else {
-            return self.no_frame(core);
+            return self.no_frame(core, request.space, holds);
         };
         let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
         let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {
             self.free_user(core, token);
-            return Step::WaitRoom(self.op_room.wait());
+            return Step::Wait(self.op_room.wait(), FaultKind::Minor);
         };
         core.table.get_mut(token.pfn()).reset(page, Residence::Filling);
+        self.hold(core, token.pfn(), holds);
         core.turn(page, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
         core.counters.store_reads += 1;
         let frames = IoFrames::from_iter([token.lend()]);

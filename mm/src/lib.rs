@@ -37,6 +37,7 @@ pub mod page;
 mod pager;
 pub mod platform;
 pub mod reclaim;
+mod shortage;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod space;

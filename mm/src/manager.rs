@@ -10,7 +10,8 @@ use crate::ops::OpTable;
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PageTable, PhysMemory, Platform, StoreRequest};
 use crate::reclaim::{CleanBatch, Policy, Progress, SecondChance, Watermarks};
-use crate::space::{Space, SpaceId, SpaceLayout, Spaces};
+use crate::shortage::Shortage;
+use crate::space::{CHUNK, Space, SpaceId, SpaceLayout, Spaces};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use alloc::{boxed::Box, collections::VecDeque};
@@ -88,8 +89,10 @@ pub(crate) struct Core<P: Platform> {
     /// Mapped pages in all spaces.
     pub zero: Pfn,
     pub progress: Progress,
-    /// Memory ran out: the next fault that finds no frame takes this and fails.
-    pub out_of_memory: bool,
+    /// Who waits, and who is told, when there is no frame.
+    pub shortage: Shortage,
+    /// Reclaim waits for holds to end.
+    pub awaiting_release: bool,
 }
 
 impl<P: Platform> Mm<P> {
@@ -126,7 +129,8 @@ impl<P: Platform> Mm<P> {
             faults_waiting: 0,
             zero,
             progress: Progress::default(),
-            out_of_memory: false,
+            shortage: Shortage::default(),
+            awaiting_release: false,
         };
         Self {
             memory,
@@ -186,12 +190,11 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| core.spaces.get_mut(space).map(|s| (s.vmas.pages(), s.pages)))
     }
 
-    /// Everything counted at this moment, with the D bits the page tables hold taken in first, so that the counts are right to the page.
-    /// With debug assertions, checks the identities.
+    /// Everything counted at this moment. A page that was written since its D bit was last looked at still counts as clean: see
+    /// [`Self::take_in_dirty_bits`]. With debug assertions, checks the identities.
     pub fn snapshot(&self) -> Snapshot {
-        let frames = self.frames.counts();
         let snapshot = self.core.with_lock(|core| {
-            core.take_in_dirty_bits();
+            let frames = self.frames.counts();
             core.snapshot(frames)
         });
         if cfg!(debug_assertions) {
@@ -200,10 +203,20 @@ impl<P: Platform> Mm<P> {
         snapshot
     }
 
+    /// Takes in the D bits that the page tables hold, so that the next snapshot tells clean from dirty to the page, but for what
+    /// is written meanwhile.
+    pub async fn take_in_dirty_bits(&self) {
+        let mut next = 0;
+        while let Some(start) = self.core.with_lock(|core| core.take_in_dirty_bits(next)) {
+            next = start;
+            crate::yield_now().await;
+        }
+    }
+
     /// Frees a frame that is nobody's page any more, and lets those who wait for one know.
     pub(crate) fn free_user(&self, core: &mut Core<P>, frame: Frame) {
         core.counters.pgfree += 1;
-        core.out_of_memory = false;
+        core.shortage.relieve();
         self.frames.free(frame);
     }
 
@@ -347,17 +360,24 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn take_in_dirty_bits(&mut self) {
-        for index in 0..self.table.len() {
+    /// Takes in D bits from frame `start` on, for as many pages as one poll may handle. Returns where to go on.
+    fn take_in_dirty_bits(&mut self, start: usize) -> Option<usize> {
+        let mut left = CHUNK;
+        for index in start..self.table.len() {
             let frame = Pfn::new(index as u32);
             let desc = self.table.get(frame);
             if desc.residence() != Residence::Clean || !desc.mapped() {
                 continue;
             }
+            if left == 0 {
+                return Some(index);
+            }
+            left -= 1;
             let (space, page) = desc.owner();
             let dirty = self.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(|m| m.dirty);
             self.note_dirty(frame, dirty);
         }
+        None
     }
 
     fn snapshot(&mut self, frames: crate::frame::FrameCounts) -> Snapshot {

@@ -72,6 +72,13 @@ pub struct OpCounts {
     pub discards: usize,
 }
 
+impl OpCounts {
+    /// Whether anything is under way.
+    pub fn any(self) -> bool {
+        self.fills + self.cleans + self.discards > 0
+    }
+}
+
 /// The table.
 pub struct OpTable {
     ops: Vec<Option<Op>>,

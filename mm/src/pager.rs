@@ -123,6 +123,7 @@ impl<P: Platform> Mm<P> {
         if let Some(swap) = &mut core.swap {
             swap.slots.retire(slot);
         }
+        core.void_holds(token.pfn());
         core.table.get_mut(token.pfn()).set_residence(Residence::None);
         self.free_user(core, token.returned());
     }

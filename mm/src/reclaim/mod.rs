@@ -59,6 +59,8 @@ enum Round {
     More,
     /// Nothing more can be begun until the store has finished something.
     Blocked,
+    /// Every page was looked at and none can go, but threads that are getting on hold some.
+    Held,
     /// Every page was looked at and none can go.
     Exhausted,
 }
@@ -120,6 +122,7 @@ impl<P: Platform> Mm<P> {
                 Round::Enough => return,
                 Round::More => crate::yield_now().await,
                 Round::Blocked => drop(progress.await),
+                Round::Held => drop(pressure.await),
                 Round::Exhausted => {
                     self.declare_exhausted();
                     let _woken = pressure.await;
@@ -130,15 +133,15 @@ impl<P: Platform> Mm<P> {
 
     /// Nothing can be freed. If somebody needs a frame right now, memory has run out: one of them must fail.
     fn declare_exhausted(&self) {
-        if self.frames.free_frames() <= self.watermarks.min {
-            self.core.with_lock(|core| core.out_of_memory = true);
+        let short = self.frames.free_frames() <= self.watermarks.min;
+        if short && self.core.with_lock(|core| core.shortage.declare()) {
             self.frames_freed.wake_all();
         }
     }
 
     /// Looks at up to [`CHUNK`] candidates, and sends what it has gathered.
     fn reclaim_round(&self, core: &mut Core<P>) -> Round {
-        core.out_of_memory = false;
+        core.shortage.relieve();
         let round = self.look_for_victims(core);
         if self.send_batch(core) { round } else { Round::Blocked }
     }
@@ -155,15 +158,11 @@ impl<P: Platform> Mm<P> {
             }
             if core.progress.fruitless > 2 * core.policy.len() + CHUNK {
                 core.progress.fruitless = 0;
-                return if coming > 0 || core.ops.counts().cleans > 0 { Round::Blocked } else { Round::Exhausted };
+                return core.nothing_found();
             }
             let Some(frame) = core.policy.candidate() else {
                 core.progress.fruitless = 0;
-                return if core.ops.counts().cleans > 0 || core.batch.len() > 0 {
-                    Round::Blocked
-                } else {
-                    Round::Exhausted
-                };
+                return core.nothing_found();
             };
             match self.consider(core, frame) {
                 Fate::Freed => core.progress.fruitless = 0,
@@ -359,6 +358,15 @@ impl<P: Platform> Mm<P> {
 }
 
 impl<P: Platform> Core<P> {
+    /// No page can go. What is under way will free slots or frames or bring pages that can; holds will end; else this is the end.
+    fn nothing_found(&mut self) -> Round {
+        if self.batch.len() > 0 || self.ops.counts().any() {
+            return Round::Blocked;
+        }
+        self.awaiting_release = self.shortage.will_be_released(self.held);
+        if self.awaiting_release { Round::Held } else { Round::Exhausted }
+    }
+
     /// Frames that will be free once the writes under way are done.
     fn pages_leaving(&self) -> usize {
         self.pages.get(crate::stats::PageClass::Evicting) as usize

@@ -18,9 +18,10 @@ impl Watermarks {
     /// Watermarks for a machine with `total` frames for everything but the kernel's image: 1/256, 1/128 and 1/64 of them,
     /// so that a victim cluster or two fit between `low` and `high`, within reason for tiny and huge machines.
     pub fn for_frames(total: usize) -> Self {
-        let min = (total / 256).clamp(total.min(256) / 16, 1024);
-        let low = min + (total / 192).clamp(total.min(256) / 16, 2048);
-        let high = low + (total / 96).clamp(total.min(256) / 16, 4096);
+        let least = (total.min(256) / 16).max(1);
+        let min = (total / 256).clamp(least, 1024);
+        let low = min + (total / 192).clamp(least, 2048);
+        let high = low + (total / 96).clamp(least, 4096);
         Self { min, low, high }
     }
 }

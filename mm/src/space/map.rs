@@ -276,11 +276,11 @@ impl<P: Platform> Mm<P> {
     }
 
     fn release_frame(&self, core: &mut Core<P>, frame: Pfn) {
-        core.void_holds(frame);
         let desc = core.table.get(frame);
         let (residence, (space, _)) = (desc.residence(), desc.owner());
         match residence {
             Residence::Clean | Residence::Dirty => {
+                core.void_holds(frame);
                 core.forget(frame);
                 let copy = core.table.get(frame).copy();
                 core.release_copy_for_good(copy);
@@ -294,6 +294,7 @@ impl<P: Platform> Mm<P> {
 
     /// The page is gone, but the device still works on its frame: it is freed when the request comes back.
     fn orphan(&self, core: &mut Core<P>, frame: Pfn) {
+        core.void_holds(frame);
         core.set_residence(frame, Residence::Orphaned);
         core.orphaned_io += 1;
     }
@@ -314,7 +315,10 @@ impl<P: Platform> Mm<P> {
                 debug_assert!(s.index.is_empty() && s.table.tables() == 0, "a space is torn down to nothing");
                 self.frames.free(s.table.into_root());
             }
+            core.shortage.forget(space);
         });
         self.announce_frames();
+        // Who still waits for a frame now may be the next to be told that there is none.
+        self.frames.pressure().wake_all();
     }
 }

@@ -1,0 +1,130 @@
+//! What happens when there is no frame: who may wait with pages in hand, and who is told that memory has run out.
+//!
+//! Owns two decisions, and no pages. Threads that wait for frames while they hold some could wait for each other for ever, so only one
+//! may, the *keeper*, until its instruction is over (progress with 12 usable frames, design D4). And when nothing can be freed, one
+//! program is told, the *victim*; nobody else is, until it is gone and what it had is free.
+//!
+//! ```text
+//!            no frame                      nothing to be freed, nothing under way, and nobody holds pages but who waits
+//!   running ──────────► waiting for a frame ───────────────────────────────────► victim: told, and told again until it is gone
+//!      ▲                    │   (with holds: keeper, or none any more)
+//!      └────────────────────┘ a frame was freed
+//! ```
+
+use crate::space::SpaceId;
+
+/// State of the two decisions; behind the manager's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Shortage {
+    /// Reclaim found nothing to free, and no frame was freed since.
+    exhausted: bool,
+    /// Who was told, and is not gone yet.
+    victim: Option<SpaceId>,
+    /// Whether there is a keeper.
+    kept: bool,
+    /// How many pages the keeper holds while it waits for a frame; none otherwise.
+    idle_holds: u64,
+}
+
+/// What a fault is to do that finds no frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lot {
+    /// Wait: there may be one later.
+    Wait,
+    /// Fail: memory has run out, and this program is the first to be told.
+    FirstToFail,
+    /// Fail: this program has been told already.
+    FailAgain,
+}
+
+impl Shortage {
+    /// Nothing can be freed. The next to find no frame is told, unless somebody was told already: then `false`.
+    pub fn declare(&mut self) -> bool {
+        self.exhausted = self.victim.is_none();
+        self.exhausted
+    }
+
+    /// A frame was freed, or reclaim tries again.
+    pub fn relieve(&mut self) {
+        self.exhausted = false;
+    }
+
+    /// Decides about a fault of `space` that finds no frame.
+    pub fn lot(&mut self, space: SpaceId) -> Lot {
+        if self.victim == Some(space) {
+            return Lot::FailAgain;
+        }
+        if !core::mem::take(&mut self.exhausted) {
+            return Lot::Wait;
+        }
+        self.victim = Some(space);
+        Lot::FirstToFail
+    }
+
+    /// A space is gone, with all it had.
+    pub fn forget(&mut self, space: SpaceId) {
+        self.victim.take_if(|victim| *victim == space);
+    }
+
+    /// A thread that holds pages wants to be the keeper. `false` if another one is.
+    pub fn try_keep(&mut self) -> bool {
+        !core::mem::replace(&mut self.kept, true)
+    }
+
+    /// The keeper is about to wait for a frame with so many pages in hand.
+    pub fn keeper_waits(&mut self, holds: u64) {
+        self.idle_holds = holds;
+    }
+
+    /// The keeper goes on.
+    pub fn keeper_runs(&mut self) {
+        self.idle_holds = 0;
+    }
+
+    /// The keeper has given up its pages.
+    pub fn keeper_gone(&mut self) {
+        (self.kept, self.idle_holds) = (false, 0);
+    }
+
+    /// Whether some of `held` pages are held by threads that are not waiting for a frame: they will get on, and let go.
+    pub fn will_be_released(&self, held: u64) -> bool {
+        held > self.idle_holds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_told_until_it_is_gone() {
+        let (a, b) = (SpaceId::new(1), SpaceId::new(2));
+        let mut shortage = Shortage::default();
+        assert_eq!(shortage.lot(a), Lot::Wait);
+        assert!(shortage.declare());
+        assert_eq!(shortage.lot(a), Lot::FirstToFail);
+        assert!(!shortage.declare());
+        assert_eq!((shortage.lot(b), shortage.lot(a)), (Lot::Wait, Lot::FailAgain));
+        shortage.forget(b);
+        assert!(!shortage.declare());
+        assert_eq!(shortage.lot(b), Lot::Wait);
+        shortage.forget(a);
+        assert!(shortage.declare());
+        shortage.relieve();
+        assert_eq!(shortage.lot(b), Lot::Wait, "something was freed meanwhile");
+        assert!(shortage.declare());
+        assert_eq!(shortage.lot(b), Lot::FirstToFail);
+    }
+
+    #[test]
+    fn there_is_one_keeper_at_a_time() {
+        let mut shortage = Shortage::default();
+        assert!(shortage.try_keep() && !shortage.try_keep());
+        shortage.keeper_waits(3);
+        assert!(!shortage.will_be_released(3) && shortage.will_be_released(4));
+        shortage.keeper_runs();
+        assert!(shortage.will_be_released(3));
+        shortage.keeper_gone();
+        assert!(shortage.try_keep());
+    }
+}
