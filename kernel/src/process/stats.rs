@@ -116,33 +116,48 @@ pub fn stall_ns() -> u64 {
     ticks_to_ns(STALL_TICKS.load(Relaxed))
 }
 
-/// System calls answered ENOSYS, by number. The last entry counts all numbers beyond the table.
-static UNKNOWN_CALLS: [AtomicU32; UNKNOWN_LIMIT + 1] = [const { AtomicU32::new(0) }; UNKNOWN_LIMIT + 1];
-const UNKNOWN_LIMIT: usize = 512;
+/// Different unknown calls that are told apart; a program that tries more is looking for something.
+const UNKNOWN_KINDS: usize = 64;
+
+static UNKNOWN_CALLS: [UnknownSlot; UNKNOWN_KINDS] = [const { UnknownSlot::new() }; UNKNOWN_KINDS];
+
+/// One number and its count; slots are taken in order and never given back.
+struct UnknownSlot {
+    number: AtomicU64,
+    count: AtomicU32,
+}
+
+impl UnknownSlot {
+    const fn new() -> Self {
+        Self { number: AtomicU64::new(0), count: AtomicU32::new(0) }
+    }
+}
 
 /// A program made a call that does not exist here.
 pub fn count_unknown_call(number: u64) {
-    let index = usize::try_from(number).map_or(UNKNOWN_LIMIT, |n| n.min(UNKNOWN_LIMIT));
-    UNKNOWN_CALLS[index].fetch_add(1, Relaxed);
+    let place = UNKNOWN_CALLS.iter().find(|slot| slot.count.load(Relaxed) == 0 || slot.number.load(Relaxed) == number);
+    if let Some(slot) = place {
+        slot.number.store(number, Relaxed);
+        slot.count.fetch_add(1, Relaxed);
+    }
 }
 
 /// One line of the table of unknown calls.
 #[derive(Debug, Clone, Copy)]
 pub struct UnknownCall {
-    /// Its number; 512 stands for every number from there on.
-    pub number: u32,
-    /// Linux's name for it.
+    /// Its number.
+    pub number: u64,
+    /// Linux's name for it, `?` if Linux has none.
     pub name: &'static str,
     /// How often it was made.
     pub count: u32,
 }
 
-/// The calls that were answered ENOSYS, by number.
+/// The calls that were answered ENOSYS, in the order they were first made.
 pub fn unknown_calls() -> impl Iterator<Item = UnknownCall> {
-    let counted = UNKNOWN_CALLS.iter().map(|count| count.load(Relaxed)).enumerate();
-    counted.filter(|(_, count)| *count != 0).map(|(number, count)| UnknownCall {
-        number: number as u32,
-        name: syscalls::Sysno::new(number).map_or("?", |call| call.name()),
-        count,
+    let made = UNKNOWN_CALLS.iter().map(|slot| (slot.number.load(Relaxed), slot.count.load(Relaxed)));
+    made.take_while(|(_, count)| *count != 0).map(|(number, count)| {
+        let known = usize::try_from(number).ok().and_then(syscalls::Sysno::new);
+        UnknownCall { number, name: known.map_or("?", |call| call.name()), count }
     })
 }

@@ -1,11 +1,27 @@
 //! Calls that change the address space. Checks what the program asked for and passes it to `mm`.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use linux_raw_sys::general as flag;
 
 use super::abi::{PAGE_SIZE, USER_END};
 use super::errno::{Errno, SysResult};
 use crate::process::memory::{MapWish, Place, Protection};
 use crate::process::thread::Thread;
+
+static MISSING_FILE_MAPPINGS: Missing = Missing(AtomicBool::new(false));
+static MISSING_SHARED_MEMORY: Missing = Missing(AtomicBool::new(false));
+
+/// Something a program asked for that is not there yet: said once, not at every attempt.
+struct Missing(AtomicBool);
+
+impl Missing {
+    fn note(&self, what: &str) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            log::warn!("{what}");
+        }
+    }
+}
 
 /// `len` in whole pages; zero and overflow are errors with names of their own per call.
 fn pages(len: u64) -> Option<u64> {
@@ -58,13 +74,13 @@ pub(super) async fn mmap(thread: &Thread, [hint, len, prot, flags, fd, offset]: 
     let rights = protection(prot & !u64::from(flag::PROT_GROWSDOWN | flag::PROT_GROWSUP))?;
     if !has(flag::MAP_ANONYMOUS) {
         thread.process.files.lock().get(fd)?;
-        log::warn!("mmap of a file: not implemented, answered ENODEV");
+        MISSING_FILE_MAPPINGS.note("mmap of a file is not implemented: answered ENODEV");
         return Err(Errno::ENODEV);
     }
     match flags as u32 & flag::MAP_TYPE {
         flag::MAP_PRIVATE => {}
         flag::MAP_SHARED | flag::MAP_SHARED_VALIDATE => {
-            log::warn!("shared anonymous mmap: not implemented, answered EOPNOTSUPP");
+            MISSING_SHARED_MEMORY.note("shared anonymous mmap is not implemented: answered EOPNOTSUPP");
             return Err(Errno::EOPNOTSUPP);
         }
         _ => return Err(Errno::EINVAL),
