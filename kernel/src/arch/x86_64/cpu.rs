@@ -13,8 +13,9 @@ use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase};
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::context::UserContext;
 use super::paging::SpaceRoot;
-use super::user::{ThreadState, UserContext};
+use super::user::ThreadState;
 use crate::sync::Once;
 
 /// Everything that exists once per CPU. Only its own CPU touches it, with interrupts off, and no reference into it

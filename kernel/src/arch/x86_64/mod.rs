@@ -7,6 +7,7 @@
 //! [`cpu::interrupt_window`]; a trap taken in ring 0 is an interrupt in one of these two, or a bug.
 
 pub mod apic;
+mod context;
 pub mod cpu;
 pub mod direct_map;
 pub mod fpu;

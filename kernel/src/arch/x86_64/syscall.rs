@@ -11,9 +11,9 @@ use x86_64::registers::model_specific::{LStar, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::structures::gdt::SegmentSelector;
 
+use super::context::UserContext;
 use super::cpu::Cpu;
 use super::gdt;
-use super::user::UserContext;
 
 /// The value in a context's vector field after a system call: beyond the vectors.
 pub const SYSCALL_VECTOR: u32 = 256;

@@ -14,8 +14,8 @@ use core::fmt;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 
+use super::context::UserContext;
 use super::cpu::{self, Cpu};
-use super::user::UserContext;
 use super::{image, stack};
 use crate::irq;
 
