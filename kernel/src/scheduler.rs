@@ -30,10 +30,7 @@ pub fn executor() -> Executor {
 pub fn run() -> ! {
     let executor = executor();
     loop {
-        let now = time::now();
-        executor.timers().fire(now);
-        // User code that runs in one of the polls is pre-empted by this interrupt.
-        time::arm(deadline(&executor).min(now + TIME_SLICE));
+        begin_slice();
         let tick = executor.tick(POLLS);
         if tick.slow > 0
             && let Some(longest) = tick.longest
@@ -46,6 +43,16 @@ pub fn run() -> ! {
             sleep_until(deadline(&executor));
         }
     }
+}
+
+/// Fires the timers that are due and gives user code its next time slice.
+///
+/// The loop does it before each round; a user thread does it when the slice's interrupt has taken it out of ring 3, because
+/// the round goes on, and the timer, which interrupts once, would let the next thread run for ever.
+pub fn begin_slice() {
+    let (executor, now) = (executor(), time::now());
+    executor.timers().fire(now);
+    time::arm(deadline(&executor).min(now + TIME_SLICE));
 }
 
 fn deadline(executor: &Executor) -> Instant {

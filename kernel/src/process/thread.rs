@@ -230,6 +230,7 @@ impl Thread {
     async fn interrupt(&mut self, kind: InterruptKind) -> Next {
         if let InterruptKind::Timer = kind {
             self.process.user_ns.fetch_add(TICK_NS, Ordering::Relaxed);
+            crate::scheduler::begin_slice();
         }
         self.held.release_unless_at(self.machine.context().ip());
         // A device's interrupt that woke nobody of higher rank leaves the CPU to this thread until the tick.
