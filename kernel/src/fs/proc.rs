@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use mm::space::{Label, Vma};
-use mm::stats::{PageClass, Snapshot};
+use mm::stats::{PageClass, Snapshot, VisiblePages};
 
 use crate::process::memory::{self, Usage};
 use crate::process::process::Process;
@@ -132,8 +132,16 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 20] {
     ]
 }
 
+/// Linux' names, and after them the four states of a page, which Linux does not count.
 fn vmstat(text: &mut String, snapshot: &Snapshot) -> core::fmt::Result {
-    for (name, value) in vmstat_counters(snapshot) {
+    let VisiblePages { uncommitted, committed_clean, committed_dirty, paged_out } = snapshot.visible;
+    let states = [
+        ("ebb_uncommitted", uncommitted),
+        ("ebb_committed_clean", committed_clean),
+        ("ebb_committed_dirty", committed_dirty),
+        ("ebb_paged_out", paged_out),
+    ];
+    for (name, value) in vmstat_counters(snapshot).into_iter().chain(states) {
         writeln!(text, "{name} {value}")?;
     }
     Ok(())

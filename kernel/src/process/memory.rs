@@ -335,6 +335,11 @@ fn map_errno(error: MapError) -> Errno {
     }
 }
 
+/// Makes the next [`snapshot`] right to the page: takes in what the page tables know.
+pub async fn settle_counts() {
+    crate::mm().take_in_dirty_bits().await;
+}
+
 /// Everything `mm` counts, at this moment.
 pub fn snapshot() -> Snapshot {
     crate::mm().snapshot()

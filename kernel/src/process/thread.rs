@@ -207,6 +207,10 @@ impl Thread {
         let (signal, code) = match served {
             Ok(kind) => {
                 stats::record_fault(kind, timestamp().wrapping_sub(began));
+                // Reclaim works ahead only if it gets to run: a thread that faults on and on must not wait for its tick.
+                if crate::executor().has_urgent() {
+                    yield_now().await;
+                }
                 return Next::Continue;
             }
             Err(FaultError::OutOfMemory) => {

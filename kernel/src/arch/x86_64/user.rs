@@ -25,7 +25,6 @@ use super::paging::SpaceRoot;
 use super::syscall::SYSCALL_VECTOR;
 use super::trap::FIRST_INTERRUPT;
 use crate::irq::{self, InterruptKind};
-use crate::time::{self, TIME_SLICE};
 
 pub use super::context::{Gpr, UserContext};
 
@@ -226,12 +225,7 @@ impl UserThread {
 
     fn trap(&self, vector: u8) -> Trap {
         if vector >= FIRST_INTERRUPT {
-            let kind = irq::dispatch(vector);
-            if kind == InterruptKind::Timer {
-                // Whoever runs next must be interrupted, too, and may be polled in the same round of the scheduler.
-                time::arm(time::now() + TIME_SLICE);
-            }
-            return Trap::Interrupt(kind);
+            return Trap::Interrupt(irq::dispatch(vector));
         }
         let error = self.context().error;
         let vector = ExceptionVector::try_from(vector).expect("ring 3 raises only architectural exceptions");
