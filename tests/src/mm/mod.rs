@@ -8,8 +8,9 @@ pub mod storm;
 use executor::sim::{Journal, Order, Rng, Seed, Settings, Sim};
 use executor::{Class, Duration, TaskName};
 use mm::addr::{PageRange, VirtAddr};
+use mm::fault::Holds;
 use mm::platform::Rights;
-use mm::sim::{SimConfig, SimMachine};
+use mm::sim::{SimConfig, SimMachine, Trap};
 use mm::space::{Label, MapRequest, Placement, SpaceId};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -33,7 +34,9 @@ const DISK_STEP: Duration = Duration::from_micros(40);
 impl World {
     /// Switches a machine on.
     pub fn new(config: SimConfig, settings: Settings) -> Self {
-        Self::on(Sim::new(settings), config)
+        let mut sim = Sim::new(settings);
+        let machine = start(&mut sim, config);
+        Self { sim, machine }
     }
 
     /// The usual world of a seed.
@@ -41,56 +44,116 @@ impl World {
         Self::new(SimConfig { seed, ..config }, settings(seed))
     }
 
-    /// As [`Self::new`], on a scheduler that is there already.
-    pub fn on(mut sim: Sim, config: SimConfig) -> Self {
-        let machine = SimMachine::new(config);
-        let rng = sim.split_rng();
-        spawn_kernel_tasks(&mut sim, &machine, rng, config.disk.is_some());
-        Self { sim, machine }
-    }
-
-    /// Runs a future as the only user task, until it is done; whatever else is going on goes on beside it.
-    ///
-    /// # Panics
-    /// If it cannot come to its end.
+    /// As [`run`].
     pub fn run<F>(&mut self, name: &'static str, future: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.sim.block_on(name, future).unwrap_or_else(|stuck| panic!("{stuck}\n{}", self.sim.journal().print()))
+        run(&mut self.sim, name, future)
     }
 
-    /// Lets everything that can go on go on: the disk is idle after this, and reclaim content.
+    /// As [`settle`].
     pub fn settle(&mut self) {
-        self.sim.settle().unwrap_or_else(|stuck| panic!("{stuck}"));
-        self.machine.check();
+        settle(&mut self.sim, &self.machine);
     }
 
-    /// A space with one area of so many pages, readable and writable: its name, and where the area is.
+    /// As [`space_with`].
     pub fn space_with(&mut self, pages: u64) -> (SpaceId, VirtAddr) {
-        let space = self.machine.create_space().expect("a frame for the root");
-        let addr = ready(self.machine.mm().map(space, anonymous(Placement::Anywhere, pages)));
-        (space, addr.expect("a fresh space has room"))
+        space_with(&self.machine, pages)
     }
 
-    /// Destroys a space and waits until nothing is under way any more.
+    /// As [`destroy`].
     pub fn destroy(&mut self, space: SpaceId) {
-        let machine = self.machine.clone();
-        self.run("destroy", async move { machine.mm().destroy_space(space).await });
-        self.settle();
+        destroy(&mut self.sim, &self.machine, space);
     }
 
-    /// Asserts that nothing of any program is left: call it when all spaces are destroyed.
+    /// As [`assert_empty`].
     pub fn assert_empty(&mut self) {
-        self.settle();
-        let end = self.machine.mm().snapshot();
-        let (total, free) = (end.frames.total, end.frames.free);
-        assert_eq!(free, total - 1, "all frames but the zero page are free: {end:?}");
-        assert_eq!((end.held, end.orphaned_io, end.faults_waiting, end.batched), (0, 0, 0, 0), "{end:?}");
-        if let Some(slots) = end.slots {
-            assert_eq!(slots.used, end.open_slots, "all slots are free: {end:?}");
-        }
+        assert_empty(&mut self.sim, &self.machine);
+    }
+}
+
+/// Switches a machine on and spawns what the kernel would: pager and reclaim; and the disk.
+pub fn start(sim: &mut Sim, config: SimConfig) -> Arc<SimMachine> {
+    let machine = SimMachine::new(config);
+    let rng = sim.split_rng();
+    spawn_kernel_tasks(sim, &machine, rng, config.disk.is_some());
+    machine
+}
+
+/// Runs a future as the only user task, until it is done; whatever else is going on goes on beside it.
+///
+/// # Panics
+/// If it cannot come to its end.
+pub fn run<F>(sim: &mut Sim, name: &'static str, future: F) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    sim.block_on(name, future).unwrap_or_else(|stuck| panic!("{stuck}\n{}", sim.journal().print()))
+}
+
+/// Lets everything that can go on go on: the disk is idle after this, and reclaim content.
+pub fn settle(sim: &mut Sim, machine: &SimMachine) {
+    sim.settle().unwrap_or_else(|stuck| panic!("{stuck}"));
+    machine.check();
+}
+
+/// A space with one area of so many pages, readable and writable: its name, and where the area is.
+pub fn space_with(machine: &SimMachine, pages: u64) -> (SpaceId, VirtAddr) {
+    let space = machine.create_space().expect("a frame for the root");
+    let addr = ready(machine.mm().map(space, anonymous(Placement::Anywhere, pages)));
+    (space, addr.expect("a fresh space has room"))
+}
+
+/// Destroys a space and waits until nothing is under way any more.
+pub fn destroy(sim: &mut Sim, machine: &Arc<SimMachine>, space: SpaceId) {
+    let own = machine.clone();
+    run(sim, "destroy", async move { own.mm().destroy_space(space).await });
+    settle(sim, machine);
+}
+
+/// Asserts that nothing of any program is left: call it when all spaces are destroyed.
+pub fn assert_empty(sim: &mut Sim, machine: &SimMachine) {
+    settle(sim, machine);
+    let end = machine.mm().snapshot();
+    let (total, free) = (end.frames.total, end.frames.free);
+    assert_eq!(free, total - 1, "all frames but the zero page are free: {end:?}");
+    assert_eq!((end.held, end.orphaned_io, end.faults_waiting, end.batched), (0, 0, 0, 0), "{end:?}");
+    assert!(!end.ops.any(), "nothing is under way: {end:?}");
+    if let Some(slots) = end.slots {
+        assert_eq!(slots.used, end.open_slots, "all slots are free: {end:?}");
+    }
+}
+
+/// A thread of a program. Dropped wherever it is, it lets go of what it holds, as the kernel's threads do.
+pub struct Thread {
+    machine: Arc<SimMachine>,
+    /// What reclaim leaves alone for it.
+    pub holds: Holds,
+}
+
+impl Thread {
+    /// A thread on this machine.
+    pub fn new(machine: &Arc<SimMachine>) -> Self {
+        Self { machine: machine.clone(), holds: Holds::default() }
+    }
+
+    /// Loads a word.
+    pub async fn load(&mut self, space: SpaceId, addr: VirtAddr) -> Result<u64, Trap> {
+        self.machine.load(space, addr, &mut self.holds).await
+    }
+
+    /// Stores a word.
+    pub async fn store(&mut self, space: SpaceId, addr: VirtAddr, word: u64) -> Result<(), Trap> {
+        self.machine.store(space, addr, word, &mut self.holds).await
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.machine.mm().release_holds(&mut self.holds);
     }
 }
 
