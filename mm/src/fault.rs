@@ -58,7 +58,8 @@ pub const MAX_HOLDS: usize = 8;
 /// The pages a thread faulted on since it last got anywhere: reclaim leaves them alone until it does (design D4).
 ///
 /// Kept by the thread; `anchor` is its instruction pointer. When that has moved, the holds end. A `Holds` must be given back by
-/// [`Mm::release_holds`] before it is dropped, or its frames stay held.
+/// [`Mm::release_holds`] before it is dropped, or its frames stay held; and before its thread waits for anything but a fault, such as
+/// a system call or a copy: when nothing else can be freed, reclaim waits for threads with holds to get on.
 #[derive(Debug, Default)]
 pub struct Holds {
     anchor: u64,

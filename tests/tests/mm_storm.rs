@@ -28,6 +28,19 @@ fn programs_see_the_memory_of_the_model() {
 }
 
 #[test]
+fn when_there_is_too_little_of_everything_some_programs_end_and_the_others_see_the_model() {
+    let (seeds, operations) = plan();
+    let mut ended = 0;
+    for seed in seeds {
+        println!("EBB_SEED={seed}");
+        let outcome = storm::run(StormConfig::tight(seed, operations), seed);
+        println!("{outcome:?}");
+        ended += outcome.out_of_memory;
+    }
+    println!("{ended} programs were told that memory is out");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_events() {
     let run = |seed| storm::run(StormConfig::usual(seed, 3_000), seed);
     let (first, second) = (run(7), run(7));

@@ -12,6 +12,7 @@ use mm::fault::{FaultError, Holds};
 use mm::platform::{Access, Rights};
 use mm::sim::{DiskConfig, PerMille, SimConfig, SimMachine};
 use mm::space::{CopyError, Label, MapError, MapRequest, Placement, SpaceId};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Pages in an arena; arenas lie 1 GiB apart, so that each has page tables of its own.
@@ -32,6 +33,17 @@ pub struct StormConfig {
     pub operations: u64,
     /// Every so many operations of a thread, the whole state is inspected.
     pub inspect_every: u64,
+    /// Whether there may be too little swap. A program that is out of memory ends, as it would in the kernel.
+    pub supply: Supply,
+}
+
+/// How much memory there is, disk and all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Supply {
+    /// Enough for everybody.
+    Ample,
+    /// About as much as is asked for.
+    Tight,
 }
 
 impl StormConfig {
@@ -50,7 +62,15 @@ impl StormConfig {
         let mm = Config { torture: rng.below(3) != 0, operations: 8 + rng.below(89) as usize, ..Config::default() };
         let frames = 56 + rng.below(80) as usize;
         let machine = SimConfig { frames, disk: Some(disk), mm, tlb: 1 + rng.below(48) as usize, seed };
-        Self { machine, spaces: 3, threads: 3, arenas: 3, operations, inspect_every: 64 }
+        Self { machine, spaces: 3, threads: 3, arenas: 3, operations, inspect_every: 64, supply: Supply::Ample }
+    }
+
+    /// The same with a disk that may not hold what RAM does not.
+    pub fn tight(seed: u64, operations: u64) -> Self {
+        let mut config = Self::usual(seed, operations);
+        let slots = 40 + Rng::new(executor::sim::Seed(!seed)).below(120) as u32;
+        config.machine.disk = config.machine.disk.map(|disk| DiskConfig { slots, write_errors: PerMille(0), ..disk });
+        Self { supply: Supply::Tight, ..config }
     }
 }
 
@@ -67,6 +87,8 @@ pub struct Outcome {
     pub swapped_out: u64,
     /// Pages that the disk lost and a program noticed.
     pub lost: usize,
+    /// Programs that ended because memory was out.
+    pub out_of_memory: usize,
 }
 
 /// What all threads share.
@@ -77,6 +99,8 @@ struct Stage {
     model: Mutex<Model>,
     /// Arenas that somebody is changing.
     busy: Mutex<Vec<bool>>,
+    /// Programs that are out of memory.
+    ended: Mutex<BTreeSet<usize>>,
     config: StormConfig,
 }
 
@@ -104,6 +128,7 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
         spaces: spaces.clone(),
         model: Mutex::default(),
         busy: Mutex::new(vec![false; config.spaces * config.arenas]),
+        ended: Mutex::default(),
         config,
     });
     let threads = config.spaces * config.threads;
@@ -123,12 +148,15 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     world.assert_empty();
     let (model, losses) = (stage.model.lock().expect("nobody panicked"), world.machine.disk().losses());
     assert!(counters.swap_read_err + counters.swap_audit_err <= losses.len() as u64, "losses nobody injected");
+    let ended = stage.ended.lock().expect("nobody panicked").len();
+    assert!(counters.oom_kill >= ended as u64 && (ended == 0 || config.supply == Supply::Tight));
     Outcome {
         hash: world.sim.journal().hash(),
         operations: config.operations / threads as u64 * threads as u64,
         swapped_in: counters.pswpin,
         swapped_out: counters.pswpout,
         lost: model.lost_pages(),
+        out_of_memory: ended,
     }
 }
 
@@ -150,6 +178,9 @@ impl Thread {
             self.map_arena(arena).await;
         }
         for operation in 0..operations {
+            if self.has_ended() {
+                break;
+            }
             self.operate().await;
             if operation % self.stage.config.inspect_every == 0 {
                 self.stage.machine.check();
@@ -159,7 +190,12 @@ impl Thread {
     }
 
     async fn operate(&mut self) {
-        match self.rng.below(100) {
+        let choice = self.rng.below(100);
+        if choice >= 72 {
+            // A system call: the instruction before it is over.
+            self.stage.machine.mm().release_holds(&mut self.holds);
+        }
+        match choice {
             0..38 => self.load().await,
             38..68 => self.store().await,
             68..72 => self.store_across().await,
@@ -173,7 +209,24 @@ impl Thread {
             96 => self.drop_table(),
             97 => self.short_lived_space().await,
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
+            _ if self.rng.below(20) == 0 => self.stage.machine.disk().alter_any(),
             _ => yield_now().await,
+        }
+    }
+
+    /// Whether the program has run out of memory: it ends then, and what it sees does not count any more.
+    fn has_ended(&self) -> bool {
+        self.stage.ended.lock().expect("nobody panicked").contains(&self.space)
+    }
+
+    /// An access has failed. If memory is out, the program ends.
+    async fn failed(&mut self, error: FaultError) {
+        if error == FaultError::OutOfMemory {
+            assert_eq!(self.stage.config.supply, Supply::Tight, "there is memory");
+            self.stage.ended.lock().expect("nobody panicked").insert(self.space);
+            self.stage.journal.note("out of memory", self.space as u64);
+            self.stage.machine.mm().release_holds(&mut self.holds);
+            self.stage.machine.mm().destroy_space(self.id()).await;
         }
     }
 
@@ -203,6 +256,12 @@ impl Thread {
         let (key, at) = (self.any_page(), self.rng.below(512));
         let addr = self.stage.addr(key, at);
         let loaded = self.stage.machine.load(self.stage.spaces[self.space], addr, &mut self.holds).await;
+        if let Err(error) = loaded {
+            self.failed(error).await;
+        }
+        if self.has_ended() {
+            return;
+        }
         let mut model = self.stage.model();
         match loaded {
             Ok(value) => model.page(key).read(at as u16, value),
@@ -216,6 +275,12 @@ impl Thread {
         let word = self.stage.model().fresh_word(key);
         let addr = self.stage.addr(key, at);
         let stored = self.stage.machine.store(self.stage.spaces[self.space], addr, word, &mut self.holds).await;
+        if let Err(error) = stored {
+            self.failed(error).await;
+        }
+        if self.has_ended() {
+            return;
+        }
         let mut model = self.stage.model();
         match stored {
             Ok(()) => model.page(key).write(at as u16, word),
@@ -234,6 +299,12 @@ impl Thread {
         let anchor = self.rng.next_u64();
         let machine = self.stage.machine.clone();
         let stored = machine.store_all(self.id(), &stores, anchor, &mut self.holds).await;
+        if let Err(error) = stored {
+            self.failed(error).await;
+        }
+        if self.has_ended() {
+            return;
+        }
         let mut model = self.stage.model();
         match stored {
             Ok(()) => keys.iter().zip(stores).for_each(|(&key, (_, word))| model.page(key).write(at as u16, word)),
@@ -278,6 +349,12 @@ impl Thread {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let addr = self.stage.addr(keys[0], first as u64);
         let copied = self.stage.machine.mm().copy_out(self.id(), addr, &bytes).await;
+        if copied == Err(CopyError::OutOfMemory) {
+            self.failed(FaultError::OutOfMemory).await;
+        }
+        if self.has_ended() {
+            return;
+        }
         let mut model = self.stage.model();
         for (index, &key) in touched.iter().enumerate() {
             model.page(key).finish_copy(per_page(index), versions[index], copied.is_ok());
@@ -298,6 +375,12 @@ impl Thread {
         let mut bytes = vec![0; count * 8];
         let addr = self.stage.addr(keys[0], first as u64);
         let copied = self.stage.machine.mm().copy_in(self.id(), addr, &mut bytes).await;
+        if copied == Err(CopyError::OutOfMemory) {
+            self.failed(FaultError::OutOfMemory).await;
+        }
+        if self.has_ended() {
+            return;
+        }
         let mut model = self.stage.model();
         if copied.is_err() {
             assert_eq!(copied, Err(CopyError::BadAddress));
@@ -349,6 +432,9 @@ impl Thread {
         }
         let request = MapRequest { placement, len: keys.len() as u64 * PAGE, rights, label: Label::Anonymous };
         let mapped = self.stage.machine.mm().map(self.id(), request).await;
+        if self.has_ended() {
+            return;
+        }
         if there {
             assert_eq!(mapped, Ok(addr));
             self.finish(&keys);
@@ -357,6 +443,9 @@ impl Thread {
         } else {
             let elsewhere = mapped.expect("there is room somewhere");
             let unmapped = self.stage.machine.mm().unmap(self.id(), elsewhere, request.len).await;
+            if self.has_ended() {
+                return;
+            }
             assert_eq!(unmapped, Ok(()), "mapped at {elsewhere:?} instead of {addr:?}");
         }
         self.stage.journal.note("map", keys.len() as u64);
@@ -371,8 +460,11 @@ impl Thread {
         }
         self.begin(&keys, Change::Replace(Rights::READ_WRITE));
         let request = anonymous(Placement::Fixed(self.stage.addr(keys[0], 0)), ARENA_PAGES as u64);
-        self.stage.machine.mm().map(self.id(), request).await.expect("the arenas fit");
-        self.finish(&keys);
+        let mapped = self.stage.machine.mm().map(self.id(), request).await;
+        if !self.has_ended() {
+            mapped.expect("the arenas fit");
+            self.finish(&keys);
+        }
     }
 
     async fn unmap(&mut self) {
@@ -381,6 +473,9 @@ impl Thread {
         self.begin(&keys, Change::Unmap);
         let (addr, len) = (self.stage.addr(keys[0], 0), keys.len() as u64 * PAGE);
         let unmapped = self.stage.machine.mm().unmap(self.id(), addr, len).await;
+        if self.has_ended() {
+            return;
+        }
         assert_eq!(unmapped, Ok(()));
         self.finish(&keys);
         self.stage.journal.note("unmap", keys.len() as u64);
@@ -396,6 +491,9 @@ impl Thread {
         }
         let (addr, len) = (self.stage.addr(keys[0], 0), keys.len() as u64 * PAGE);
         let protected = self.stage.machine.mm().protect(self.id(), addr, len, rights).await;
+        if self.has_ended() {
+            return;
+        }
         assert_eq!(protected, if mapped { Ok(()) } else { Err(MapError::NotMapped) });
         if mapped {
             self.finish(&keys);
@@ -410,6 +508,9 @@ impl Thread {
         self.begin(&keys, Change::Discard);
         let (addr, len) = (self.stage.addr(keys[0], 0), keys.len() as u64 * PAGE);
         let discarded = self.stage.machine.mm().discard(self.id(), addr, len).await;
+        if self.has_ended() {
+            return;
+        }
         assert_eq!(discarded, if all { Ok(()) } else { Err(MapError::NotMapped) });
         self.finish(&keys);
         self.stage.journal.note("discard", keys.len() as u64);
@@ -438,16 +539,15 @@ impl Thread {
         let pages = 1 + self.rng.below(12);
         let area = machine.mm().map(space, anonymous(Placement::Anywhere, pages)).await.expect("it is empty");
         let mut holds = Holds::default();
+        let tight = self.stage.config.supply == Supply::Tight;
         for page in 0..pages {
-            let addr = super::word(area, page, page);
-            machine.store(space, addr, page + 1, &mut holds).await.expect("it is mapped");
-        }
-        machine.mm().release_holds(&mut holds);
-        for page in 0..pages {
-            if self.rng.below(2) == 0 {
+            let stored = machine.store(space, super::word(area, page, page), page + 1, &mut holds).await;
+            assert!(stored.is_ok() || (tight && stored == Err(FaultError::OutOfMemory)), "{stored:?}");
+            if stored.is_ok() && self.rng.below(2) == 0 {
                 // With a disk that fails, a page may be lost.
                 let loaded = machine.load(space, super::word(area, page, page), &mut holds).await;
-                assert!(loaded == Ok(page + 1) || loaded == Err(FaultError::BadPage), "{loaded:?}");
+                let excused = loaded == Err(FaultError::BadPage) || (tight && loaded == Err(FaultError::OutOfMemory));
+                assert!(loaded == Ok(page + 1) || excused, "{loaded:?}");
             }
         }
         machine.mm().release_holds(&mut holds);
