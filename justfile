@@ -42,10 +42,13 @@ image: (kernel "release") workloads
     @echo {{ quote(target_dir / kernel_target / "release/kernel") }}
     @echo {{ quote(target_dir / linux_target / "release/pressure") }}
 
+# Links to private items are no mistake where private items are documented.
+rustdoc_flags := "-D warnings -A rustdoc::private-intra-doc-links"
+
 # Build the documentation of all crates, private items included, with warnings denied.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --package kernel --target {{ kernel_target }}
+    RUSTDOCFLAGS={{ quote(rustdoc_flags) }} cargo doc --no-deps --document-private-items
+    RUSTDOCFLAGS={{ quote(rustdoc_flags) }} cargo doc --no-deps --document-private-items --package kernel --target {{ kernel_target }}
 
 # Check formatting, and lints with warnings denied, for the host crates and for the kernel.
 lint:

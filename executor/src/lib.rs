@@ -51,7 +51,7 @@
 //!    interrupt handler may wake; it should do so by reference, as dropping the last
 //!    waker of a completed task frees the task.
 //! 4. A wake during the poll is remembered and acted upon when the poll returns. A user
-//!    task goes to the pre-empted lane: this is how [`yield_now`] differs from waiting.
+//!    task goes to the pre-empted lane: this is how [`yield_now()`] differs from waiting.
 //! 5. The future is dropped and the output kept for the [`Task`] handle.
 //! 6. A dropped or cancelled [`Task`], or a detached task nobody holds a waker of,
 //!    becomes ready once more,

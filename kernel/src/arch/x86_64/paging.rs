@@ -193,7 +193,7 @@ impl SpaceRoot {
     /// Makes a root with an empty user half. The kernel half is copied once: its top-level slots never change after boot.
     ///
     /// # Safety
-    /// The page is RAM in the direct map and nobody else's until the root is given up (see [`SpaceRoot::leave`]).
+    /// The page is RAM in the direct map and nobody else's until the root is given up (see [`kernel_space::leave`]).
     pub unsafe fn new(page: PhysAddr) -> Self {
         // SAFETY: the caller gives us the page; the kernel's root lives for ever.
         let (root, kernel) = unsafe { (TableRef::at(page), TableRef::at(kernel_space::root().0)) };
