@@ -12,7 +12,7 @@
 
 use zerocopy::FromZeros;
 
-use super::signal::{AltStack, Handler, Origin, SigInfo, SignalSet};
+use super::signal::{AltStack, Origin, SigInfo, SignalSet};
 use super::thread::Thread;
 use crate::arch::fpu;
 use crate::arch::user::Gpr;
@@ -39,8 +39,9 @@ pub fn frame_bytes(fpu_bytes: usize) -> u64 {
 }
 
 impl Thread {
-    /// Makes the thread run `handler` next. On error the frame could not be written and nothing has changed.
-    pub async fn deliver(&mut self, info: &SigInfo, handler: &Handler) -> Result<(), Errno> {
+    /// Makes the thread run the handler of its `delivery` next. On error the frame could not be written.
+    pub async fn deliver(&mut self) -> Result<(), Errno> {
+        let Some((info, handler)) = self.delivery.take() else { return Ok(()) };
         let stack_pointer = self.machine.context().sp();
         let fpu_bytes = self.machine.fpu_image().len() as u64;
         let stack_top = match self.alt_stack.top() {
@@ -58,8 +59,8 @@ impl Thread {
         let before = self.state.blocked();
         let frame = || RtSigFrame {
             pretcode: handler.restorer,
-            uc: self.ucontext(info, before, fpu_at),
-            info: raw_info(info, self.process.pid.number()),
+            uc: self.ucontext(&info, before, fpu_at),
+            info: raw_info(&info, self.process.pid.number()),
         };
         self.process.write_made(frame_at, frame).await?;
 

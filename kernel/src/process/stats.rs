@@ -17,7 +17,6 @@ const BUCKETS: usize = 64 * PER_OCTAVE as usize;
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [AtomicU32; BUCKETS],
-    count: AtomicU64,
     max: AtomicU64,
 }
 
@@ -35,18 +34,19 @@ pub struct Latency {
 
 impl Histogram {
     const fn new() -> Self {
-        Self { buckets: [const { AtomicU32::new(0) }; BUCKETS], count: AtomicU64::new(0), max: AtomicU64::new(0) }
+        Self { buckets: [const { AtomicU32::new(0) }; BUCKETS], max: AtomicU64::new(0) }
     }
 
     fn record(&self, ticks: u64) {
         self.buckets[bucket(ticks)].fetch_add(1, Relaxed);
-        self.count.fetch_add(1, Relaxed);
-        self.max.fetch_max(ticks, Relaxed);
+        if ticks > self.max.load(Relaxed) {
+            self.max.fetch_max(ticks, Relaxed);
+        }
     }
 
     /// How many were recorded.
     pub fn count(&self) -> u64 {
-        self.count.load(Relaxed)
+        self.buckets.iter().map(|count| u64::from(count.load(Relaxed))).sum()
     }
 
     /// The usual percentiles.

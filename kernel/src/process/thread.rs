@@ -99,6 +99,8 @@ pub struct Thread {
     pub name: [u8; 16],
     /// The number of the system call a signal interrupted, while that can still be restarted.
     pub restartable_call: Option<u64>,
+    /// The signal whose handler is called next.
+    pub delivery: Option<(SigInfo, Handler)>,
     held: HeldPages,
 }
 
@@ -106,8 +108,8 @@ pub struct Thread {
 enum Next {
     /// Back to user mode.
     Continue,
-    /// This signal's handler.
-    Handle(SigInfo, Handler),
+    /// The handler that `delivery` says. Kept there, so that what every trap returns stays one byte.
+    Handle,
     /// Nothing any more.
     Stop,
 }
@@ -123,6 +125,7 @@ impl Thread {
             clear_child_tid: 0,
             name: *b"main\0\0\0\0\0\0\0\0\0\0\0\0",
             restartable_call: None,
+            delivery: None,
             held: HeldPages::default(),
         }
     }
@@ -159,9 +162,9 @@ impl Thread {
             };
             match next {
                 Next::Continue => {}
-                Next::Handle(info, handler) => {
+                Next::Handle => {
                     // A signal whose frame cannot be written ends the process (signal(7)).
-                    if self.deliver(&info, &handler).await.is_err() {
+                    if self.deliver().await.is_err() {
                         self.process.begin_end(Outcome::Signalled(Signal::SEGV));
                         return;
                     }
@@ -324,7 +327,8 @@ impl Thread {
                     Some(number) if handler.restarts_calls() => self.restart_call(number),
                     _ => {}
                 }
-                Next::Handle(info, handler)
+                self.delivery = Some((info, handler));
+                Next::Handle
             }
         }
     }
