@@ -386,8 +386,8 @@ impl Disk {
                 if torn != Some(i) {
                     held.words[half.clone()].copy_from_slice(&words[half]);
                 }
-                // A page may change while it is written; then nobody will ask for this slot again.
-                held.spoiled = torn == Some(i) && *held.words != *words;
+                // Torn, altered between the halves, or the page has changed; in that case nobody will ask for this slot again.
+                held.spoiled = *held.words != *words;
                 held.evidence = words.iter().copied().find(|&w| w != 0).unwrap_or(0);
             });
             self.counts.pages_written += 1;

@@ -60,7 +60,7 @@ impl StormConfig {
             ..DiskConfig::good(16_384)
         };
         let mm = Config { torture: rng.below(3) != 0, operations: 8 + rng.below(89) as usize, ..Config::default() };
-        let frames = 56 + rng.below(80) as usize;
+        let frames = 52 + rng.below(70) as usize;
         let machine = SimConfig { frames, disk: Some(disk), mm, tlb: 1 + rng.below(48) as usize, seed };
         Self { machine, spaces: 3, threads: 3, arenas: 3, operations, inspect_every: 64, supply: Supply::Ample }
     }
@@ -191,21 +191,21 @@ impl Thread {
 
     async fn operate(&mut self) {
         let choice = self.rng.below(100);
-        if choice >= 72 {
+        if choice >= 82 {
             // A system call: the instruction before it is over.
             self.stage.machine.mm().release_holds(&mut self.holds);
         }
         match choice {
             0..38 => self.load().await,
-            38..68 => self.store().await,
-            68..72 => self.store_across().await,
-            72..77 => self.fill().await,
-            77..82 => self.copy_out().await,
-            82..87 => self.copy_in().await,
-            87..90 => self.map().await,
-            90..92 => self.unmap().await,
-            92..94 => self.protect().await,
-            94..96 => self.discard().await,
+            38..74 => self.store().await,
+            74..82 => self.store_across().await,
+            82..84 => self.fill().await,
+            84..88 => self.copy_out().await,
+            88..92 => self.copy_in().await,
+            92 => self.map().await,
+            93 => self.unmap().await,
+            94 => self.protect().await,
+            95 => self.discard().await,
             96 => self.drop_table(),
             97 => self.short_lived_space().await,
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
