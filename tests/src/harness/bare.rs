@@ -23,15 +23,18 @@ pub struct Output {
     pub messages: String,
 }
 
-/// Boots `program` with the kernel's command line `line`; `disk` becomes the only disk.
-pub fn run(ram: &str, program: &Path, line: &str, disk: Option<&Path>) -> Output {
+/// Boots with the kernel's command line `line`; `program` becomes the boot module, `disk` the only disk.
+pub fn run(ram: &str, program: Option<&Path>, line: &str, disk: Option<&Path>) -> Output {
     let _slot = Slot::take();
     let artifacts = Artifacts::checked();
     let mut command = Command::new("timeout");
     command.args(["-k", "5", LIMIT_S, "qemu-system-x86_64", "-accel", "tcg", "-machine", "q35"]);
     command.args(["-cpu", "max,la57=off,erms=off,fsrm=off", "-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-m", ram, "-serial", "stdio", "-no-reboot"]);
-    command.arg("-kernel").arg(&artifacts.kernel).arg("-initrd").arg(program).args(["-append", line]);
+    command.arg("-kernel").arg(&artifacts.kernel).args(["-append", line]);
+    if let Some(program) = program {
+        command.arg("-initrd").arg(program);
+    }
     if let Some(disk) = disk {
         let mut drive = OsStr::new("if=none,id=d0,format=raw,file=").to_owned();
         drive.push(disk);

@@ -115,7 +115,8 @@ impl Run {
         let described = format!("ebb {}", words(command.get_args()));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{described}: {error}"));
         let mut stdin = child.stdin.take();
-        if let (Some(bytes), Some(mut pipe)) = (self.stdin, stdin.take()) {
+        if let Some(bytes) = self.stdin {
+            let mut pipe = stdin.take().expect("a pipe");
             // A thread, because the program may answer before it has read everything; it ends with the pipe's other side.
             std::thread::spawn(move || pipe.write_all(&bytes));
         }

@@ -54,7 +54,7 @@ pub const CASES: &[Case] = &[
     case(Workload("recurse"), &["thread"], SIGABRT, &["about to recurse", "…'deep'"]),
     ok(Workload("avx2-pair"), &[], &["OK avx2-pair"]),
     ok(Workload("spin"), &["ms=50"], &["spinning", "OK spin"]),
-    ok(Workload("states"), &["mib=4", "pressure=8", "pause_ms=5"], &["STEP 12 unmap", "OK states"]),
+    ok(Workload("states"), &["mib=8", "pressure=24", "pause_ms=5"], &["STEP 12 unmap", "OK states"]),
     Case { stdin: TEXT, ..ok(Workload("stdin-cat"), &[], &["tide", "ebb\0and flow", "OK stdin-cat bytes=17"]) },
     ok(Workload("stdin-cat"), &[], &["OK stdin-cat bytes=0 sum=0"]),
     ok(Workload("badptr"), &[], &["OK badptr"]),

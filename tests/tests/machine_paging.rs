@@ -1,0 +1,133 @@
+//! On the machine: programs that need more memory than it has get every byte back, whatever their pattern.
+//!
+//! Every day with 24 MiB of RAM, in a soak with the sizes that the project is measured at.
+
+use std::path::PathBuf;
+
+use tests::harness::{Finished, Run, bare, reduced_or_full, seed, soak};
+use tests::programs::{Flavour, Program};
+
+/// The project's own workload and, if the environment names one, another program that takes the same arguments.
+fn pressures() -> Vec<PathBuf> {
+    let own = Program::Workload("pressure").build().unwrap_or_else(|error| panic!("{error}"));
+    std::iter::once(own).chain(std::env::var_os("EBB_C_PRESSURE").map(PathBuf::from)).collect()
+}
+
+/// Runs one kind of pressure with twice as much memory as there is RAM.
+fn twice_the_ram(kind: &str, everyday: &str, soak: &str) -> Vec<Finished> {
+    let (options, mib) = reduced_or_full(("--ram 24M --swap 384M", 48), ("--ram 64M --swap 1G", 128));
+    let arguments = format!("{kind} mib={mib} seed={} {}", seed(), reduced_or_full(everyday, soak));
+    let words = |program: &PathBuf| {
+        let program = program.to_str().expect("a path in UTF-8");
+        format!("{program} {arguments}").split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |program| Run::new(words(program)).options(options).finish().expect_ok();
+    pressures().iter().map(run).collect()
+}
+
+fn expect_swapping(runs: &[Finished]) {
+    for run in runs {
+        let (ins, outs) = (run.count("vmstat/pswpin"), run.count("vmstat/pswpout"));
+        assert!(ins > 0 && outs > 0, "{ins} pages in, {outs} out\n{run}");
+    }
+}
+
+#[test]
+fn a_program_uses_three_times_the_ram() {
+    // In a soak exactly what `just run` does.
+    let run = reduced_or_full(Run::line("pressure seq-write mib=72").options("--ram 24M"), Run::line(""));
+    let run = run.finish().expect_ok().expect_line("OK seq-write");
+    expect_swapping(std::slice::from_ref(&run));
+    let (ram, swap) = reduced_or_full((24, 256), (64, 256));
+    assert_eq!((run.count("ram_bytes"), run.count("swap_bytes")), (ram << 20, swap << 20));
+    for number in ["boot_ms", "wall_s", "fault_latency_us/minor/p50", "fault_latency_us/major/p99", "disk/swap/flushes"]
+    {
+        run.number(number);
+    }
+    assert!(run.count("vmstat/pgmajfault") > 0 && run.count("fault_latency_us/major/count") > 0, "{run}");
+    assert!(run.count("vmstat/pgscan") >= run.count("vmstat/pgsteal"), "{run}");
+}
+
+#[test]
+fn the_kernel_and_qemu_count_the_same_bytes_of_swap() {
+    let run = Run::line("pressure random mib=48 ops=4096").options("--ram 24M").finish().expect_ok();
+    let counts = |of: [&str; 2]| of.map(|path| run.count(path));
+    let kernel = counts(["disk/swap/read_bytes", "disk/swap/write_bytes"]);
+    let qemu = counts(["disk/qemu/swap/rd_bytes", "disk/qemu/swap/wr_bytes"]);
+    assert_eq!(kernel[1], qemu[1], "bytes written\n{run}");
+    // The firmware looks for a boot sector, and the kernel reads the header, before swapping begins.
+    assert!(qemu[0] >= kernel[0] && qemu[0] - kernel[0] <= 64 << 10, "bytes read: {kernel:?} and {qemu:?}\n{run}");
+    assert!(kernel[1] >= run.count("vmstat/pswpout") * 4096, "{run}");
+}
+
+#[test]
+fn pages_in_order_survive() {
+    expect_swapping(&twice_the_ram("seq-write", "passes=2", "passes=4"));
+}
+
+#[test]
+fn pages_at_random_survive() {
+    expect_swapping(&twice_the_ram("random", "ops=8192", "ops=65536"));
+}
+
+#[test]
+fn pages_by_a_zipf_distribution_survive() {
+    expect_swapping(&twice_the_ram("zipf", "ops=20000", "ops=131072"));
+}
+
+#[test]
+fn hot_and_cold_pages_survive() {
+    expect_swapping(&twice_the_ram("hot-cold", "ops=20000", "ops=131072"));
+}
+
+#[test]
+fn fresh_pages_are_zero_however_often_they_are_mapped() {
+    twice_the_ram("fault", "mib=8 passes=8", "mib=32 passes=16");
+}
+
+#[test]
+fn null_system_calls_need_no_memory() {
+    twice_the_ram("null-syscall", "ops=100000", "ops=1000000");
+}
+
+#[test]
+fn a_reservation_a_thousand_times_the_ram_costs_only_what_is_touched() {
+    twice_the_ram("lazy", "gib=24", "gib=64");
+}
+
+#[test]
+fn pages_that_are_mostly_read_and_pages_that_do_not_compress_survive() {
+    expect_swapping(&twice_the_ram("random", "ops=6000 wr=20 fill=100", "ops=65536 wr=20 fill=100"));
+}
+
+#[test]
+fn evicting_at_every_chance_changes_nothing_but_time() {
+    // Nearly every instruction that touches memory faults its pages in again, so the programs are short.
+    let hello = Program::C("hello", Flavour::Musl).build().unwrap_or_else(|error| panic!("{error}"));
+    let run = Run::new([hello]).options("--ram 24M --append mm.torture").finish().expect_ok().expect_line("OK hello-c");
+    let (reads, faults) = (run.count("disk/swap/reads"), run.count("vmstat/pgmajfault"));
+    assert!(reads > 100 && faults > 100, "{reads} reads, {faults} major faults\n{run}");
+    if soak() {
+        let line = format!("pressure random mib=4 ops=1000 seed={}", seed());
+        Run::line(&line).options("--ram 24M --append mm.torture").finish().expect_ok();
+    }
+}
+
+#[test]
+fn without_any_option_it_swaps_and_powers_off_by_acpi() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let disk = scratch.path().join("swap.img");
+    let pages = disk_image::Pages(reduced_or_full(96, 1024) * 256);
+    let (ram, sizes) = reduced_or_full(("24M", "mib=48 ops=4096"), ("64M", "mib=128 ops=65536"));
+    let line = format!("-- pressure random {sizes} seed={}", seed());
+    for program in pressures() {
+        let _ = std::fs::remove_file(&disk);
+        disk_image::builder::create_swap_image(&disk, pages).expect("a swap image");
+        let output = bare::run(ram, Some(&program), &line, Some(&disk));
+        assert_eq!(output.status, 0, "{line}: {output:?}");
+        let is_result = |line: &str| ["RESULT ", "OK ", "LATENCY "].iter().any(|word| line.starts_with(word));
+        let foreign: Vec<_> = output.console.lines().filter(|line| !is_result(line)).collect();
+        assert!(foreign.is_empty(), "{line}: lines that are not the program's: {foreign:?}");
+        assert!(output.console.contains("phase=verify"), "{line}: {output:?}");
+    }
+}

@@ -1,0 +1,36 @@
+//! On the machine: what happens while a page is on its way (G1, G2), and what the kernel says a page is (M1).
+
+use tests::harness::{Run, reduced_or_full};
+
+/// So slow a disk that a processor does a lot meanwhile: two reads a second. Writes are as fast as ever.
+const SLOW_READS: &str = "throttling.iops-read=2";
+/// What somebody else must get done during one swap read.
+const CALLS_AND_FAULTS: u64 = 10_000;
+/// The kernel's time slice is 10 ms. A thread that had to wait for its end would wait for half of it on average, and
+/// for all of it beside a thread that has just begun one.
+const LEAST_TICK_WAIT_NS: u64 = 5_000_000;
+
+#[test]
+fn pages_are_counted_in_the_right_state_at_every_step() {
+    let (options, arguments) =
+        reduced_or_full(("--ram 24M", "states mib=16 pressure=32"), ("--ram 64M", "states mib=64 pressure=96"));
+    let run = Run::line(arguments).options(options).finish().expect_ok().expect_line("OK states");
+    assert!(run.value("OK states", "paged_out_most") > 0, "{run}");
+}
+
+#[test]
+fn during_one_swap_read_another_thread_makes_ten_thousand_calls_and_faults() {
+    let majors = reduced_or_full(4, 50);
+    let run = Run::line(&format!(
+        "latency-pair mib=40 majors={majors} want_calls={CALLS_AND_FAULTS} want_faults={CALLS_AND_FAULTS}"
+    ));
+    run.options("--ram 24M").swap_drive(SLOW_READS).finish().expect_ok().expect_line("OK latency-pair");
+}
+
+#[test]
+fn a_paging_thread_runs_at_its_completion_and_not_at_the_next_tick() {
+    let majors = reduced_or_full(200, 2000);
+    let run = Run::line(&format!("latency-pair mib=40 beside=2 majors={majors} want_max_ns={LEAST_TICK_WAIT_NS}"));
+    let run = run.options("--ram 24M").finish().expect_ok();
+    assert!(run.value("OK latency-pair", "other_turns") > 0, "the spinner got its turns too\n{run}");
+}

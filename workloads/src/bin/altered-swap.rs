@@ -1,0 +1,92 @@
+//! Claim: a page whose copy on disk was changed by somebody else is a SIGBUS for whoever touches it, and never wrong bytes;
+//! every other page is as it was. The somebody acts between `READY` and the line this program reads from its input.
+//!
+//! With `handle=0` the first SIGBUS ends the program, status 135. With `handle=1` each is noted and the page replaced.
+#![expect(unsafe_code, reason = "a signal handler that replaces pages")]
+
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use workloads::claim::Claims;
+use workloads::content::Content;
+use workloads::mapping::{Charge, Mapping, PAGE_SIZE};
+
+const PAGES_PER_MIB: u64 = 256;
+
+/// What the handler may replace, and what it did.
+static START: AtomicUsize = AtomicUsize::new(0);
+static LENGTH: AtomicUsize = AtomicUsize::new(0);
+static LOST: AtomicU64 = AtomicU64::new(0);
+static LAST_ADDRESS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn replace(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo_t, and for SIGBUS its si_addr is set.
+    let address = unsafe { (*info).si_addr().addr() };
+    let start = START.load(Relaxed);
+    if !(start..start + LENGTH.load(Relaxed)).contains(&address) {
+        // Not ours: end like everybody else. SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(4) };
+    }
+    LOST.fetch_add(1, Relaxed);
+    LAST_ADDRESS.store(address, Relaxed);
+    let page = ptr::without_provenance_mut(address / PAGE_SIZE * PAGE_SIZE);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: replaces a page of our own mapping by one of zeroes; references to it are to atomics, which may change.
+    let replaced = unsafe { libc::mmap(page, PAGE_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if replaced != page {
+        // SAFETY: as above.
+        unsafe { libc::_exit(5) };
+    }
+}
+
+fn install_handler(memory: &Mapping) {
+    START.store(memory.address(), Relaxed);
+    LENGTH.store(memory.pages() * PAGE_SIZE, Relaxed);
+    // SAFETY: the action is zero (no flags, empty mask) but for what is set; the handler uses atomics and bare system
+    // calls only.
+    unsafe {
+        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        action.sa_sigaction = replace as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        assert_eq!(libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()), 0, "sigaction");
+    }
+}
+
+fn main() -> ExitCode {
+    let (mut mib, mut seed, mut handle) = (48, 1, 1);
+    workloads::arguments::parse(
+        "writes mib MiB, waits for a line of input, reads everything back; handle=0 leaves SIGBUS as it is",
+        &mut [("mib", &mut mib), ("seed", &mut seed), ("handle", &mut handle)],
+    );
+    let mut claims = Claims::new("altered-swap");
+    let content = Content::new(seed, 100);
+    let memory = Mapping::anonymous(mib * PAGES_PER_MIB, Charge::Committed).expect("mmap");
+    for page in 0..memory.pages() {
+        content.write(page as u64, memory.page_to_write(page));
+    }
+    if handle != 0 {
+        install_handler(&memory);
+    }
+    println!("READY pages={}", memory.pages());
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("a line of input");
+
+    let (mut wrong, mut lost) = (0, 0);
+    for page in 0..memory.pages() {
+        let before = LOST.load(Relaxed);
+        let verified = content.verify(page as u64, memory.page(page));
+        if LOST.load(Relaxed) == before {
+            wrong += u64::from(verified.is_err());
+            continue;
+        }
+        lost += 1;
+        println!("BUS page={page}");
+        let offset = LAST_ADDRESS.load(Relaxed) - memory.address();
+        claims.equal(format_args!("the page of si_addr at page {page}"), offset / PAGE_SIZE, page);
+    }
+    claims.equal("pages with wrong bytes", wrong, 0);
+    claims.equal("signals for one page", LOST.load(Relaxed), lost);
+    claims.finish(format_args!("lost={lost}"))
+}
