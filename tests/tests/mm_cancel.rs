@@ -77,7 +77,8 @@ where
     let mut dropped = 0;
     for seed in 0..3 {
         dropped += cancel_at_every_await(settings(seed), "victim", |sim| {
-            let machine = start(sim, SimConfig { seed, ..config });
+            let mm = Config { torture: seed == 1, ..config.mm };
+            let machine = start(sim, SimConfig { seed, mm, ..config });
             let program = Program::start(sim, &machine, count);
             if evicted {
                 program.evict(sim);

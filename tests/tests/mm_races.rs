@@ -120,7 +120,8 @@ enum Because {
 /// One page with [`OLD`] in it, and a machine in the state that makes a fault on it wait.
 fn stage(sim: &mut Sim, because: Because, seed: u64) -> (Arc<SimMachine>, SpaceId, VirtAddr, Option<SpaceId>) {
     let operations = if because == Because::NoRoom { 2 } else { 96 };
-    let mm = Config { operations, ..Config::default() };
+    let torture = seed % 2 == 1 && because != Because::Leaving;
+    let mm = Config { operations, torture, ..Config::default() };
     let machine = start(sim, SimConfig { mm, seed, ..SimConfig::new(48, 512) });
     let (space, area) = space_with(&machine, 1);
     let own = machine.clone();

@@ -199,9 +199,11 @@ fn spawn_kernel_tasks(sim: &mut Sim, machine: &Arc<SimMachine>, rng: Rng, disk: 
         sim.endless(name);
     }
     let own = machine.clone();
-    sim.spawn(Class::Kernel, "pager", async move { own.mm().run_pager().await }).detach();
+    let pager = Watched::new(machine, async move { own.mm().run_pager().await });
+    sim.spawn(Class::Kernel, "pager", pager).detach();
     let own = machine.clone();
-    sim.spawn(Class::Kernel, "reclaim", async move { own.mm().run_reclaim().await }).detach();
+    let reclaim = Watched::new(machine, async move { own.mm().run_reclaim().await });
+    sim.spawn(Class::Kernel, "reclaim", reclaim).detach();
     if disk {
         let task = drive_disk(machine.clone(), sim.executor(), sim.journal(), rng);
         sim.spawn(Class::Kernel, "disk", task).detach();
