@@ -118,7 +118,7 @@ impl FdTable {
 
     /// Puts a file at `fd`, closing what was there.
     pub fn replace(&mut self, fd: u64, file: Arc<OpenFile>, on_exec: OnExec) -> Result<(), Errno> {
-        let index = usize::try_from(fd).ok().filter(|fd| *fd < MAX_FILES).ok_or(Errno::EBADF)?;
+        let index = Some(index(fd)).filter(|fd| *fd < MAX_FILES).ok_or(Errno::EBADF)?;
         if self.0.len() <= index {
             self.0.resize(index + 1, None);
         }
@@ -128,8 +128,7 @@ impl FdTable {
 
     /// close(2).
     pub fn close(&mut self, fd: u64) -> Result<(), Errno> {
-        self.entry(fd)?;
-        self.0[fd as usize] = None;
+        *self.entry_mut(fd)? = None;
         Ok(())
     }
 
@@ -140,18 +139,25 @@ impl FdTable {
 
     /// F_SETFD.
     pub fn set_on_exec(&mut self, fd: u64, on_exec: OnExec) -> Result<(), Errno> {
-        self.entry(fd)?;
-        if let Some(Some(entry)) = self.0.get_mut(fd as usize) {
+        if let Some(entry) = self.entry_mut(fd)? {
             entry.on_exec = on_exec;
         }
         Ok(())
     }
 
     fn entry(&self, fd: u64) -> Result<&Entry, Errno> {
-        // Descriptors are ints: the upper half of the register is not looked at.
-        let index = fd as u32 as usize;
-        self.0.get(index).and_then(Option::as_ref).ok_or(Errno::EBADF)
+        self.0.get(index(fd)).and_then(Option::as_ref).ok_or(Errno::EBADF)
     }
+
+    /// The place of a descriptor that is open.
+    fn entry_mut(&mut self, fd: u64) -> Result<&mut Option<Entry>, Errno> {
+        self.0.get_mut(index(fd)).filter(|place| place.is_some()).ok_or(Errno::EBADF)
+    }
+}
+
+/// Descriptors are ints: the upper half of the register is not looked at, by any call.
+fn index(fd: u64) -> usize {
+    fd as u32 as usize
 }
 
 /// What a path names.

@@ -229,6 +229,7 @@ pub(super) fn dup(thread: &Thread, fd: u64, lowest: u64) -> SysResult {
 
 /// dup2(2).
 pub(super) fn dup2(thread: &Thread, fd: u64, target: u64) -> SysResult {
+    let (fd, target) = (u64::from(fd as u32), u64::from(target as u32));
     let mut files = thread.process.files.lock();
     let file = files.get(fd)?;
     if fd != target {
@@ -239,6 +240,7 @@ pub(super) fn dup2(thread: &Thread, fd: u64, target: u64) -> SysResult {
 
 /// dup3(2).
 pub(super) fn dup3(thread: &Thread, fd: u64, target: u64, flags: u64) -> SysResult {
+    let (fd, target) = (u64::from(fd as u32), u64::from(target as u32));
     if fd == target || flags & !u64::from(flag::O_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
