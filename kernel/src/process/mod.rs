@@ -61,8 +61,9 @@ pub fn environment<'a>(wishes: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> 
 /// Loads `program` and starts it. The file's bytes are not needed any more when this returns.
 pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
     let (process, machine) = elf::load(program).await?;
-    let state = process.add_thread()?;
-    Thread::new(alloc::sync::Arc::clone(&process), state, machine).spawn()?;
+    let first = process.add_thread()?;
+    Thread::new(alloc::sync::Arc::clone(&process), alloc::sync::Arc::clone(first.state()), machine).spawn()?;
+    first.started();
     Ok(Running { process })
 }
 

@@ -16,12 +16,13 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use maitake_sync::WaitCell;
 use mm::space::SpaceId;
 
 use super::futex::FutexQueue;
+use super::memory;
 use super::signal::{Actions, Pending, Signal};
 use super::thread::ThreadState;
 use crate::arch::paging::SpaceRoot;
@@ -102,6 +103,8 @@ pub struct Process {
     threads: Mutex<ThreadList>,
     is_ending: AtomicBool,
     outcome: Mutex<Option<Outcome>>,
+    /// What the first thread's own `exit` said.
+    first_thread_status: AtomicU8,
     finished: WaitCell,
 }
 
@@ -127,14 +130,16 @@ impl Process {
             threads: Mutex::new(ThreadList { members: Vec::new(), next: Tid::FIRST }),
             is_ending: AtomicBool::new(false),
             outcome: Mutex::new(None),
+            first_thread_status: AtomicU8::new(0),
             finished: WaitCell::new(),
         })
     }
 
     /// Adds a thread's shared half; its task is the caller's to spawn.
-    pub fn add_thread(&self) -> Result<Arc<ThreadState>, Errno> {
+    pub fn add_thread(self: &Arc<Self>) -> Result<Unstarted, Errno> {
         let mut threads = self.threads.lock();
-        if threads.members.len() >= MAX_THREADS {
+        // The kernel's part of a thread comes from the heap, which must not be what runs out.
+        if threads.members.len() >= MAX_THREADS || memory::is_short() {
             return Err(Errno::EAGAIN);
         }
         let tid = threads.next;
@@ -142,12 +147,7 @@ impl Process {
         let waiter = self.futexes.register(threads.members.len() + 1);
         let thread = Arc::new(ThreadState::new(tid, waiter));
         threads.members.push(Arc::clone(&thread));
-        Ok(thread)
-    }
-
-    /// Takes back a thread that never ran.
-    pub fn forget_thread(&self, thread: &Arc<ThreadState>) {
-        self.threads.lock().members.retain(|t| !Arc::ptr_eq(t, thread));
+        Ok(Unstarted { process: Arc::clone(self), state: Some(thread) })
     }
 
     /// A thread by its number.
@@ -195,7 +195,7 @@ impl Process {
     /// The first thread's `exit` decides the status, unless something ends the whole process (wait(2)).
     pub fn note_thread_exit(&self, thread: &ThreadState, status: u8) {
         if thread.tid == self.pid {
-            self.outcome.lock().get_or_insert(Outcome::Exited(status));
+            self.first_thread_status.store(status, Ordering::Release);
         }
     }
 
@@ -216,6 +216,35 @@ impl Process {
     pub async fn finished(&self) -> Outcome {
         // `close` is the only thing that happens to the cell, and it stays closed.
         let _ = self.finished.wait().await;
-        self.outcome.lock().unwrap_or(Outcome::Exited(0))
+        let by_exit = Outcome::Exited(self.first_thread_status.load(Ordering::Acquire));
+        self.outcome.lock().unwrap_or(by_exit)
+    }
+}
+
+/// A thread that is on its process's list and has no task yet. Taken off the list when dropped: whoever makes it may be dropped at an
+/// await, and a process ends only when its list is empty.
+pub struct Unstarted {
+    process: Arc<Process>,
+    /// None once it has a task.
+    state: Option<Arc<ThreadState>>,
+}
+
+impl Unstarted {
+    /// Its shared half.
+    pub fn state(&self) -> &Arc<ThreadState> {
+        self.state.as_ref().expect("gone only when `self` is")
+    }
+
+    /// Its task exists, and will take it off the list.
+    pub fn started(mut self) {
+        self.state = None;
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(thread) = &self.state {
+            self.process.threads.lock().members.retain(|t| !Arc::ptr_eq(t, thread));
+        }
     }
 }

@@ -59,9 +59,9 @@ pub(super) async fn clone(thread: &mut Thread, [flags, stack, parent_tid, child_
         return Err(Errno::EPERM);
     }
     let process = Arc::clone(&thread.process);
-    let state = process.add_thread()?;
-    state.set_blocked(thread.state.blocked());
-    let tid = state.tid.number();
+    let unstarted = process.add_thread()?;
+    unstarted.state().set_blocked(thread.state.blocked());
+    let tid = unstarted.state().tid.number();
 
     let mut machine = thread.machine.duplicate();
     machine.set_syscall_result(0);
@@ -69,29 +69,20 @@ pub(super) async fn clone(thread: &mut Thread, [flags, stack, parent_tid, child_
     if has(flag::CLONE_SETTLS) {
         machine.set_tls(VirtAddr::new(tls));
     }
-    let mut child = Thread::new(Arc::clone(&process), state, machine);
+    let mut child = Thread::new(Arc::clone(&process), Arc::clone(unstarted.state()), machine);
     child.name = thread.name;
     if has(flag::CLONE_CHILD_CLEARTID) {
         child.clear_child_tid = child_tid;
     }
-    let written = async {
-        if has(flag::CLONE_PARENT_SETTID) {
-            process.write_object(parent_tid, &tid).await?;
-        }
-        if has(flag::CLONE_CHILD_SETTID) {
-            process.write_object(child_tid, &tid).await?;
-        }
-        Ok(())
-    };
-    let state = Arc::clone(&child.state);
-    let made = match written.await {
-        Ok(()) => child.spawn(),
-        Err(errno) => Err(errno),
-    };
-    if made.is_err() {
-        process.forget_thread(&state);
+    if has(flag::CLONE_PARENT_SETTID) {
+        process.write_object(parent_tid, &tid).await?;
     }
-    made.map(|()| tid.into())
+    if has(flag::CLONE_CHILD_SETTID) {
+        process.write_object(child_tid, &tid).await?;
+    }
+    child.spawn()?;
+    unstarted.started();
+    Ok(tid.into())
 }
 
 /// exit(2): this thread only.
