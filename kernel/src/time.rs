@@ -86,10 +86,10 @@ struct State {
     zero: u64,
     /// When the timer will interrupt; `MAX` when it stands still.
     armed: Instant,
-    /// Timer ticks per nanosecond, with `FRACTION` fraction bits.
+    /// Timer ticks per nanosecond, with `FRACTION` fraction bits; `None` until measured.
     apic_rate: Option<u64>,
-    /// When the measurement of that rate began.
-    apic_started: Instant,
+    /// When the timer was started last, and with what.
+    started: (Instant, TimerTicks),
 }
 
 /// Sets up the clocks. The interrupt controller comes first.
@@ -111,12 +111,12 @@ pub fn init(entry_tsc: u64, source: &mut TableSource<'_>) -> Result<(), OutOfTab
             None
         }
     };
-    apic::get().start_timer(TimerTicks(u32::MAX));
     let zero = reference.as_ref().map_or(0, |&(_, _, zero)| zero);
     let reference = reference.map(|(hpet, clock, _)| (hpet, clock));
-    *STATE.lock() = Some(State { reference, zero, armed: Instant::MAX, apic_rate: None, apic_started: Instant::ZERO });
-    let started = now();
-    with_state(|state| state.apic_started = started);
+    let started = (Instant::ZERO, TimerTicks(0));
+    *STATE.lock() = Some(State { reference, zero, armed: Instant::MAX, apic_rate: None, started });
+    let begun = now();
+    with_state(|state| state.start(TimerTicks(u32::MAX), begun));
     // SAFETY: ring 0, and nobody else uses the CMOS ports.
     let mut cmos = unsafe { CmosPorts::new() };
     let seconds = rtc::read(&mut cmos).map_or(0, |today| today.0);
@@ -196,33 +196,48 @@ fn learn(clock: &mut TscClock, zero: u64, seen: Observation) {
 /// Sees to it that an interrupt comes at `deadline` or before. Cheap when one is due before anyway.
 #[inline]
 pub fn arm(deadline: Instant) {
-    if with_state(|state| state.armed > deadline) {
+    let (is_late, is_measured) = with_state(|state| (state.armed > deadline, state.apic_rate.is_some()));
+    if !is_measured {
+        measure_timer();
+    }
+    if is_late {
         let now = now();
         with_state(|state| state.arm(deadline, now));
     }
 }
 
+/// Reads the timer's rate off its count, once it has been counting for a while and before it has come to its end.
+#[cold]
+fn measure_timer() {
+    /// Less than this says too little.
+    const LONG_ENOUGH: Duration = Duration::from_micros(200);
+    /// The part of the time measured that reading the count may take: more means that the host has stopped us just then.
+    const CARE: u64 = 32;
+    let before = now();
+    let left = apic::get().timer_left();
+    let reading = now().since(before).as_nanos();
+    with_state(|state| {
+        let (since, from) = state.started;
+        let elapsed = before.since(since);
+        if left.0 == 0 || elapsed < LONG_ENOUGH || reading > elapsed.as_nanos() / CARE {
+            return;
+        }
+        let ticks = u64::from(from.0.saturating_sub(left.0));
+        state.apic_rate = Some((ticks << FRACTION) / elapsed.as_nanos()).filter(|&rate| rate != 0);
+    });
+}
+
 impl State {
     fn arm(&mut self, deadline: Instant, now: Instant) {
         let ns = deadline.since(now).as_nanos();
-        let ticks = (u128::from(ns) * u128::from(self.apic_rate(now))) >> FRACTION;
-        apic::get().start_timer(TimerTicks(ticks.min(u32::MAX.into()) as u32));
+        let ticks = (u128::from(ns) * u128::from(self.apic_rate.unwrap_or(ASSUMED_APIC_TICKS))) >> FRACTION;
+        self.start(TimerTicks(ticks.min(u32::MAX.into()) as u32), now);
         self.armed = deadline;
     }
 
-    /// The timer has been counting down since `init`: at its first use its rate can be read off.
-    fn apic_rate(&mut self, now: Instant) -> u64 {
-        /// Less than this says too little.
-        const LONG_ENOUGH_NS: u64 = 200_000;
-        if let Some(rate) = self.apic_rate {
-            return rate;
-        }
-        let elapsed = now.since(self.apic_started).as_nanos();
-        if elapsed < LONG_ENOUGH_NS {
-            return ASSUMED_APIC_TICKS;
-        }
-        let ticks = u64::from(u32::MAX - apic::get().timer_left().0);
-        *self.apic_rate.insert(((u128::from(ticks) << FRACTION) / u128::from(elapsed)) as u64)
+    fn start(&mut self, ticks: TimerTicks, now: Instant) {
+        apic::get().start_timer(ticks);
+        self.started = (now, ticks);
     }
 }
 
