@@ -163,10 +163,10 @@ pub fn wait_for_interrupt() {
 }
 
 /// Takes the interrupts that are pending, if any. The `nop` is where they happen: `sti` takes effect after the
-/// instruction behind it.
+/// instruction behind it. To the compiler this may change any memory: handlers do.
 pub fn interrupt_window() {
     // SAFETY: the caller is between polls and holds nothing that a handler takes; handlers are prepared by `irq`.
-    unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) }
+    unsafe { asm!("sti", "nop", "cli") }
 }
 
 /// Stops for good.
