@@ -63,9 +63,12 @@ pub fn log_line(line: fmt::Arguments<'_>) -> bool {
 
 /// From now on, what the host says is handed to `obey`; it may mark and wake, nothing else.
 pub fn listen(obey: fn(Command)) {
-    let mut port = PORT.lock();
-    if let Some(uart) = &mut port.uart {
-        irq::listen(ComPort::Com2.irq(), Box::new(move || take_commands(obey)));
+    if !is_on() {
+        return;
+    }
+    // Without the lock: where the line leads nowhere, that is logged, and the log comes here.
+    irq::listen(ComPort::Com2.irq(), Box::new(move || take_commands(obey)));
+    if let Some(uart) = &mut PORT.lock().uart {
         uart.enable_receive_interrupt();
     }
 }
