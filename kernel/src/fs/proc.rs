@@ -12,6 +12,7 @@ use mm::stats::{PageClass, Snapshot, VisiblePages};
 
 use crate::process::memory::{self, Usage};
 use crate::process::process::Process;
+use crate::syscall::errno::Errno;
 
 /// Pages to KiB.
 const KIB_PER_PAGE: u64 = 4;
@@ -52,8 +53,8 @@ impl File {
     }
 
     /// Its contents as they are now.
-    pub fn render(self, process: &Process) -> Vec<u8> {
-        let mut text = String::new();
+    pub fn render(self, process: &Process) -> Result<Vec<u8>, Errno> {
+        let mut text = Text(Vec::new());
         let written = match self {
             Self::MemInfo => meminfo(&mut text),
             Self::VmStat => vmstat(&mut text, &memory::snapshot()),
@@ -61,12 +62,22 @@ impl File {
             Self::StatM => statm(&mut text, process),
             Self::Status => status(&mut text, process),
         };
-        debug_assert!(written.is_ok(), "writing to a string cannot fail");
-        text.into_bytes()
+        written.map(|()| text.0).map_err(|_| Errno::ENOMEM)
     }
 }
 
-fn meminfo(text: &mut String) -> core::fmt::Result {
+/// A text that reports when there is no memory for more of it: how long `maps` is, is the program's choice.
+struct Text(Vec<u8>);
+
+impl Write for Text {
+    fn write_str(&mut self, part: &str) -> core::fmt::Result {
+        self.0.try_reserve(part.len()).map_err(|_| core::fmt::Error)?;
+        self.0.extend_from_slice(part.as_bytes());
+        Ok(())
+    }
+}
+
+fn meminfo(text: &mut Text) -> core::fmt::Result {
     let snapshot = memory::snapshot();
     let usage = Usage::of(&snapshot);
     let pages = |count: u64| count * KIB_PER_PAGE;
@@ -133,7 +144,7 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 20] {
 }
 
 /// Linux' names, and after them the four states of a page, which Linux does not count.
-fn vmstat(text: &mut String, snapshot: &Snapshot) -> core::fmt::Result {
+fn vmstat(text: &mut Text, snapshot: &Snapshot) -> core::fmt::Result {
     let VisiblePages { uncommitted, committed_clean, committed_dirty, paged_out } = snapshot.visible;
     let states = [
         ("ebb_uncommitted", uncommitted),
@@ -147,9 +158,16 @@ fn vmstat(text: &mut String, snapshot: &Snapshot) -> core::fmt::Result {
     Ok(())
 }
 
-fn maps(text: &mut String, process: &Process) -> core::fmt::Result {
+fn maps(text: &mut Text, process: &Process) -> core::fmt::Result {
     let mut areas: Vec<Vma> = Vec::new();
-    process.each_mapping(&mut |area| areas.push(*area));
+    let mut left_out = false;
+    process.each_mapping(&mut |area| match areas.try_reserve(1) {
+        Ok(()) => areas.push(*area),
+        Err(_) => left_out = true,
+    });
+    if left_out {
+        return Err(core::fmt::Error);
+    }
     for area in areas {
         let (start, end) = (area.range.start.addr().as_u64(), area.range.end.addr().as_u64());
         let flag = |allowed: mm::platform::Permission, letter| if allowed.is_allowed() { letter } else { '-' };
@@ -186,14 +204,14 @@ fn labelled(process: &Process, wanted: impl Fn(&Vma) -> bool) -> u64 {
     pages
 }
 
-fn statm(text: &mut String, process: &Process) -> core::fmt::Result {
+fn statm(text: &mut Text, process: &Process) -> core::fmt::Result {
     let (mapped, counts) = process.page_counts();
     let code = labelled(process, |area| area.label == Label::Image && area.rights.execute.is_allowed());
     let data = labelled(process, |area| area.rights.write.is_allowed());
     writeln!(text, "{mapped} {} 0 {code} 0 {data} 0", counts.resident())
 }
 
-fn status(text: &mut String, process: &Process) -> core::fmt::Result {
+fn status(text: &mut Text, process: &Process) -> core::fmt::Result {
     let (mapped, counts) = process.page_counts();
     let name = process.executable.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let pid = process.pid.number();

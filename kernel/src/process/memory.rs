@@ -21,6 +21,9 @@ use crate::syscall::errno::Errno;
 /// The first thread's stack: `RLIMIT_STACK` as it is on Linux. Its pages are committed when they are touched.
 pub const STACK_BYTES: u64 = 8 << 20;
 
+/// Pages copied to user memory between two chances for others.
+const PAGES_PER_POLL: usize = 64;
+
 /// What a program asked to be allowed on a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -177,7 +180,7 @@ impl Process {
     /// Copies to user memory, page by page.
     pub async fn write_bytes(&self, at: u64, data: &[u8]) -> Result<(), Errno> {
         check_user_range(at, data.len() as u64)?;
-        let mut done = 0;
+        let (mut done, mut pages) = (0, 0_usize);
         while done < data.len() {
             let to = at + done as u64;
             let part = data.len().min(done + left_in_page(to)) - done;
@@ -185,6 +188,11 @@ impl Process {
             let attempt = || crate::mm().try_copy_out(self.space, VirtAddr::new(to), source);
             self.with_resident(to, part, platform::Access::Write, attempt).await?;
             done += part;
+            // One poll must not copy a whole program (design D3).
+            pages += 1;
+            if pages % PAGES_PER_POLL == 0 {
+                executor::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -338,6 +346,12 @@ fn map_errno(error: MapError) -> Errno {
 /// Makes the next [`snapshot`] right to the page: takes in what the page tables know.
 pub async fn settle_counts() {
     crate::mm().take_in_dirty_bits().await;
+}
+
+/// Whether so few frames are free that the kernel should not begin anything it needs memory for.
+pub fn is_short() -> bool {
+    let mm = crate::mm();
+    mm.frames().free_frames() <= mm.watermarks().min
 }
 
 /// Everything `mm` counts, at this moment.

@@ -26,11 +26,13 @@ pub mod stack;
 pub mod stats;
 pub mod thread;
 
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 pub use elf::{Program, StartError};
 pub use process::Outcome;
 
+use crate::sync::Mutex;
 use thread::Thread;
 
 /// What the machine's last record says about the first process.
@@ -62,17 +64,34 @@ pub fn environment<'a>(wishes: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> 
 pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
     let (process, machine) = elf::load(program).await?;
     let first = process.add_thread()?;
-    Thread::new(alloc::sync::Arc::clone(&process), alloc::sync::Arc::clone(first.state()), machine).spawn()?;
+    Thread::new(Arc::clone(&process), Arc::clone(first.state()), machine).spawn()?;
     first.started();
+    let mut all = ALL.lock();
+    all.retain(|process| process.strong_count() > 0);
+    all.push(Arc::downgrade(&process));
     Ok(Running { process })
+}
+
+/// Every process, for those who ask who holds what.
+static ALL: Mutex<Vec<Weak<process::Process>>> = Mutex::new(Vec::new());
+
+/// Every process there is now.
+pub fn all() -> Vec<Arc<process::Process>> {
+    ALL.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// A process under way.
 pub struct Running {
-    process: alloc::sync::Arc<process::Process>,
+    process: Arc<process::Process>,
 }
 
 impl Running {
+    /// Ends it, and waits until all it had is given back.
+    pub async fn kill(self) {
+        self.process.begin_end(Outcome::Signalled(signal::Signal::KILL));
+        self.process.finished().await;
+    }
+
     /// Waits until its last thread is gone and its memory given back.
     pub async fn finished(self) -> ExitReport {
         ExitReport {

@@ -174,9 +174,7 @@ impl Process {
             return;
         }
         if outcome == Outcome::OutOfMemory {
-            let (mapped, pages) = self.page_counts();
-            let name = String::from_utf8_lossy(&self.executable);
-            crate::report::out_of_memory(self.pid.number(), &name, mapped, pages.resident(), pages.away());
+            crate::report::out_of_memory(self);
         }
         self.wake_threads();
     }

@@ -198,7 +198,7 @@ pub(super) async fn openat(thread: &Thread, path: u64, flags: u64) -> SysResult 
         return Err(Errno::ENOTDIR);
     }
     settle_counts().await;
-    let contents = file.render(&thread.process);
+    let contents = file.render(&thread.process)?;
     let file = Arc::new(OpenFile { kind: Kind::Snapshot { contents, offset: 0.into() } });
     let on_exec = if has(flag::O_CLOEXEC) { OnExec::Close } else { OnExec::Keep };
     thread.process.files.lock().insert(file, 0, on_exec)
