@@ -2,8 +2,8 @@
 
 use tests::harness::{Run, reduced_or_full};
 
-/// So slow a disk that a processor does a lot meanwhile: two reads a second. Writes are as fast as ever.
-const SLOW_READS: &str = "throttling.iops-read=2";
+/// So slow a disk that a processor does a lot meanwhile: four reads a second. Writes are as fast as ever.
+const SLOW_READS: &str = "throttling.iops-read=4";
 /// What somebody else must get done during one swap read.
 const CALLS_AND_FAULTS: u64 = 10_000;
 /// The kernel's time slice is 10 ms. A thread that had to wait for its end would wait for half of it on average, and
@@ -33,4 +33,19 @@ fn a_paging_thread_runs_at_its_completion_and_not_at_the_next_tick() {
     let run = Run::line(&format!("latency-pair mib=40 beside=2 majors={majors} want_max_ns={LEAST_TICK_WAIT_NS}"));
     let run = run.options("--ram 24M").finish().expect_ok();
     assert!(run.value("OK latency-pair", "other_turns") > 0, "the spinner got its turns too\n{run}");
+}
+
+#[test]
+fn a_program_ends_at_once_though_its_threads_wait_for_the_disk() {
+    const SIGSEGV: i32 = 11;
+    for how in [0, 1] {
+        let run = Run::line(&format!("exit-while-waiting mib=40 threads=8 how={how}")).options("--ram 24M");
+        let run = run.swap_drive(SLOW_READS).finish();
+        let run = if how == 0 { run.expect_exit(7) } else { run.expect_signal(SIGSEGV) };
+        run.value("ENDING", "done");
+        assert!(
+            run.count("frames/orphaned_io") > 0,
+            "frames that the disk still writes to, in the books at the end\n{run}"
+        );
+    }
 }
