@@ -95,6 +95,8 @@ pub struct Options {
     pub snapshot_ms: u64,
     /// `env=NAME=VALUE`, in order: the program's environment.
     pub env: Vec<String>,
+    /// `beside=WORDS`: programs from the same file that run beside the first one, each by its arguments.
+    pub beside: Vec<Vec<String>>,
     /// The words after `--`: the program's arguments, its own name first.
     pub argv: Vec<String>,
 }
@@ -111,6 +113,7 @@ impl Default for Options {
             swap: Swap::default(),
             snapshot_ms: 250,
             env: Vec::new(),
+            beside: Vec::new(),
             argv: Vec::new(),
         }
     }
@@ -144,6 +147,7 @@ impl core::error::Error for Refusal {}
 
 impl Options {
     /// Understands a command line. On refusal, what was understood up to there comes along: it says where to report the refusal.
+    #[expect(clippy::result_large_err, reason = "called once; the options are wanted either way")]
     pub fn parse(line: &[u8]) -> Result<Self, (Refusal, Self)> {
         let mut options = Self::default();
         match options.read(line) {
@@ -187,7 +191,12 @@ impl Options {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
             }
             ("env", Some(pair)) if pair.find('=').is_some_and(|at| at > 0) => self.env.push(pair.to_owned()),
-            ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "env", _) => return Err(bad()),
+            ("beside", Some(words)) if !words.trim().is_empty() => {
+                self.beside.push(words.split_whitespace().map(str::to_owned).collect());
+            }
+            ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "env" | "beside", _) => {
+                return Err(bad());
+            }
             ("log" | "snapshot_ms", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }

@@ -2,6 +2,8 @@
 //!
 //! Owns their fields. Does not own the figures (`mm`, `process::stats`, the disk) nor the channel (`telemetry`).
 
+use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 use drivers::block::Kind;
@@ -12,8 +14,9 @@ use crate::boot::BootInfo;
 use crate::cmdline::Options;
 use crate::fs::proc::vmstat_counters;
 use crate::machine::mm;
+use crate::process::process::Process;
 use crate::process::stats::{self, Latency};
-use crate::process::{ExitReport, Outcome};
+use crate::process::{self, ExitReport, Outcome};
 use crate::telemetry::{Json, record};
 use crate::{scheduler, telemetry, time};
 
@@ -66,24 +69,51 @@ pub fn ended(report: &ExitReport) {
 }
 
 /// A program is killed because memory ran out: who held what.
-pub fn out_of_memory(pid: u32, name: &str, mapped: u64, resident: u64, away: u64) {
+pub fn out_of_memory(killed: &Process) {
     let snapshot = mm().snapshot();
     let swap = snapshot.slots.map_or((0, 0), |slots| (slots.total, slots.free));
+    let (_, pages) = killed.page_counts();
     log::warn!(
-        "out of memory: killing {name} ({pid}), which has {resident} pages in RAM and {away} in swap; \
-         {} of {} frames are free, {} of {} swap slots",
+        "out of memory: killing {} ({}), which has {} pages in RAM and {} in swap; {} of {} frames are free, {} of {} swap slots",
+        String::from_utf8_lossy(&killed.executable),
+        killed.pid.number(),
+        pages.resident(),
+        pages.away(),
         snapshot.frames.free,
         snapshot.frames.total,
         swap.1,
         swap.0,
     );
     record(format_args!(
-        "{{\"type\":\"oom\",\"killed\":{{\"pid\":{pid},\"program\":{}}},\"held\":[{{\"pid\":{pid},\"mapped\":{mapped},\
-         \"resident\":{resident},\"paged_out\":{away}}}],\"swap\":{},\"frames\":{}}}",
-        Json(name),
+        "{{\"type\":\"oom\",\"killed\":{{\"pid\":{},\"program\":{}}},\"held\":{},\"swap\":{},\"frames\":{}}}",
+        killed.pid.number(),
+        Json(String::from_utf8_lossy(&killed.executable)),
+        Held(&process::all()),
         SwapArea(&snapshot),
         Frames(&snapshot),
     ));
+}
+
+/// What each process holds.
+struct Held<'a>(&'a [Arc<Process>]);
+
+impl fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, process) in self.0.iter().enumerate() {
+            let (mapped, pages) = process.page_counts();
+            let comma = if i > 0 { "," } else { "" };
+            write!(
+                f,
+                "{comma}{{\"pid\":{},\"program\":{},\"mapped\":{mapped},\"resident\":{},\"paged_out\":{}}}",
+                process.pid.number(),
+                Json(String::from_utf8_lossy(&process.executable)),
+                pages.resident(),
+                pages.away(),
+            )?;
+        }
+        f.write_str("]")
+    }
 }
 
 /// What every snapshot says.

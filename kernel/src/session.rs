@@ -7,6 +7,7 @@
 //! ```
 #![expect(unsafe_code, reason = "looks at the boot module, which is RAM nobody else uses")]
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use executor::{Class, Duration};
@@ -50,13 +51,16 @@ pub async fn run(mut boot: Boot) {
     let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), store);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
-    let program = start_program(options, module).await;
+    let (program, beside) = start_programs(options, module).await;
     frames::reclaim(&mut boot.info.memory, RegionKind::Module);
     report::started(&boot.info, options);
     if telemetry::is_on() {
         executor().spawn(Class::Kernel, "telemetry", send_snapshots(options.snapshot_ms)).detach();
     }
     let ended = program.finished().await;
+    for other in beside {
+        other.kill().await;
+    }
     report::ended(&ended);
     power::end(End::Clean)
 }
@@ -86,7 +90,8 @@ async fn open_swap(options: &Options, memory: Memory) -> Option<Storage> {
     }
 }
 
-async fn start_program(options: &Options, module: PhysRange) -> Running {
+/// Starts the first program, and those beside it: each a process of its own.
+async fn start_programs(options: &Options, module: PhysRange) -> (Running, Vec<Running>) {
     if options.stdin == Stdin::Com1 {
         stdio::open_input();
         console::open_input(stdio::input_arrived);
@@ -94,16 +99,22 @@ async fn start_program(options: &Options, module: PhysRange) -> Running {
             Command::EndOfInput(total) => stdio::end_of_input_after(total),
         });
     }
-    let default_name: &[u8] = b"program";
-    let mut argv: Vec<&[u8]> = options.argv.iter().map(|word| word.as_bytes()).collect();
-    if argv.is_empty() {
-        argv.push(default_name);
+    let unnamed = [String::from("program")];
+    let argv = if options.argv.is_empty() { &unnamed[..] } else { &options.argv[..] };
+    let first = start(options, module, argv).await;
+    let mut beside = Vec::new();
+    for argv in &options.beside {
+        beside.push(start(options, module, argv).await);
     }
+    (first, beside)
+}
+
+async fn start(options: &Options, module: PhysRange, argv: &[String]) -> Running {
+    let argv: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
     let env = process::environment(options.env.iter().map(|entry| entry.as_bytes()));
-    let program = Program { file: module_bytes(module), argv: &argv, env: &env };
-    match process::start(&program).await {
+    match process::start(&Program { file: module_bytes(module), argv: &argv, env: &env }).await {
         Ok(running) => running,
-        Err(error) => power::refuse(format_args!("{}: {error}", alloc::string::String::from_utf8_lossy(argv[0]))),
+        Err(error) => power::refuse(format_args!("{}: {error}", String::from_utf8_lossy(argv[0]))),
     }
 }
 

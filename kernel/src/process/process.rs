@@ -13,10 +13,9 @@
 //!
 //! Locks here are leaves, held for a few instructions and never across an await.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use maitake_sync::WaitCell;
 use mm::space::SpaceId;
@@ -38,8 +37,11 @@ pub const MAX_THREADS: usize = 1024;
 pub struct Tid(u32);
 
 impl Tid {
-    /// The first process, and its first thread.
-    pub const FIRST: Self = Self(1);
+    /// One that nobody has. Numbers begin with 1 and are not used again: a machine's life is shorter than they are many.
+    fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 
     /// As programs see it.
     pub fn number(self) -> u32 {
@@ -110,14 +112,16 @@ pub struct Process {
 
 struct ThreadList {
     members: Vec<Arc<ThreadState>>,
-    next: Tid,
+    /// The first thread's number, until it has it: that of the process.
+    first: Option<Tid>,
 }
 
 impl Process {
     /// A process without threads around a fresh address space.
     pub fn new(space: SpaceId, root: SpaceRoot, heap_start: u64, executable: Vec<u8>) -> Arc<Self> {
+        let pid = Tid::next();
         Arc::new(Self {
-            pid: Tid::FIRST,
+            pid,
             executable,
             space,
             root,
@@ -127,7 +131,7 @@ impl Process {
             pending: Pending::default(),
             futexes: FutexQueue::new(),
             user_ns: AtomicU64::new(0),
-            threads: Mutex::new(ThreadList { members: Vec::new(), next: Tid::FIRST }),
+            threads: Mutex::new(ThreadList { members: Vec::new(), first: Some(pid) }),
             is_ending: AtomicBool::new(false),
             outcome: Mutex::new(None),
             first_thread_status: AtomicU8::new(0),
@@ -142,8 +146,7 @@ impl Process {
         if threads.members.len() >= MAX_THREADS || memory::is_short() {
             return Err(Errno::EAGAIN);
         }
-        let tid = threads.next;
-        threads.next = Tid(tid.0 + 1);
+        let tid = threads.first.take().unwrap_or_else(Tid::next);
         let waiter = self.futexes.register(threads.members.len() + 1);
         let thread = Arc::new(ThreadState::new(tid, waiter));
         threads.members.push(Arc::clone(&thread));
