@@ -17,7 +17,8 @@ use crate::ops::{OpKind, OpPage};
 use crate::page::PageCopy;
 use crate::platform::{CLUSTER, IoFrames, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
-use crate::swap::fill_pattern;
+use crate::stats::PageClass;
+use crate::swap::{Swap, fill_pattern};
 use arrayvec::ArrayVec;
 use core::pin::pin;
 
@@ -125,8 +126,26 @@ impl<P: Platform> Mm<P> {
                 Round::Held => drop(pressure.await),
                 Round::Exhausted => {
                     self.declare_exhausted();
-                    let _woken = pressure.await;
+                    self.rest().await;
                 }
+            }
+        }
+    }
+
+    /// Nothing can be freed: looks away until somebody waits for a frame, or things have changed enough to look again.
+    async fn rest(&self) {
+        let level = self.frames.free_frames();
+        let step = (self.watermarks.low - self.watermarks.min) / 4;
+        loop {
+            let mut pressure = pin!(self.frames.pressure().wait());
+            let _ = pressure.as_mut().subscribe();
+            let free = self.frames.free_frames();
+            if free > level || free + step < level {
+                return;
+            }
+            let _woken = pressure.await;
+            if self.frames.free_frames() <= self.watermarks.min {
+                return;
             }
         }
     }
@@ -139,7 +158,7 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    /// Looks at up to [`CHUNK`] candidates, and sends what it has gathered.
+    /// Looks at up to [`CHUNK`] candidates, takes at most [`CLUSTER`] of them, and sends what it has gathered.
     fn reclaim_round(&self, core: &mut Core<P>) -> Round {
         core.shortage.relieve();
         let round = self.look_for_victims(core);
@@ -149,6 +168,7 @@ impl<P: Platform> Mm<P> {
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
         let target = self.watermarks.high;
         let mut copies_asked_for = false;
+        let mut freed = 0;
         for _ in 0..CHUNK {
             let coming = core.pages_leaving();
             let free = self.frames.free_frames();
@@ -165,7 +185,13 @@ impl<P: Platform> Mm<P> {
                 return core.nothing_found();
             };
             match self.consider(core, frame) {
-                Fate::Freed => core.progress.fruitless = 0,
+                Fate::Freed => {
+                    core.progress.fruitless = 0;
+                    freed += 1;
+                    if freed == CLUSTER {
+                        return Round::More;
+                    }
+                }
                 Fate::Kept => core.progress.fruitless += 1,
                 Fate::NoSlot => {
                     core.progress.fruitless += 1;
@@ -206,6 +232,10 @@ impl<P: Platform> Mm<P> {
 
     /// The one place that unmaps a page for reclaim. The page is on no list; it leaves, is put into the batch, or goes back on.
     fn evict(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
+        if !self.has_a_way_out(core, frame) {
+            core.admit(frame);
+            return Fate::NoSlot;
+        }
         if core.table.get(frame).mapped() {
             self.unmap_victim(core, frame);
         }
@@ -228,6 +258,18 @@ impl<P: Platform> Mm<P> {
             core.admit(frame);
         }
         fate
+    }
+
+    /// Whether a page could leave: to a free slot, to the copy it has, or as a repeated word.
+    fn has_a_way_out(&self, core: &mut Core<P>, frame: Pfn) -> bool {
+        if core.swap.as_ref().is_some_and(Swap::has_room) {
+            return true;
+        }
+        let desc = core.table.get(frame);
+        let (space, page) = desc.owner();
+        let clean = desc.residence() == Residence::Clean && desc.copy().is_some();
+        let mut written = || core.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(|m| m.dirty);
+        (clean && !written()) || self.memory.with_words(frame, fill_pattern).is_some()
     }
 
     fn unmap_victim(&self, core: &mut Core<P>, frame: Pfn) {
@@ -297,6 +339,9 @@ impl<P: Platform> Mm<P> {
 
     /// Slots are scarce: clean resident pages give up theirs, those in the emptiest clusters first, until some clusters are whole.
     fn give_up_copies(&self, core: &mut Core<P>) {
+        if core.pages.get(PageClass::Clean) == 0 {
+            return;
+        }
         let mut given = 0;
         for most in [16, 32, 64] {
             for index in 0..core.table.len() {
@@ -369,6 +414,6 @@ impl<P: Platform> Core<P> {
 
     /// Frames that will be free once the writes under way are done.
     fn pages_leaving(&self) -> usize {
-        self.pages.get(crate::stats::PageClass::Evicting) as usize
+        self.pages.get(PageClass::Evicting) as usize
     }
 }

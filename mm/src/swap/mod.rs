@@ -53,6 +53,11 @@ impl Swap {
         }
     }
 
+    /// Whether a page could be written out now.
+    pub fn has_room(&self) -> bool {
+        self.run.is_some() || self.slots.counts().free > 0
+    }
+
     /// Slots in the open run.
     pub fn open_slots(&self) -> u32 {
         self.run.map_or(0, |run| run.len)
