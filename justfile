@@ -28,14 +28,9 @@ preflight: lint (kernel "checked") workloads
 soak: (kernel "checked") workloads
     EBB_SOAK=1 cargo test --profile checked
 
-# Run each kind of workload on 64 MiB of RAM and show what the paging cost.
+# Measure the kernel and print the figures beside Linux'; also into target/benchmarks.md.
 bench:
-    #!/bin/sh
-    set -eu
-    for kind in seq-write random zipf hot-cold fault null-syscall; do
-        echo "== $kind"
-        {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} run --ram 64M --swap 1G -- pressure "$kind" mib=128
-    done
+    @cargo run --quiet --profile checked --package tests --bin bench
 
 # Build the kernel's ELF file and the workloads, optimised, and say where they are.
 image: (kernel "release") workloads
