@@ -34,7 +34,8 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off snapshot_ms=50 env=A=1 env=B=x=y -- prog -v",
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off snapshot_ms=50 env=A=1 env=B=x=y \
+         \"beside=spin ms=5\" beside=other -- prog -v",
     );
     let expected = Options {
         exit: ExitMode::Debug,
@@ -46,6 +47,7 @@ fn every_option_is_understood() {
         swap: Swap::Off,
         snapshot_ms: 50,
         env: vec!["A=1".into(), "B=x=y".into()],
+        beside: vec![vec!["spin".into(), "ms=5".into()], vec!["other".into()]],
         argv: vec!["prog".into(), "-v".into()],
     };
     assert_eq!(options, expected);

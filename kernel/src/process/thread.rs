@@ -163,6 +163,8 @@ impl Thread {
             match next {
                 Next::Continue => {}
                 Next::Handle => {
+                    // The copies of the frame wait for frames of their own, and nobody may do that with pages in hand.
+                    self.held.release();
                     // A signal whose frame cannot be written ends the process (signal(7)).
                     if self.deliver().await.is_err() {
                         self.process.begin_end(Outcome::Signalled(Signal::SEGV));
@@ -239,7 +241,11 @@ impl Thread {
             self.process.user_ns.fetch_add(TICK_NS, Ordering::Relaxed);
             crate::scheduler::begin_slice();
         }
-        self.held.release_unless_at(self.machine.context().ip());
+        match kind {
+            // A whole slice in user mode is progress, wherever the thread stands.
+            InterruptKind::Timer => self.held.release(),
+            _ => self.held.release_unless_at(self.machine.context().ip()),
+        }
         // A device's interrupt that woke nobody of higher rank leaves the CPU to this thread until the tick.
         if kind == InterruptKind::Timer || crate::executor().has_urgent() {
             yield_now().await;
