@@ -18,20 +18,36 @@ const ALTERED: usize = 64;
 struct Stopped {
     scratch: TempDir,
     run: Running,
+    /// Of the process whose slots are altered.
     seed: u64,
     pages: u64,
 }
 
 impl Stopped {
+    /// One process.
     fn new(handle: u32) -> Self {
+        let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 48), ("64M", 192)));
+        let line = format!("altered-swap mib={mib} seed={seed} handle={handle}");
+        Self::begin(Run::line(&line).options(&format!("--ram {ram}")), seed, mib, 1)
+    }
+
+    /// Two: the first outlives the second, whose slots are altered.
+    fn beside_another() -> Self {
+        let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 24), ("64M", 96)));
+        let first = format!("altered-swap mib={mib} seed={} handle=0 outlive={}", seed + 1, mib / 2);
+        let second = format!("beside=altered-swap mib={mib} seed={seed} handle=0 wait=0");
+        let run = Run::line(&first).option("--append", second).options(&format!("--ram {ram}"));
+        Self::begin(run, seed, mib, 2)
+    }
+
+    fn begin(run: Run, seed: u64, mib: u64, processes: usize) -> Self {
         let scratch = tempfile::tempdir().expect("a directory");
         let image = Self::image(scratch.path());
         create_swap_image(&image, Pages(reduced_or_full(96, 512) * 256)).expect("a swap image");
-        let (ram, mib) = reduced_or_full(("24M", 48), ("64M", 192));
-        let seed = seed();
-        let line = format!("altered-swap mib={mib} seed={seed} handle={handle}");
-        let mut run = Run::line(&line).options(&format!("--ram {ram}")).option("--swap", &image).begin();
-        run.wait_for("READY");
+        let mut run = run.option("--swap", &image).begin();
+        for _ in 0..processes {
+            run.wait_for("READY");
+        }
         run.monitor().execute("stop");
         Self { scratch, run, seed, pages: mib * 256 }
     }
@@ -48,7 +64,7 @@ impl Stopped {
         let by_tag: HashMap<u64, u64> = (0..self.pages).map(|page| (content.tag(page), page)).collect();
         let mut found: Vec<_> = slots(&image).filter_map(|(at, tag)| Some((at, *by_tag.get(&tag)?))).collect();
         assert!(found.len() > 4 * ALTERED, "only {} of {} pages are on disk", found.len(), self.pages);
-        // Those written out first are the least likely to be in memory as well.
+        // Spread over all pages, because some are in memory as well.
         found.sort_by_key(|(_, page)| *page);
         let step = found.len() / ALTERED;
         let altered: Vec<_> = found.into_iter().step_by(step).take(ALTERED).collect();
@@ -97,6 +113,15 @@ fn an_altered_slot_ends_its_owner_with_sigbus_and_not_the_kernel() {
     let stopped = Stopped::new(0);
     stopped.alter();
     stopped.go_on().finish().expect_signal(SIGBUS);
+}
+
+#[test]
+fn altered_slots_of_one_process_cost_another_one_nothing() {
+    let stopped = Stopped::beside_another();
+    stopped.alter();
+    // The first process ends only when the second is gone, and its own pages were right all the time.
+    let run = stopped.go_on().finish().expect_ok();
+    assert_eq!(run.value("OK altered-swap", "lost"), 0, "{run}");
 }
 
 #[test]

@@ -44,14 +44,13 @@ fn every_program_ends_as_the_catalogue_says() {
 }
 
 #[test]
-fn vector_registers_survive_threads_of_two_programs_after_each_other() {
-    for program in [Program::Workload("avx2-pair"), Program::C("avx2", Flavour::Glibc)] {
-        let runs = reduced_or_full("runs=20", "runs=200");
-        let arguments: &[&str] = if matches!(program, Program::Workload(_)) { &["threads=4", runs] } else { &[] };
-        let words = std::iter::once(build(program)).chain(arguments.iter().map(|word| (*word).to_owned()));
-        let run = Run::new(words).options("--ram 24M").finish().expect_ok();
-        assert!(!run.text().contains("no AVX2"), "this machine's processor has AVX2\n{run}");
-    }
+fn vector_registers_survive_threads_of_two_processes_at_once() {
+    let runs = reduced_or_full(20, 200);
+    let line = format!("avx2-pair threads=4 runs={runs}");
+    let run = Run::line(&line).option("--append", format!("beside=avx2-pair threads=4 runs={}", runs * 1000));
+    let run = run.options("--ram 24M").finish().expect_ok();
+    assert!(!run.text().contains("no AVX2"), "this machine's processor has AVX2\n{run}");
+    assert!(!run.text().contains("FAIL"), "the process beside it\n{run}");
 }
 
 #[test]

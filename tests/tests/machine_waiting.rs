@@ -36,11 +36,27 @@ fn a_paging_thread_runs_at_its_completion_and_not_at_the_next_tick() {
 }
 
 #[test]
+fn during_one_swap_read_another_process_makes_ten_thousand_calls_and_faults() {
+    let majors = reduced_or_full(4, 50);
+    // It makes one call for each fault, and only its faults can be seen from outside.
+    let run = Run::line(&format!("latency-pair mib=40 beside=3 majors={majors} want_faults={CALLS_AND_FAULTS}"));
+    let run = run.option("--append", "beside=latency-pair alone=1").options("--ram 24M").swap_drive(SLOW_READS);
+    run.finish().expect_ok().expect_line("OK latency-pair");
+}
+
+#[test]
+fn a_paging_process_runs_at_its_completion_beside_a_process_that_spins() {
+    let majors = reduced_or_full(200, 2000);
+    let run = Run::line(&format!("latency-pair mib=40 beside=3 majors={majors} want_max_ns={LEAST_TICK_WAIT_NS}"));
+    run.option("--append", "beside=latency-pair alone=2").options("--ram 24M").finish().expect_ok();
+}
+
+#[test]
 fn a_program_ends_at_once_though_its_threads_wait_for_the_disk() {
     const SIGSEGV: i32 = 11;
     for how in [0, 1] {
-        let run = Run::line(&format!("exit-while-waiting mib=40 threads=8 how={how}")).options("--ram 24M");
-        let run = run.swap_drive(SLOW_READS).finish();
+        let run = Run::line(&format!("exit-while-waiting mib=40 threads=4 how={how}")).options("--ram 24M");
+        let run = run.swap_drive("throttling.iops-read=10").finish();
         let run = if how == 0 { run.expect_exit(7) } else { run.expect_signal(SIGSEGV) };
         run.value("ENDING", "done");
         assert!(

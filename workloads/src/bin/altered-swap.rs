@@ -2,6 +2,8 @@
 //! every other page is as it was. The somebody acts between `READY` and the line this program reads from its input.
 //!
 //! With `handle=0` the first SIGBUS ends the program, status 135. With `handle=1` each is noted and the page replaced.
+//! With `wait=0` it waits for nobody and reads its pages back for ever; with `outlive=MIB` it goes on until so much of
+//! other processes' memory is gone. So one process can watch another lose its pages, and itself nothing.
 #![expect(unsafe_code, reason = "a signal handler that replaces pages")]
 
 use std::mem::MaybeUninit;
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use workloads::claim::Claims;
 use workloads::content::Content;
 use workloads::mapping::{Charge, Mapping, PAGE_SIZE};
+use workloads::page_counts::Source;
 
 const PAGES_PER_MIB: u64 = 256;
 
@@ -54,11 +57,46 @@ fn install_handler(memory: &Mapping) {
     }
 }
 
+/// Pages of all processes, whatever their state.
+fn pages_of_all(source: &Source) -> i64 {
+    let counts = source.read([None, None]).expect("the kernel's counts");
+    counts.uncommitted + counts.touched()
+}
+
+/// What a pass over all pages found.
+#[derive(Default)]
+struct Found {
+    wrong: u64,
+    lost: u64,
+}
+
+fn read_back(claims: &mut Claims, content: &Content, memory: &Mapping, found: &mut Found) {
+    for page in 0..memory.pages() {
+        let before = LOST.load(Relaxed);
+        let verified = content.verify(page as u64, memory.page(page));
+        if LOST.load(Relaxed) == before {
+            found.wrong += u64::from(verified.is_err());
+            continue;
+        }
+        found.lost += 1;
+        println!("BUS page={page}");
+        let offset = LAST_ADDRESS.load(Relaxed) - memory.address();
+        claims.equal(format_args!("the page of si_addr at page {page}"), offset / PAGE_SIZE, page);
+    }
+}
+
 fn main() -> ExitCode {
-    let (mut mib, mut seed, mut handle) = (48, 1, 1);
+    let (mut mib, mut seed, mut handle, mut wait, mut outlive) = (48, 1, 1, 1, 0);
     workloads::arguments::parse(
-        "writes mib MiB, waits for a line of input, reads everything back; handle=0 leaves SIGBUS as it is",
-        &mut [("mib", &mut mib), ("seed", &mut seed), ("handle", &mut handle)],
+        "writes mib MiB, waits for a line of input, reads everything back; handle=0 leaves SIGBUS as it is, wait=0 reads\n\
+         back for ever without waiting, outlive=MIB reads back until so many MiB of others' memory are gone",
+        &mut [
+            ("mib", &mut mib),
+            ("seed", &mut seed),
+            ("handle", &mut handle),
+            ("wait", &mut wait),
+            ("outlive", &mut outlive),
+        ],
     );
     let mut claims = Claims::new("altered-swap");
     let content = Content::new(seed, 100);
@@ -69,24 +107,21 @@ fn main() -> ExitCode {
     if handle != 0 {
         install_handler(&memory);
     }
-    println!("READY pages={}", memory.pages());
+    println!("READY seed={seed} pages={}", memory.pages());
+    let mut found = Found::default();
+    while wait == 0 && found.wrong == 0 {
+        read_back(&mut claims, &content, &memory, &mut found);
+    }
+    let others = (outlive > 0).then(|| Source::open().expect("the kernel's counts"));
+    let before = others.as_ref().map_or(0, pages_of_all);
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a line of input");
 
-    let (mut wrong, mut lost) = (0, 0);
-    for page in 0..memory.pages() {
-        let before = LOST.load(Relaxed);
-        let verified = content.verify(page as u64, memory.page(page));
-        if LOST.load(Relaxed) == before {
-            wrong += u64::from(verified.is_err());
-            continue;
-        }
-        lost += 1;
-        println!("BUS page={page}");
-        let offset = LAST_ADDRESS.load(Relaxed) - memory.address();
-        claims.equal(format_args!("the page of si_addr at page {page}"), offset / PAGE_SIZE, page);
+    read_back(&mut claims, &content, &memory, &mut found);
+    while others.as_ref().is_some_and(|others| before - pages_of_all(others) < (outlive * PAGES_PER_MIB) as i64) {
+        read_back(&mut claims, &content, &memory, &mut found);
     }
-    claims.equal("pages with wrong bytes", wrong, 0);
-    claims.equal("signals for one page", LOST.load(Relaxed), lost);
-    claims.finish(format_args!("lost={lost}"))
+    claims.equal("pages with wrong bytes", found.wrong, 0);
+    claims.equal("signals for one page", LOST.load(Relaxed), found.lost);
+    claims.finish(format_args!("lost={}", found.lost))
 }

@@ -5,6 +5,9 @@
 //! it took and what thread B got done meanwhile. B makes getpid calls and faults on memory of its own (`beside=1`), spins
 //! without system calls (`beside=2`), or is not there (`beside=0`). On a slow disk B's numbers must be large; with
 //! `beside=2`, A's durations must be those of `beside=0`, not multiples of the timer tick.
+//!
+//! B may also be a process of its own: with `alone=1` or `alone=2` this program is nothing but such a B, for ever, and
+//! with `beside=3` it takes the machine's fault counter for B's (B makes one call for each fault).
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -65,8 +68,29 @@ fn spin(progress: &Progress) {
     }
 }
 
+/// What B has done so far, as A can see it.
+#[derive(Clone, Copy)]
+enum View<'a> {
+    /// B is a thread.
+    Thread(&'a Progress),
+    /// B is another process, and nobody else faults.
+    Machine,
+}
+
+impl View<'_> {
+    fn calls_and_faults(self) -> (u64, u64) {
+        match self {
+            Self::Thread(progress) => (progress.calls.load(Relaxed), progress.faults.load(Relaxed)),
+            Self::Machine => {
+                let faults = vmstat("pgfault").unwrap_or(0);
+                (faults, faults)
+            }
+        }
+    }
+}
+
 /// Touches scattered pages until `majors` major faults or `touches` touches have happened.
-fn touch(memory: &Mapping, content: &Content, progress: &Progress, majors: u64, touches: u64) -> Seen {
+fn touch(memory: &Mapping, content: &Content, other: View<'_>, majors: u64, touches: u64) -> Seen {
     let pages = memory.pages() as u64;
     let scatter = Scatter::new(pages);
     let mut seen = Seen::default();
@@ -77,10 +101,11 @@ fn touch(memory: &Mapping, content: &Content, progress: &Progress, majors: u64, 
         let page = scatter.page(seen.touches % pages);
         seen.touches += 1;
         let majors_before = vmstat("pgmajfault");
-        let (calls, faults, start) = (progress.calls.load(Relaxed), progress.faults.load(Relaxed), Instant::now());
+        let ((calls, faults), start) = (other.calls_and_faults(), Instant::now());
         let checked = content.check(page, memory.page(page as usize));
         let duration = start.elapsed();
-        let (calls, faults) = (progress.calls.load(Relaxed) - calls, progress.faults.load(Relaxed) - faults);
+        let now = other.calls_and_faults();
+        let (calls, faults) = (now.0 - calls, now.1 - faults);
         seen.wrong += u64::from(checked.is_err());
         // B's own faults are minor, so a major one is A's; now and then it is one of the program's code, hence medians.
         if majors > 0 && vmstat("pgmajfault") > majors_before {
@@ -102,9 +127,10 @@ fn report(name: &str, mut values: Vec<u64>) -> u64 {
 
 fn main() -> ExitCode {
     let (mut mib, mut majors, mut touches, mut beside) = (96, 100, 20_000, 1);
-    let (mut want_calls, mut want_faults, mut want_max_ns) = (0, 0, u64::MAX);
+    let (mut want_calls, mut want_faults, mut want_max_ns, mut alone) = (0, 0, u64::MAX, 0);
     workloads::arguments::parse(
-        "pages in one thread beside another: beside=0 nobody, 1 one that calls and faults, 2 one that spins;\n\
+        "pages in one thread beside another: beside=0 nobody, 1 one that calls and faults, 2 one that spins, 3 another\n\
+         process; alone=1 or 2 is that other process: it does nothing but what beside=1 or 2 does, for ever;\n\
          ends after so many majors (0: do not look for them) or touches; want_calls and want_faults are the least\n\
          medians per major fault, want_max_ns the greatest median duration of one",
         &mut [
@@ -112,11 +138,18 @@ fn main() -> ExitCode {
             ("majors", &mut majors),
             ("touches", &mut touches),
             ("beside", &mut beside),
+            ("alone", &mut alone),
             ("want_calls", &mut want_calls),
             ("want_faults", &mut want_faults),
             ("want_max_ns", &mut want_max_ns),
         ],
     );
+    let progress = Progress::default();
+    match alone {
+        0 => {}
+        2 => spin(&progress),
+        _ => call_and_fault(&progress),
+    }
     let mut claims = Claims::new("latency-pair");
     let content = Content::new(1, 50);
     let memory = match Mapping::anonymous(mib * PAGES_PER_MIB, Charge::Committed) {
@@ -129,15 +162,15 @@ fn main() -> ExitCode {
     for page in 0..memory.pages() {
         content.write(page as u64, memory.page_to_write(page));
     }
-    let progress = Progress::default();
     let start = Instant::now();
     let seen = thread::scope(|scope| {
         match beside {
-            0 => None,
+            0 | 3 => None,
             2 => Some(scope.spawn(|| spin(&progress))),
             _ => Some(scope.spawn(|| call_and_fault(&progress))),
         };
-        let seen = touch(&memory, &content, &progress, majors, touches);
+        let other = if beside == 3 { View::Machine } else { View::Thread(&progress) };
+        let seen = touch(&memory, &content, other, majors, touches);
         progress.stop.store(true, Relaxed);
         seen
     });
