@@ -28,6 +28,9 @@ use crate::storage::Storage;
 use crate::telemetry::Command;
 use crate::{arch, console, frames, report, telemetry};
 
+/// How long the end of the machine waits for the swap disk to take the last discards.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What boot hands over.
 pub struct Boot {
     /// What the loader told us.
@@ -61,6 +64,8 @@ pub async fn run(mut boot: Boot) {
     for other in beside {
         other.kill().await;
     }
+    // The disk learns what is free, unless it is slow to listen.
+    let _in_time = executor().timers().timeout(DISCARD_PATIENCE, mm.discards_done()).await;
     report::ended(&ended);
     power::end(End::Clean)
 }

@@ -6,15 +6,17 @@
 use crate::addr::Pfn;
 use crate::frame::{Frame, IoFrame, Residence};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
-use crate::ops::{Op, OpId, OpKind, OpPage};
+use crate::ops::{Op, OpKind};
 use crate::page::{PageCopy, Record};
 use crate::platform::{
     BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
 };
 use crate::stats::PageClass;
+use crate::swap::Swap;
 use arrayvec::ArrayVec;
 use core::future::{pending, poll_fn};
 use core::ops::ControlFlow;
+use core::pin::pin;
 
 impl<P: Platform> Mm<P> {
     /// The pager task. Each completion is one short piece of work; it never waits for anything but the store.
@@ -207,19 +209,34 @@ impl<P: Platform> Mm<P> {
         Some(self.memory.with_words(frame, |words| swap.audit.tag(words)))
     }
 
-    /// Tells the device about clusters that became free.
+    /// Tells the device about clusters that became free: one discard at a time, so that those freed meanwhile go together.
     pub(crate) fn begin_discards(&self, core: &mut Core<P>) {
-        while core.swap.as_ref().is_some_and(|s| s.has_discards()) {
-            let pages: ArrayVec<OpPage, { crate::platform::CLUSTER }> = ArrayVec::new();
-            let Some(op): Option<OpId> = core.ops.begin(OpKind::Discard, Slot::new(0), pages) else {
+        if core.ops.counts().discards > 0 || !core.swap.as_ref().is_some_and(Swap::has_discards) {
+            return;
+        }
+        let Some(op) = core.ops.begin(OpKind::Discard, Slot::new(0), ArrayVec::new()) else {
+            return;
+        };
+        let Some((slot, count)) = core.swap.as_mut().and_then(Swap::take_discard) else {
+            unreachable!("has_discards");
+        };
+        core.counters.store_discards += 1;
+        self.submit(core, StoreRequest { op, kind: StoreKind::Discard, slot, count, frames: IoFrames::new() });
+    }
+
+    /// Waits until the device has forgotten all that is gone for good.
+    pub async fn discards_done(&self) {
+        loop {
+            let mut progress = pin!(self.store_progress.wait());
+            let _ = progress.as_mut().subscribe();
+            let busy = self.core.with_lock(|core| {
+                self.begin_discards(core);
+                core.ops.counts().discards > 0
+            });
+            if !busy {
                 return;
-            };
-            let Some((slot, count)) = core.swap.as_mut().and_then(|s| s.take_discard()) else {
-                unreachable!("has_discards")
-            };
-            core.counters.store_discards += 1;
-            let request = StoreRequest { op, kind: StoreKind::Discard, slot, count, frames: IoFrames::new() };
-            self.submit(core, request);
+            }
+            let _woken = progress.await;
         }
     }
 }

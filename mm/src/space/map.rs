@@ -316,6 +316,10 @@ impl<P: Platform> Mm<P> {
                 self.frames.free(s.table.into_root());
             }
             core.shortage.forget(space);
+            if let Some(swap) = &mut core.swap {
+                swap.discard_all_free();
+            }
+            self.begin_discards(core);
         });
         self.announce_frames();
         // Who still waits for a frame now may be the next to be told that there is none.

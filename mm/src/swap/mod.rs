@@ -9,11 +9,50 @@ mod slots;
 pub use audit::{Audit, fill_pattern};
 pub use slots::{SlotCounts, SlotMap, SlotRun};
 
-use crate::platform::Slot;
-use arrayvec::ArrayVec;
+use crate::platform::{CLUSTER, Slot};
+use alloc::{vec, vec::Vec};
 
-/// Clusters that may wait to be discarded; more are freed without telling the device.
-const DISCARDS: usize = 64;
+/// Slots in a cluster, as a count of slots.
+const CLUSTER_SLOTS: u32 = CLUSTER as u32;
+/// Most slots in one discard: 256 MiB, well below what devices take at once.
+const DISCARD_LIMIT: u32 = 1 << 16;
+
+/// A set of clusters, one bit each, named by their first slot.
+struct Clusters {
+    words: Vec<u64>,
+}
+
+impl Clusters {
+    /// The empty set of the clusters of a device.
+    fn new(slots: u32) -> Self {
+        Self { words: vec![0; (slots / CLUSTER_SLOTS) as usize / 64 + 1] }
+    }
+    fn place(start: Slot) -> (usize, u64) {
+        let index = start.as_u32() / CLUSTER_SLOTS;
+        (index as usize / 64, 1 << (index % 64))
+    }
+    fn contains(&self, start: Slot) -> bool {
+        let (word, bit) = Self::place(start);
+        self.words.get(word).is_some_and(|w| w & bit != 0)
+    }
+    fn insert(&mut self, start: Slot) {
+        let (word, bit) = Self::place(start);
+        self.words[word] |= bit;
+    }
+    fn remove(&mut self, start: Slot) {
+        let (word, bit) = Self::place(start);
+        self.words[word] &= !bit;
+    }
+    /// The clusters in the set, in order.
+    fn starts(&self) -> impl Iterator<Item = Slot> + use<'_> {
+        let set = self.words.iter().enumerate().filter(|(_, word)| **word != 0);
+        set.flat_map(|(index, word)| Self::in_word(index, *word))
+    }
+    fn in_word(index: usize, word: u64) -> impl Iterator<Item = Slot> {
+        let set = (0..64).filter(move |bit| word >> bit & 1 == 1);
+        set.map(move |bit| Slot::new((index as u32 * 64 + bit) * CLUSTER_SLOTS))
+    }
+}
 
 /// State of the swap device's slots.
 pub struct Swap {
@@ -23,15 +62,18 @@ pub struct Swap {
     pub audit: Audit,
     /// What is left of the run that victims are being put into.
     run: Option<SlotRun>,
-    /// Whole free clusters, reserved until the device has discarded them.
-    discards: ArrayVec<Slot, DISCARDS>,
+    /// Whole free clusters that are reserved until the device has discarded them.
+    discards: Clusters,
+    /// Clusters that were written since they were last discarded.
+    written: Clusters,
     can_discard: bool,
 }
 
 impl Swap {
     /// All slots of a device free but the first.
     pub fn new(slots: u32, can_discard: bool, key: u64) -> Self {
-        Self { slots: SlotMap::new(slots), audit: Audit::new(key), run: None, discards: ArrayVec::new(), can_discard }
+        let (discards, written) = (Clusters::new(slots), Clusters::new(slots));
+        Self { slots: SlotMap::new(slots), audit: Audit::new(key), run: None, discards, written, can_discard }
     }
 
     /// The next slot of the open run, opening one if need be; and whether it begins a new run.
@@ -40,6 +82,7 @@ impl Swap {
             Some(run) => (run, false),
             None => (self.slots.take_run()?, true),
         };
+        self.written.insert(run.start);
         let rest = SlotRun { start: Slot::new(run.start.as_u32() + 1), len: run.len - 1 };
         self.run = (rest.len > 0).then_some(rest);
         Some((run.start, fresh))
@@ -71,24 +114,39 @@ impl Swap {
     /// Frees a slot whose page is gone for good, and queues its cluster for discarding if that is empty now. Slots that are freed
     /// because their page changed are not worth a request: they are soon written again.
     pub fn release_for_good(&mut self, slot: Slot) {
-        let Some(cluster) = self.slots.release(slot) else {
-            return;
-        };
-        if self.can_discard && !self.discards.is_full() && self.slots.reserve_cluster(cluster.start) {
-            self.discards.push(cluster.start);
+        if let Some(cluster) = self.slots.release(slot) {
+            self.queue_discard(cluster.start);
         }
     }
 
-    /// Takes the longest run of adjacent clusters off the queue of discards: first slot and number of slots.
-    pub fn take_discard(&mut self) -> Option<(Slot, u32)> {
-        self.discards.sort_unstable();
-        let last = *self.discards.last()?;
-        let mut start = self.discards.pop()?.as_u32();
-        while self.discards.last().is_some_and(|s| s.as_u32() + 64 == start) {
-            start -= 64;
-            self.discards.pop();
+    /// Queues every free cluster that the device still has contents of: a program has ended, and what it left behind is over.
+    pub fn discard_all_free(&mut self) {
+        for index in 0..self.written.words.len() {
+            // Clusters of one word at a time, by value: the queue changes the set.
+            for start in Clusters::in_word(index, self.written.words[index]) {
+                if self.slots.is_cluster_free(start) {
+                    self.queue_discard(start);
+                }
+            }
         }
-        Some((Slot::new(start), last.as_u32() + 64 - start))
+    }
+
+    fn queue_discard(&mut self, start: Slot) {
+        if self.can_discard && self.slots.reserve_cluster(start) {
+            self.written.remove(start);
+            self.discards.insert(start);
+        }
+    }
+
+    /// Takes the first run of adjacent clusters that wait to be discarded: first slot and number of slots.
+    pub fn take_discard(&mut self) -> Option<(Slot, u32)> {
+        let start = self.discards.starts().next()?;
+        let mut end = start;
+        while self.discards.contains(end) && end.as_u32() - start.as_u32() < DISCARD_LIMIT {
+            self.discards.remove(end);
+            end = Slot::new(end.as_u32() + CLUSTER_SLOTS);
+        }
+        Some((start, end.as_u32() - start.as_u32()))
     }
 
     /// Slots that wait for or are under a discard count as used; this ends one.
@@ -102,12 +160,12 @@ impl Swap {
     #[cfg(feature = "sim")]
     pub fn reserved(&self) -> impl Iterator<Item = Slot> {
         let run = self.run.iter().map(|run| (run.start, run.len));
-        let discards = self.discards.iter().map(|start| (*start, 64));
+        let discards = self.discards.starts().map(|start| (start, CLUSTER_SLOTS));
         run.chain(discards).flat_map(|(start, len)| (start.as_u32()..start.as_u32() + len).map(Slot::new))
     }
 
     /// Whether clusters wait to be discarded.
     pub fn has_discards(&self) -> bool {
-        !self.discards.is_empty()
+        self.discards.starts().next().is_some()
     }
 }

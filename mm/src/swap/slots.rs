@@ -105,7 +105,7 @@ impl SlotMap {
     /// Takes the whole free cluster at `start`, so that nobody writes it while it is discarded; `false` if it is no longer free.
     pub fn reserve_cluster(&mut self, start: Slot) -> bool {
         let word = start.as_u32() as usize / 64;
-        if self.free[word] != u64::MAX {
+        if !self.is_cluster_free(start) {
             return false;
         }
         (0..64).for_each(|bit| self.take(word, bit));
@@ -116,6 +116,11 @@ impl SlotMap {
     #[cfg(feature = "sim")]
     pub fn is_free(&self, slot: Slot) -> bool {
         self.free[slot.as_u32() as usize / 64] >> (slot.as_u32() % 64) & 1 == 1
+    }
+
+    /// Whether no slot of the whole cluster at `start` is in use.
+    pub fn is_cluster_free(&self, start: Slot) -> bool {
+        self.free.get(start.as_u32() as usize / 64) == Some(&u64::MAX)
     }
 
     /// Whether fewer than a quarter of the slots are free: clean copies are then given up (design D8).
