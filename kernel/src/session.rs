@@ -31,6 +31,9 @@ use crate::{arch, console, frames, report, telemetry};
 /// How long the end of the machine waits for the swap disk to take the last discards.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
+/// `mm.torture` evicts everything at one fault in so many: at every one, a program gets on by one instruction at a time.
+const TORTURE_EVERY: u64 = 16;
+
 /// What boot hands over.
 pub struct Boot {
     /// What the loader told us.
@@ -50,7 +53,8 @@ pub async fn run(mut boot: Boot) {
     let mut key = [0; 8];
     arch::random::fill(&mut key);
     let torture = options.torture == Torture::On;
-    let config = Config { torture, audit_key: u64::from_le_bytes(key), ..Config::default() };
+    let config =
+        Config { torture, torture_every: TORTURE_EVERY, audit_key: u64::from_le_bytes(key), ..Config::default() };
     let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), store);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();

@@ -181,7 +181,7 @@ impl<P: Platform> Mm<P> {
     }
 
     fn enter_fault<'a>(&'a self, request: Request, anchor: u64, holds: &mut Holds) -> Step<'a, P> {
-        let step = self.core.with_lock(|core| {
+        self.core.with_lock(|core| {
             core.counters.pgfault += 1;
             self.turn_holds(core, anchor, holds);
             let step = self.begin_fault(core, request, holds);
@@ -190,12 +190,12 @@ impl<P: Platform> Mm<P> {
                 Step::Failed(_) => core.counters.pgfailfault += 1,
                 Step::Wait(..) => core.faults_waiting += 1,
             }
+            if self.config.torture && core.counters.pgfault.is_multiple_of(self.config.torture_every) {
+                core.torture_due = true;
+                self.frames.pressure().wake_all();
+            }
             step
-        });
-        if self.config.torture {
-            self.frames.pressure().wake_all();
-        }
-        step
+        })
     }
 
     /// Gives up what a thread holds.

@@ -21,8 +21,10 @@ use mutex_traits::ConstInit;
 /// What a manager is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Evict at every opportunity (`mm.torture`).
+    /// Evict all that can be evicted (`mm.torture`).
     pub torture: bool,
+    /// Torture at one fault in so many. 1 is every opportunity: then each instruction that touches memory faults its pages anew.
+    pub torture_every: u64,
     /// Key of the audit hash.
     pub audit_key: u64,
     /// Watermarks; derived from the size of RAM if not given.
@@ -38,6 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             torture: false,
+            torture_every: 1,
             audit_key: 0x9e37_79b9_7f4a_7c15,
             watermarks: None,
             operations: 96,
@@ -86,7 +89,9 @@ pub(crate) struct Core<P: Platform> {
     pub orphaned_io: u64,
     pub held: u64,
     pub faults_waiting: u64,
-    /// Mapped pages in all spaces.
+    /// Reclaim is to evict all it can.
+    pub torture_due: bool,
+    /// The shared frame of zeroes.
     pub zero: Pfn,
     pub progress: Progress,
     /// Who waits, and who is told, when there is no frame.
@@ -127,6 +132,7 @@ impl<P: Platform> Mm<P> {
             orphaned_io: 0,
             held: 0,
             faults_waiting: 0,
+            torture_due: false,
             zero,
             progress: Progress::default(),
             shortage: Shortage::default(),

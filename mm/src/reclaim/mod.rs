@@ -96,6 +96,9 @@ impl<P: Platform> Mm<P> {
     /// Evicts all that can be evicted now; faults signal pressure each time, so this runs at every opportunity.
     fn torture(&self) {
         self.core.with_lock(|core| {
+            if !core::mem::take(&mut core.torture_due) {
+                return;
+            }
             for _ in 0..core.policy.len().min(CHUNK) {
                 let Some(frame) = core.policy.candidate() else {
                     break;
