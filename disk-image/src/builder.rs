@@ -45,10 +45,7 @@ pub enum BuildError {
 /// # Errors
 /// When the size is out of range or the file cannot be made; a half-made file is removed.
 pub fn create_swap_image(path: &Path, pages: Pages) -> Result<SwapHeader, BuildError> {
-    let io_error = |source| BuildError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io_error = |source| BuildError::Io { path: path.to_owned(), source };
     let uuid = random_uuid().map_err(io_error)?;
     let header = SwapHeader::new(pages, uuid, Label::new("ebb"))?;
     let file = create_new(path).map_err(io_error)?;
@@ -74,34 +71,21 @@ fn fill_swap_image(mut file: File, header: &SwapHeader) -> io::Result<()> {
 /// # Errors
 /// When `mke2fs` is missing or refuses, or the directory cannot be read.
 pub fn create_ext4_image(path: &Path, directory: &Path) -> Result<(), BuildError> {
-    let io_error = |source| BuildError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io_error = |source| BuildError::Io { path: path.to_owned(), source };
     let contents = tree_bytes(directory).map_err(io_error)?;
     let file = create_new(path).map_err(io_error)?;
     let bytes = (contents + contents / 4 + EXT4_SLACK).next_multiple_of(PAGE_BYTES as u64);
     file.set_len(bytes).map_err(io_error)?;
     drop(file);
     let mut command = Command::new("mke2fs");
-    command
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
-        .arg(directory)
-        .arg(path);
+    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"]).arg(directory).arg(path);
     let failed = |message: String| {
         let _ = std::fs::remove_file(path);
-        BuildError::Mke2fs {
-            path: path.to_owned(),
-            message,
-        }
+        BuildError::Mke2fs { path: path.to_owned(), message }
     };
-    let output = command
-        .output()
-        .map_err(|error| failed(format!("{error} (./setup.sh installs it)")))?;
+    let output = command.output().map_err(|error| failed(format!("{error} (./setup.sh installs it)")))?;
     if !output.status.success() {
-        return Err(failed(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ));
+        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     Ok(())
 }

@@ -22,8 +22,7 @@ const SIGNATURE: [u8; 10] = *b"SWAPSPACE2";
 const OLD_SIGNATURE: [u8; 10] = *b"SWAP-SPACE";
 /// What a suspended system leaves in place of the signature: Linux, uswsusp and TuxOnIce. Such an
 /// image holds somebody's memory, so it must be refused by name and never be taken for garbage.
-const HIBERNATION_SIGNATURES: [&[u8]; 4] =
-    [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
+const HIBERNATION_SIGNATURES: [&[u8]; 4] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
 
 /// A number of whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,9 +143,7 @@ pub enum HeaderError {
         pages: Pages,
     },
     /// The area does not fit on its device: a truncated file, or a header copied from elsewhere.
-    #[error(
-        "its header says {header} but there are only {device}: it was truncated or copied from a larger one"
-    )]
+    #[error("its header says {header} but there are only {device}: it was truncated or copied from a larger one")]
     LargerThanDevice {
         /// Pages by the header, itself included.
         header: Pages,
@@ -189,11 +186,7 @@ impl SwapHeader {
             return Err(HeaderError::TooSmall { pages });
         }
         let last_page = u32::try_from(pages.0 - 1).map_err(|_| HeaderError::TooLarge { pages })?;
-        Ok(Self {
-            last_page,
-            uuid,
-            label,
-        })
+        Ok(Self { last_page, uuid, label })
     }
 
     /// Checks the first page of a device that has `device` pages.
@@ -216,10 +209,7 @@ impl SwapHeader {
         }
         let pages = Pages(u64::from(raw.last_page.get()) + 1);
         if pages > device {
-            return Err(HeaderError::LargerThanDevice {
-                header: pages,
-                device,
-            });
+            return Err(HeaderError::LargerThanDevice { header: pages, device });
         }
         Self::new(pages, Uuid(raw.uuid), Label(raw.label))
     }
@@ -266,10 +256,7 @@ fn check_signature(signature: &[u8; 10]) -> Result<(), HeaderError> {
         Ok(())
     } else if *signature == OLD_SIGNATURE {
         Err(HeaderError::OldFormat)
-    } else if HIBERNATION_SIGNATURES
-        .iter()
-        .any(|known| signature.starts_with(known))
-    {
+    } else if HIBERNATION_SIGNATURES.iter().any(|known| signature.starts_with(known)) {
         Err(HeaderError::Hibernated)
     } else {
         Err(HeaderError::NoSignature)

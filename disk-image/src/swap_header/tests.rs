@@ -50,84 +50,46 @@ fn writing_keeps_the_boot_sector_and_clears_old_bad_pages() {
 
 #[test]
 fn a_page_without_a_signature_is_refused() {
-    assert_eq!(
-        SwapHeader::parse(&[0; PAGE_BYTES], DEVICE),
-        Err(HeaderError::NoSignature)
-    );
+    assert_eq!(SwapHeader::parse(&[0; PAGE_BYTES], DEVICE), Err(HeaderError::NoSignature));
     assert_eq!(refusal(|page| page[4095] = b'3'), HeaderError::NoSignature);
 }
 
 #[test]
 fn the_old_format_is_refused_by_name() {
-    assert_eq!(
-        refusal(|page| page[4086..].copy_from_slice(b"SWAP-SPACE")),
-        HeaderError::OldFormat
-    );
+    assert_eq!(refusal(|page| page[4086..].copy_from_slice(b"SWAP-SPACE")), HeaderError::OldFormat);
 }
 
 #[test]
 fn a_suspended_system_is_refused_by_name() {
-    for signature in [
-        b"S1SUSPEND\0",
-        b"S2SUSPEND\0",
-        b"ULSUSPEND\0",
-        b"LINHIB0001",
-    ] {
-        assert_eq!(
-            refusal(|page| page[4086..].copy_from_slice(signature)),
-            HeaderError::Hibernated
-        );
+    for signature in [b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001"] {
+        assert_eq!(refusal(|page| page[4086..].copy_from_slice(signature)), HeaderError::Hibernated);
     }
 }
 
 #[test]
 fn the_other_byte_order_is_refused() {
-    assert_eq!(
-        refusal(|page| page[1024..1028].copy_from_slice(&1u32.to_be_bytes())),
-        HeaderError::ForeignEndian
-    );
+    assert_eq!(refusal(|page| page[1024..1028].copy_from_slice(&1u32.to_be_bytes())), HeaderError::ForeignEndian);
 }
 
 #[test]
 fn an_unknown_version_is_refused() {
-    assert_eq!(
-        refusal(|page| page[1024] = 2),
-        HeaderError::WrongVersion { version: 2 }
-    );
-    assert_eq!(
-        refusal(|page| page[1024] = 0),
-        HeaderError::WrongVersion { version: 0 }
-    );
+    assert_eq!(refusal(|page| page[1024] = 2), HeaderError::WrongVersion { version: 2 });
+    assert_eq!(refusal(|page| page[1024] = 0), HeaderError::WrongVersion { version: 0 });
 }
 
 #[test]
 fn bad_pages_are_refused() {
-    assert_eq!(
-        refusal(|page| page[1032] = 3),
-        HeaderError::BadPages { count: 3 }
-    );
+    assert_eq!(refusal(|page| page[1032] = 3), HeaderError::BadPages { count: 3 });
 }
 
 #[test]
 fn an_area_must_fit_its_device_and_have_a_slot() {
-    let larger = HeaderError::LargerThanDevice {
-        header: Pages(256),
-        device: Pages(255),
-    };
+    let larger = HeaderError::LargerThanDevice { header: Pages(256), device: Pages(255) };
     assert_eq!(SwapHeader::parse(&page(), Pages(255)), Err(larger));
     assert!(SwapHeader::parse(&page(), Pages(1 << 40)).is_ok());
-    assert_eq!(
-        refusal(|page| page[1028..1032].fill(0)),
-        HeaderError::TooSmall { pages: Pages(1) }
-    );
+    assert_eq!(refusal(|page| page[1028..1032].fill(0)), HeaderError::TooSmall { pages: Pages(1) });
     let all = refusal(|page| page[1028..1032].fill(0xff));
-    assert_eq!(
-        all,
-        HeaderError::LargerThanDevice {
-            header: Pages(1 << 32),
-            device: DEVICE
-        }
-    );
+    assert_eq!(all, HeaderError::LargerThanDevice { header: Pages(1 << 32), device: DEVICE });
 }
 
 #[test]
@@ -145,8 +107,5 @@ fn sizes_out_of_the_fields_range_are_not_built() {
 fn a_uuid_prints_as_blkid_prints_it() {
     let uuid = Uuid::from_random([0; 16]);
     assert_eq!(uuid.to_string(), "00000000-0000-4000-8000-000000000000");
-    assert_eq!(
-        Label::new("a label that is too long").to_string(),
-        "a label that is "
-    );
+    assert_eq!(Label::new("a label that is too long").to_string(), "a label that is ");
 }
