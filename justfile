@@ -22,11 +22,11 @@ test: preflight
 
 # Check formatting and lints, then run all tests with reduced counts and fresh seeds.
 preflight: lint (kernel "checked") workloads
-    cargo test --profile checked
+    cargo test --profile checked --no-fail-fast
 
 # Run all tests with their full counts.
 soak: (kernel "checked") workloads
-    EBB_SOAK=1 cargo test --profile checked
+    EBB_SOAK=1 cargo test --profile checked --no-fail-fast
 
 # Measure the kernel and print the figures beside Linux'; also into target/benchmarks.md.
 bench:

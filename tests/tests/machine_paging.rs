@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use tests::harness::{Finished, Run, bare, reduced_or_full, seed, soak};
-use tests::programs::{Flavour, Program};
+use tests::programs::Program;
 
 /// The project's own workload and, if the environment names one, another program that takes the same arguments.
 fn pressures() -> Vec<PathBuf> {
@@ -109,13 +109,12 @@ fn pages_that_are_mostly_read_and_pages_that_do_not_compress_survive() {
 
 #[test]
 fn evicting_at_every_chance_changes_nothing_but_time() {
-    // Nearly every instruction that touches memory faults its pages in again, so the programs are short.
-    let hello = Program::C("hello", Flavour::Musl).build().unwrap_or_else(|error| panic!("{error}"));
-    let run = Run::new([hello]).options("--ram 24M --append mm.torture").finish().expect_ok().expect_line("OK hello-c");
+    let run = Run::line("hello").options("--ram 24M --append mm.torture").finish().expect_ok().expect_line("OK hello");
     let (reads, faults) = (run.count("disk/swap/reads"), run.count("vmstat/pgmajfault"));
     assert!(reads > 100 && faults > 100, "{reads} reads, {faults} major faults\n{run}");
     if soak() {
-        let line = format!("pressure random mib=4 ops=1000 seed={}", seed());
+        Run::line("threads").options("--ram 24M --append mm.torture").finish().expect_ok().expect_line("OK threads");
+        let line = format!("pressure random mib=8 ops=5000 seed={}", seed());
         Run::line(&line).options("--ram 24M --append mm.torture").finish().expect_ok();
     }
 }
