@@ -12,6 +12,16 @@ fn machines_of_many_sizes_boot_and_run() {
     }
 }
 
+#[test]
+fn processors_that_lack_what_new_ones_have_will_do() {
+    // No XSAVE, no AVX, no SMEP or SMAP, no x2APIC; qemu64 has no 1 GiB pages and no RDTSCP either.
+    for cpu in ["qemu64", "Nehalem"] {
+        let on = |line: &str| Run::line(line).options("--ram 24M").qemu_arguments(&format!("-cpu {cpu}"));
+        on("pressure random mib=32 ops=2048").finish().expect_ok();
+        on("avx2-pair runs=5").finish().expect_ok().expect_line("no AVX2 here");
+    }
+}
+
 /// The program is killed with an explanation, and the kernel and its books are as good as before.
 fn expect_out_of_memory(run: Run) -> Finished {
     let run = run.finish().expect("out_of_memory", 137).expect_sound();

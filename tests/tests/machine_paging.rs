@@ -2,6 +2,7 @@
 //!
 //! Every day with 24 MiB of RAM, in a soak with the sizes that the project is measured at.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use tests::harness::{Finished, Run, bare, reduced_or_full, seed, soak};
@@ -62,9 +63,14 @@ fn the_kernel_and_qemu_count_the_same_bytes_of_swap() {
 
 #[test]
 fn slots_are_given_back_to_the_disk_in_batches_when_the_program_ends() {
-    let run = Run::line("pressure seq-write mib=48").options("--ram 24M").finish().expect_ok();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let image = scratch.path().join("swap.img");
+    disk_image::builder::create_swap_image(&image, disk_image::Pages(96 * 256)).expect("a swap image");
+    let run = Run::line("pressure seq-write mib=48").options("--ram 24M").option("--swap", &image).finish().expect_ok();
     let (discards, written) = (run.count("disk/swap/discards"), run.count("vmstat/pswpout"));
     assert!(discards > 0 && discards < written / 16, "{discards} discards of {written} pages\n{run}");
+    let used = std::fs::metadata(&image).expect("the image").blocks() * 512;
+    assert!(used < (1 << 20), "{used} bytes of the image are still in use\n{run}");
 }
 
 #[test]
