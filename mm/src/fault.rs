@@ -401,6 +401,10 @@ impl<P: Platform> Mm<P> {
         holds: &mut Holds,
         blank: Blank,
     ) -> Step<'a, P> {
+        // The first record of a page may need a frame for the index.
+        if blank == Blank::Untouched && self.frames.free_frames() <= self.watermarks.tables() {
+            return self.no_frame(core, page.0, holds);
+        }
         core.unmap_page(self.frames, page);
         let zero = core.zero;
         if !core.map_page(self.frames, page, zero, rights.without_write()) {

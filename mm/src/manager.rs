@@ -93,6 +93,8 @@ pub(crate) struct Core<P: Platform> {
     pub torture_due: bool,
     /// The shared frame of zeroes.
     pub zero: Pfn,
+    /// Free frames that page tables leave to others.
+    pub table_reserve: usize,
     pub progress: Progress,
     /// Who waits, and who is told, when there is no frame.
     pub shortage: Shortage,
@@ -133,6 +135,7 @@ impl<P: Platform> Mm<P> {
             held: 0,
             faults_waiting: 0,
             torture_due: false,
+            table_reserve: watermarks.tables(),
             zero,
             progress: Progress::default(),
             shortage: Shortage::default(),
@@ -417,7 +420,8 @@ impl<P: Platform> Core<P> {
         let Some(s) = self.spaces.get_mut(space) else {
             return false;
         };
-        let mut source = || frames.alloc_page(FrameKind::PageTable);
+        let reserve = self.table_reserve;
+        let mut source = || (frames.free_frames() > reserve).then(|| frames.alloc_page(FrameKind::PageTable)).flatten();
         s.table.map(page, frame, rights, &mut source).is_ok()
     }
 

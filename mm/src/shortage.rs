@@ -11,6 +11,8 @@
 //!      └────────────────────┘ a frame was freed
 //! ```
 
+use crate::manager::{Mm, NoMemory};
+use crate::platform::Platform;
 use crate::space::SpaceId;
 
 /// State of the two decisions; behind the manager's lock.
@@ -47,6 +49,11 @@ impl Shortage {
     /// A frame was freed, or reclaim tries again.
     pub fn relieve(&mut self) {
         self.exhausted = false;
+    }
+
+    /// Whether memory is known to have run out, and the next to find no frame will be told.
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     /// Decides about a fault of `space` that finds no frame.
@@ -89,6 +96,30 @@ impl Shortage {
     /// Whether some of `held` pages are held by threads that are not waiting for a frame: they will get on, and let go.
     pub fn will_be_released(&self, held: u64) -> bool {
         held > self.idle_holds
+    }
+}
+
+impl<P: Platform> Mm<P> {
+    /// Waits until a page could have a frame: for a caller who is about to make the kernel keep something for a program. Fails if memory
+    /// has run out; that is an answer to this caller, and makes nobody a victim.
+    pub async fn wait_for_frame(&self) -> Result<(), NoMemory> {
+        loop {
+            let wait = self.core.with_lock(|core| {
+                if self.frames.free_frames() > self.watermarks.min {
+                    return Ok(None);
+                }
+                if core.shortage.is_exhausted() {
+                    return Err(NoMemory);
+                }
+                core.counters.allocstall += 1;
+                let wait = self.frames_freed.wait();
+                self.frames.pressure().wake_all();
+                Ok(Some(wait))
+            })?;
+            let Some(wait) = wait else { return Ok(()) };
+            // The queue is never closed.
+            let _woken = wait.await;
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The watermarks: how many frames reclaim keeps free.
 //!
-//! Owns three numbers derived from the size of RAM. Below `low` reclaim begins, at `high` it ends, and below `min` no page of a program
-//! gets a frame: the rest is for page tables and the kernel heap.
+//! Owns three numbers derived from the size of RAM, and what of `min` is for what. Below `low` reclaim begins, at `high` it ends, and
+//! below `min` no page of a program gets a frame. The upper half of that is for page tables; the kernel heap, which nobody can refuse,
+//! has the rest, but that no area is added when only its last quarter is left.
 
 /// Watermarks, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,16 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
+    /// At this, and below, no page table is made and no page gets its first record.
+    pub fn tables(self) -> usize {
+        self.min / 2
+    }
+
+    /// At this, and below, no area is added.
+    pub fn areas(self) -> usize {
+        self.min / 4
+    }
+
     /// Watermarks for a machine with `total` frames for everything but the kernel's image: 1/256, 1/128 and 1/64 of them,
     /// so that a victim cluster or two fit between `low` and `high`, within reason for tiny and huge machines.
     pub fn for_frames(total: usize) -> Self {

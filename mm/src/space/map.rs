@@ -84,6 +84,7 @@ fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
 impl<P: Platform> Mm<P> {
     /// Maps private anonymous memory and returns where. Nothing is committed before it is touched.
     pub async fn map(&self, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
+        self.room_for_area().await?;
         loop {
             if let Placement::Fixed(addr) = request.placement {
                 let range = self.core.with_lock(|core| Self::fixed_range(core, space, addr, request.len))?;
@@ -130,6 +131,19 @@ impl<P: Platform> Mm<P> {
         Ok(range.start.addr())
     }
 
+    /// Waits until an area may be added, if memory is so short that it would be taken from what nobody can refuse.
+    async fn room_for_area(&self) -> Result<(), MapError> {
+        if self.frames.free_frames() > self.watermarks.areas() {
+            return Ok(());
+        }
+        self.wait_for_frame().await.map_err(|_| MapError::NoRoom)
+    }
+
+    /// A hole in an area makes two of one; anything else that is unmapped makes none, and must not be refused.
+    fn would_split(&self, space: SpaceId, range: PageRange) -> Result<bool, MapError> {
+        self.core.with_lock(|core| Ok(Self::live(core, space)?.vmas.would_split(range)))
+    }
+
     fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
         let s = Self::live(core, space)?;
         let below = PageRange { start: s.layout.bounds.start, end: s.layout.mmap_top };
@@ -161,8 +175,15 @@ impl<P: Platform> Mm<P> {
     }
 
     async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
+        if self.would_split(space, range)? {
+            self.room_for_area().await?;
+        }
         self.core.with_lock(|core| {
-            Self::live(core, space)?.vmas.change(range, |area| area.liveness = Liveness::Dying);
+            let s = Self::live(core, space)?;
+            if s.vmas.len() + 2 > MAX_AREAS && s.vmas.would_split(range) {
+                return Err(MapError::NoRoom);
+            }
+            s.vmas.change(range, |area| area.liveness = Liveness::Dying);
             Ok(())
         })?;
         self.release_pages(space, range).await;
@@ -185,6 +206,7 @@ impl<P: Platform> Mm<P> {
     /// Changes what the program may do with `addr..addr + len`.
     pub async fn protect(&self, space: SpaceId, addr: VirtAddr, len: u64, rights: Rights) -> Result<(), MapError> {
         let range = range_at(addr, len)?;
+        self.room_for_area().await?;
         self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
             if !s.vmas.covers(range) {

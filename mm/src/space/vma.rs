@@ -171,6 +171,11 @@ impl VmaMap {
         self.overlapping(range).next().is_none()
     }
 
+    /// Whether `range` lies inside one area with something left on both sides.
+    pub fn would_split(&self, range: PageRange) -> bool {
+        self.areas.range(..range.start).next_back().is_some_and(|(_, area)| area.range.end > range.end)
+    }
+
     fn split_at(&mut self, page: Vpn) {
         let Some((_, area)) = self.areas.range_mut(..page).next_back() else {
             return;

@@ -36,8 +36,10 @@ fn map_protect_and_unmap_follow_an_array_of_pages() {
         let slice = &mut model[start as usize..(start + pages) as usize];
         match x >> 60 & 3 {
             0 => {
+                let (before, splits) = (map.len(), map.would_split(range));
                 map.remove(range);
                 slice.fill(None);
+                assert_eq!(map.len() > before, splits, "only a hole makes more areas");
             }
             1 => {
                 map.change(range, |a| a.rights = rights);
