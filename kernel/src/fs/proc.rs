@@ -71,7 +71,14 @@ struct Text(Vec<u8>);
 
 impl Write for Text {
     fn write_str(&mut self, part: &str) -> core::fmt::Result {
-        self.0.try_reserve(part.len()).map_err(|_| core::fmt::Error)?;
+        let len = self.0.len() + part.len();
+        if len > self.0.capacity() {
+            let capacity = len.max(2 * self.0.capacity());
+            if !memory::has_room(capacity) {
+                return Err(core::fmt::Error);
+            }
+            self.0.try_reserve_exact(capacity - self.0.len()).map_err(|_| core::fmt::Error)?;
+        }
         self.0.extend_from_slice(part.as_bytes());
         Ok(())
     }
@@ -159,38 +166,33 @@ fn vmstat(text: &mut Text, snapshot: &Snapshot) -> core::fmt::Result {
 }
 
 fn maps(text: &mut Text, process: &Process) -> core::fmt::Result {
-    let mut areas: Vec<Vma> = Vec::new();
-    let mut left_out = false;
-    process.each_mapping(&mut |area| match areas.try_reserve(1) {
-        Ok(()) => areas.push(*area),
-        Err(_) => left_out = true,
-    });
-    if left_out {
-        return Err(core::fmt::Error);
-    }
-    for area in areas {
-        let (start, end) = (area.range.start.addr().as_u64(), area.range.end.addr().as_u64());
-        let flag = |allowed: mm::platform::Permission, letter| if allowed.is_allowed() { letter } else { '-' };
-        let rights = area.rights;
-        write!(
-            text,
-            "{start:08x}-{end:08x} {}{}{}p 00000000 00:00 0",
-            flag(rights.access, 'r'),
-            flag(rights.write, 'w'),
-            flag(rights.execute, 'x'),
-        )?;
-        match area.label {
-            Label::Anonymous => {}
-            Label::Image => {
-                let name = String::from_utf8_lossy(&process.executable);
-                write!(text, " {:>26}{name}", "")?;
-            }
-            Label::Heap => write!(text, " {:>26}[heap]", "")?,
-            Label::Stack => write!(text, " {:>26}[stack]", "")?,
+    let mut written = Ok(());
+    process.each_mapping(&mut |area| {
+        if written.is_ok() {
+            written = map_line(text, area, &process.executable);
         }
-        writeln!(text)?;
+    });
+    written
+}
+
+fn map_line(text: &mut Text, area: &Vma, executable: &[u8]) -> core::fmt::Result {
+    let (start, end) = (area.range.start.addr().as_u64(), area.range.end.addr().as_u64());
+    let flag = |allowed: mm::platform::Permission, letter| if allowed.is_allowed() { letter } else { '-' };
+    let rights = area.rights;
+    write!(
+        text,
+        "{start:08x}-{end:08x} {}{}{}p 00000000 00:00 0",
+        flag(rights.access, 'r'),
+        flag(rights.write, 'w'),
+        flag(rights.execute, 'x'),
+    )?;
+    match area.label {
+        Label::Anonymous => {}
+        Label::Image => write!(text, " {:>26}{}", "", String::from_utf8_lossy(executable))?,
+        Label::Heap => write!(text, " {:>26}[heap]", "")?,
+        Label::Stack => write!(text, " {:>26}[stack]", "")?,
     }
-    Ok(())
+    writeln!(text)
 }
 
 /// Pages of the areas that carry a label.

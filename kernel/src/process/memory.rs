@@ -348,10 +348,15 @@ pub async fn settle_counts() {
     crate::mm().take_in_dirty_bits().await;
 }
 
-/// Whether so few frames are free that the kernel should not begin anything it needs memory for.
-pub fn is_short() -> bool {
+/// Waits until there is memory for something that a program makes the kernel keep: what the heap needs must never be what runs out.
+pub async fn wait_for_room() -> Result<(), Errno> {
+    crate::mm().wait_for_frame().await.map_err(|_| Errno::EAGAIN)
+}
+
+/// Whether a block of so many bytes would leave the heap what it needs for smaller things.
+pub fn has_room(bytes: usize) -> bool {
     let mm = crate::mm();
-    mm.frames().free_frames() <= mm.watermarks().min
+    mm.frames().free_frames() > mm.watermarks().areas() + bytes.div_ceil(PAGE_SIZE as usize).next_power_of_two()
 }
 
 /// Everything `mm` counts, at this moment.

@@ -21,7 +21,6 @@ use maitake_sync::WaitCell;
 use mm::space::SpaceId;
 
 use super::futex::FutexQueue;
-use super::memory;
 use super::signal::{Actions, Pending, Signal};
 use super::thread::ThreadState;
 use crate::arch::paging::SpaceRoot;
@@ -142,8 +141,7 @@ impl Process {
     /// Adds a thread's shared half; its task is the caller's to spawn.
     pub fn add_thread(self: &Arc<Self>) -> Result<Unstarted, Errno> {
         let mut threads = self.threads.lock();
-        // The kernel's part of a thread comes from the heap, which must not be what runs out.
-        if threads.members.len() >= MAX_THREADS || memory::is_short() {
+        if threads.members.len() >= MAX_THREADS {
             return Err(Errno::EAGAIN);
         }
         let tid = threads.first.take().unwrap_or_else(Tid::next);

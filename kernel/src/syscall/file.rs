@@ -13,7 +13,7 @@ use super::abi::{IoVec, PollFd, Stat, Statx, Timespec, check_user_range};
 use super::errno::{Errno, SysResult};
 use super::time::Deadline;
 use crate::fs::{self, Kind, Node, OnExec, OpenFile, Stream, Whence, stdio};
-use crate::process::memory::settle_counts;
+use crate::process::memory::{settle_counts, wait_for_room};
 use crate::process::thread::Thread;
 
 /// Bytes per chunk to the console.
@@ -197,6 +197,7 @@ pub(super) async fn openat(thread: &Thread, path: u64, flags: u64) -> SysResult 
     if has(flag::O_DIRECTORY) {
         return Err(Errno::ENOTDIR);
     }
+    wait_for_room().await.map_err(|_| Errno::ENOMEM)?;
     settle_counts().await;
     let contents = file.render(&thread.process)?;
     let file = Arc::new(OpenFile { kind: Kind::Snapshot { contents, offset: 0.into() } });

@@ -59,6 +59,7 @@ pub(super) async fn clone(thread: &mut Thread, [flags, stack, parent_tid, child_
         return Err(Errno::EPERM);
     }
     let process = Arc::clone(&thread.process);
+    memory::wait_for_room().await?;
     let unstarted = process.add_thread()?;
     unstarted.state().set_blocked(thread.state.blocked());
     let tid = unstarted.state().tid.number();
