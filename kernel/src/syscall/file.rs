@@ -119,6 +119,10 @@ pub(super) async fn readv(thread: &Thread, fd: u64, vectors: u64, count: u64) ->
     let mut total = 0;
     for index in 0..checked_count(count)? {
         let vector = vector(thread, vectors, index).await?;
+        // What is there already is the answer; only a call that has nothing yet waits (readv(2)).
+        if total != 0 && would_wait(thread, fd)? {
+            break;
+        }
         match read(thread, fd, vector.iov_base, vector.iov_len).await {
             Ok(done) => {
                 total += done;
@@ -131,6 +135,11 @@ pub(super) async fn readv(thread: &Thread, fd: u64, vectors: u64, count: u64) ->
         }
     }
     Ok(total)
+}
+
+fn would_wait(thread: &Thread, fd: u64) -> Result<bool, Errno> {
+    let is_input = matches!(file(thread, fd)?.kind, Kind::Console(Stream::Input));
+    Ok(is_input && !stdio::is_readable())
 }
 
 /// writev(2).
