@@ -108,7 +108,9 @@ impl UserTables {
             let mut entry = table.load(index);
             if !entry.is_present() {
                 let Some(frame) = frames() else {
-                    let retired = self.prune(path);
+                    // The CPU may know the way to a table that was added just now, although nothing was mapped through it.
+                    let retired = Stale::new(VirtAddr::new(address).page(), self.prune(path));
+                    let retired = self.flush_region(retired);
                     retired.into_iter().for_each(|t| frames::get().free(t));
                     return Err(NoTableFrame);
                 };
