@@ -240,14 +240,15 @@ build_target() {
     fi || die "cannot write $libs: is the disk full?"
 }
 
-build_std() {
+# In a shell of its own: the directory it goes to is removed later.
+build_std() (
     cd "$work/build" &&
         env -u CARGO_BUILD_TARGET -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER -u CARGO_TARGET_DIR \
             RUSTC_BOOTSTRAP=1 RUSTC="$work/rustc" \
             RUSTFLAGS="--remap-path-prefix=$source=/rustc/$hash --remap-path-prefix=$work/sysroot/lib/rustlib/src/rust=/rustc/$hash" \
             "$sys/bin/cargo" build --release --target "$target" --target-dir "$work/out" \
             -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem
-}
+)
 
 # Finds Debian's rust-src of exactly this version in any suite of the machine's own mirror, and
 # unpacks it without installing it. Sets $library.
