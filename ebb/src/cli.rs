@@ -85,8 +85,10 @@ pub struct RunArguments {
     pub kernel: Option<PathBuf>,
 
     /// The program and its arguments: a bare name is one of our workloads, a path is a static Linux
-    /// executable of yours [default: pressure seq-write mib=192]
-    #[arg(last = true, value_name = "PROGRAM ARG")]
+    /// executable of yours; after the options, and `--` may be left out [default: pressure seq-write mib=192]
+    // Without allow_hyphen_values, which would take a mistyped option for the program: once the first
+    // word is there, those after it are taken whatever they look like.
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM ARG")]
     pub program: Vec<OsString>,
 }
 
@@ -125,6 +127,29 @@ mod tests {
         let Command::Run(arguments) = cli.command;
         assert_eq!(arguments.argv(), ["./a", "--ram", "-x"]);
         assert_eq!(arguments.ram, "32M");
+    }
+
+    #[test]
+    fn the_dashes_may_be_left_out() {
+        let argv = |words: &[&str]| {
+            let Command::Run(arguments) = Cli::try_parse_from([&["ebb", "run"], words].concat()).unwrap().command;
+            (arguments.ram.clone(), arguments.argv())
+        };
+        let own = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(argv(&["panics"]), ("64M".into(), own(&["panics"])));
+        let words = own(&["./a", "-x", "--ram", "8M", "--help"]);
+        assert_eq!(argv(&["--ram", "32M", "./a", "-x", "--ram", "8M", "--help"]), ("32M".into(), words));
+        // A program's own dashes stay its own.
+        assert_eq!(argv(&["./a", "--", "b"]).1, own(&["./a", "--", "b"]));
+        assert_eq!(argv(&["--", "./a", "--", "b"]).1, own(&["./a", "--", "b"]));
+        assert_eq!(argv(&["--", "--odd"]).1, own(&["--odd"]));
+    }
+
+    #[test]
+    fn a_mistyped_option_is_not_taken_for_a_program() {
+        for words in [&["--rma", "32M"][..], &["--rma", "32M", "--", "./a"], &["-x"], &["--rma=3"]] {
+            assert!(Cli::try_parse_from([&["ebb", "run"], words].concat()).is_err(), "{words:?}");
+        }
     }
 
     #[test]
