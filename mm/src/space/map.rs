@@ -212,7 +212,7 @@ impl<P: Platform> Mm<P> {
             if !s.vmas.covers(range) {
                 return Err(MapError::NotMapped);
             }
-            if s.vmas.len() + 2 > MAX_AREAS {
+            if s.vmas.len() + s.vmas.cuts(range) > MAX_AREAS {
                 return Err(MapError::NoRoom);
             }
             s.vmas.change(range, |area| area.rights = rights);

@@ -176,6 +176,12 @@ impl VmaMap {
         self.areas.range(..range.start).next_back().is_some_and(|(_, area)| area.range.end > range.end)
     }
 
+    /// How many areas more there are when `range` is cut out of those it lies in, before any are merged or removed.
+    pub fn cuts(&self, range: PageRange) -> usize {
+        let is_inside = |page: Vpn| self.areas.range(..page).next_back().is_some_and(|(_, area)| area.range.end > page);
+        usize::from(is_inside(range.start)) + usize::from(is_inside(range.end))
+    }
+
     fn split_at(&mut self, page: Vpn) {
         let Some((_, area)) = self.areas.range_mut(..page).next_back() else {
             return;

@@ -42,6 +42,9 @@ fn map_protect_and_unmap_follow_an_array_of_pages() {
                 assert_eq!(map.len() > before, splits, "only a hole makes more areas");
             }
             1 => {
+                let whole = map.iter().filter(|a| a.range.start < range.end && range.start < a.range.end);
+                let outside = |a: &Vma| usize::from(a.range.start < range.start) + usize::from(a.range.end > range.end);
+                assert_eq!(map.cuts(range), whole.map(outside).sum());
                 map.change(range, |a| a.rights = rights);
                 slice.iter_mut().flatten().for_each(|r| *r = rights);
             }
