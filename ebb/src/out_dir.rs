@@ -1,7 +1,7 @@
 //! The output directory: what ebb writes there, and what it leaves alone.
 //!
 //! Owns: `report.json` and `kernel.log` (only ever replaced if an earlier run wrote them), and a
-//! scratch directory that is gone after the run. Does not own what is in the report (`report`).
+//! scratch directory that is gone after the run, or, if the run was killed, after the next one. Does not own what is in the report (`report`).
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -16,6 +16,24 @@ pub const REPORT_START: &str = "{\n  \"generator\": \"ebb ";
 const LOG_START: &str = "# Ebb kernel log\n";
 const REPORT: &str = "report.json";
 const LOG: &str = "kernel.log";
+/// Followed by the process id, a dash, and letters and digits drawn at random.
+const SCRATCH_PREFIX: &str = ".run-";
+const SCRATCH_RANDOM: usize = 6;
+
+/// A run's own directory, removed with the value.
+#[derive(Debug)]
+pub struct Scratch {
+    directory: TempDir,
+    /// Held for as long as the run lasts, and given up by the system if ebb is killed.
+    _lock: File,
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
 
 /// A directory that ebb may write into.
 #[derive(Debug)]
@@ -54,12 +72,30 @@ impl OutDir {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// A directory for the run's own files, removed when the value is dropped.
+    /// A directory for the run's own files, removed when the value is dropped. Those of runs that were
+    /// killed are removed first.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn scratch(&self) -> io::Result<TempDir> {
-        tempfile::Builder::new().prefix(".run-").tempdir_in(&self.path)
+    pub fn scratch(&self) -> io::Result<Scratch> {
+        self.sweep();
+        let prefix = format!("{SCRATCH_PREFIX}{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).rand_bytes(SCRATCH_RANDOM).tempdir_in(&self.path)?;
+        let lock = File::open(directory.path())?;
+        // Some file systems cannot lock directories; the process id then has to do.
+        let _ = lock.try_lock();
+        Ok(Scratch { directory, _lock: lock })
+    }
+
+    /// Removes what killed runs left. What cannot be removed harms nobody, and stays.
+    fn sweep(&self) {
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let owner = entry.file_name().to_str().and_then(scratch_owner);
+            if is_directory && owner.is_some_and(|owner| is_abandoned(owner, &entry.path())) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Starts the kernel's log anew.
@@ -100,6 +136,21 @@ impl OutDir {
     }
 }
 
+/// The process that made a scratch directory, by the directory's name; none if no ebb gave it that name.
+fn scratch_owner(name: &str) -> Option<u32> {
+    let (owner, random) = name.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
+    let is_random = random.len() == SCRATCH_RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    owner.parse().ok().filter(|_| is_random)
+}
+
+/// Whether a scratch directory's run is over. Its process must be gone; but in a container with process
+/// ids of its own every process outside looks gone, so its lock must be gone too.
+fn is_abandoned(owner: u32, directory: &Path) -> bool {
+    let proc = Path::new("/proc");
+    let gone = proc.join("self").exists() && !proc.join(owner.to_string()).exists();
+    gone && File::open(directory).is_ok_and(|directory| directory.try_lock().is_ok())
+}
+
 /// Whether a file may be replaced: it is not there, it is empty, or an earlier run began it like this.
 fn is_ours(path: &Path, start: &str) -> bool {
     let mut begin = Vec::new();
@@ -131,6 +182,29 @@ mod tests {
             assert_eq!(std::fs::read_to_string(out.report_path()).unwrap(), report(text));
         }
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_what_dead_runs_left_is_swept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = OutDir::open(scratch.path()).unwrap();
+        // No process has this id: Linux' largest is 2^22.
+        let dead = scratch.path().join(".run-99999999-aB3xY9");
+        let locked = scratch.path().join(".run-99999999-locked");
+        let kept = [".run-notes", ".run-99999999-mine.d", ".run-99999999-", "run-99999999-aB3xY9"];
+        let running = out.scratch().unwrap();
+        for path in kept.map(|name| scratch.path().join(name)).iter().chain([&dead, &locked]) {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("qemu.log"), "words").unwrap();
+        }
+        let lock = File::open(&locked).unwrap();
+        lock.try_lock().unwrap();
+        drop(out.scratch().unwrap());
+        assert!(!dead.exists() && locked.exists() && running.path().exists());
+        assert!(kept.iter().all(|name| scratch.path().join(name).join("qemu.log").exists()));
+        drop(lock);
+        drop(out.scratch().unwrap());
+        assert!(!locked.exists() && running.path().exists());
     }
 
     #[test]

@@ -110,6 +110,10 @@ fn no_qemu_survives_an_ebb_that_is_killed() {
     wait_gone(pid);
     let scratch = names(&bench.path("out")).into_iter().find(|name| name.starts_with(".run-")).unwrap();
     assert_eq!(names(&bench.path("out").join(scratch)), ["qemu.log"], "the swap image is gone already");
+    // The next run tidies up after it; finish() looks for what is left.
+    bench.command.env("EBB_FAKE", "boot; exit exited 0; end 33").env_remove("EBB_FAKE_DEAF");
+    let child = bench.start();
+    bench.finish(child.wait_with_output().unwrap()).is("exited", 0);
 }
 
 #[test]
