@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ending::{Ending, Outcome};
 use crate::report::Host;
@@ -31,7 +31,7 @@ pub fn text(seen: &Observed, ending: &Ending, host: &Host, backtrace: &[String],
     }
     figures(&mut text, seen);
     for record in &seen.out_of_memory {
-        line(&mut text, "out of memory", &Value::Object(record.clone()).to_string());
+        line(&mut text, "out of memory", &out_of_memory_text(record));
     }
     remarks(&mut text, seen);
     if needs_log(ending.outcome) {
@@ -105,6 +105,32 @@ fn remarks(text: &mut String, seen: &Observed) {
     }
 }
 
+/// Who was killed, what each process held, and what was left of the swap.
+fn out_of_memory_text(record: &Map<String, Value>) -> String {
+    let mut parts = Vec::new();
+    parts.extend(record.get("killed").map(|killed| format!("killed {}", process_text(killed))));
+    for process in record.get("held").and_then(Value::as_array).into_iter().flatten() {
+        let held = |name: &str| process[name].as_u64().map_or_else(|| "?".to_owned(), mib_text);
+        let (resident, away) = (held("resident"), held("paged_out"));
+        parts.push(format!("{} held {resident} MiB in RAM, {away} MiB in swap", process_text(process)));
+    }
+    parts.extend(match record.get("swap") {
+        Some(Value::Null) => Some("no swap".to_owned()),
+        swap => swap.and_then(|swap| swap["free"].as_u64()).map(|free| format!("swap free {} MiB", mib_text(free))),
+    });
+    // A record of an unheard-of kind says it in its own words.
+    if parts.is_empty() { Value::Object(record.clone()).to_string() } else { parts.join("; ") }
+}
+
+fn process_text(process: &Value) -> String {
+    // Escaped, since a file's name may hold what a terminal would obey.
+    format!("{} ({})", process["program"].as_str().unwrap_or("?").escape_debug(), process["pid"])
+}
+
+fn mib_text(pages: u64) -> String {
+    format!("{:.1}", pages as f64 * PAGE as f64 / f64::from(1 << 20))
+}
+
 fn call_text(call: &Value) -> String {
     let name = call["name"].as_str().unwrap_or("?");
     format!("{name} ({}) ×{}", call["number"], call["count"])
@@ -115,7 +141,7 @@ fn needs_log(outcome: Outcome) -> bool {
 }
 
 fn pages_text(pages: &Pages) -> String {
-    let mib = |count: u64| format!("{:11.1}", (count * PAGE) as f64 / f64::from(1 << 20));
+    let mib = |count| format!("{:>11}", mib_text(count));
     let counts = [pages.uncommitted, pages.committed_clean, pages.committed_dirty, pages.paged_out];
     counts.map(mib).join(" ")
 }
@@ -149,6 +175,21 @@ mod tests {
             text.contains("not finished") && text.contains("at main +0x1") && text.contains("kernel.log"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn who_held_what_when_memory_ran_out_is_readable() {
+        let said = |json: &str| out_of_memory_text(&serde_json::from_str(json).unwrap());
+        let held = r#"[{"pid":1,"program":"./a","mapped":9999,"resident":2560,"paged_out":128},
+            {"pid":2,"program":"b","mapped":1,"resident":1,"paged_out":0}]"#;
+        let killed = r#""killed":{"pid":1,"program":"./a"}"#;
+        assert_eq!(
+            said(&format!(r#"{{{killed},"held":{held},"swap":{{"slots":128,"free":0}}}}"#)),
+            "killed ./a (1); ./a (1) held 10.0 MiB in RAM, 0.5 MiB in swap; \
+             b (2) held 0.0 MiB in RAM, 0.0 MiB in swap; swap free 0.0 MiB"
+        );
+        assert_eq!(said(&format!(r#"{{{killed},"held":[],"swap":null}}"#)), "killed ./a (1); no swap");
+        assert_eq!(said(r#"{"held":7}"#), r#"{"held":7}"#);
     }
 
     #[test]

@@ -29,9 +29,13 @@ fn the_report_says_what_happened() {
 #[test]
 fn a_signal_and_the_want_of_memory_are_told_apart() {
     Bench::new("boot; exit signalled 139; end 33").run().is("signalled", 139).says("SIGSEGV");
-    let oom = "boot; say @{\"type\":\"oom\",\"held\":7}; exit out_of_memory 137; end 33";
-    let done = Bench::new(oom).run();
-    assert_eq!(done.is("out_of_memory", 137).says("\"held\":7").report["out_of_memory"][0]["held"], 7);
+    let held = r#"{"pid":1,"program":"prog","resident":256,"paged_out":512}"#;
+    let record =
+        format!(r#"{{"type":"oom","killed":{{"pid":1,"program":"prog"}},"held":[{held}],"swap":{{"free":0}}}}"#);
+    let done = Bench::new(&format!("boot; say @{record}; exit out_of_memory 137; end 33")).run();
+    done.is("out_of_memory", 137)
+        .says("killed prog (1); prog (1) held 1.0 MiB in RAM, 2.0 MiB in swap; swap free 0.0 MiB");
+    assert_eq!(done.report["out_of_memory"][0]["held"][0]["resident"], 256);
 }
 
 #[test]
