@@ -275,6 +275,15 @@ impl Actions {
         }
     }
 
+    /// Whether `signal` means nothing to the program: where it is not blocked it is gone as soon as it is sent, and interrupts nothing.
+    pub fn ignores(&mut self, signal: Signal) -> bool {
+        match self.peek(signal) {
+            Disposition::Ignore => true,
+            Disposition::Default => signal.default_action() == DefaultAction::Ignore,
+            Disposition::Handle(_) => false,
+        }
+    }
+
     /// What to do about `signal` now; a one-shot handler (`SA_RESETHAND`) is used up by asking.
     pub fn take(&mut self, signal: Signal) -> Disposition {
         let disposition = self.peek(signal);

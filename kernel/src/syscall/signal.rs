@@ -5,7 +5,7 @@ use super::abi::{SigActionRaw, StackT};
 use super::errno::{Errno, SysResult};
 use crate::process::process::Outcome;
 use crate::process::signal::{AltStack, Signal, SignalSet};
-use crate::process::thread::Thread;
+use crate::process::thread::{Thread, ThreadState};
 
 /// The only size of `sigset_t` there is.
 const SIGSET_BYTES: u64 = 8;
@@ -110,7 +110,7 @@ pub(super) fn kill(thread: &Thread, pid: u64, number: u64) -> SysResult {
     if thread.state.blocked().contains(signal) {
         thread.process.send(signal);
     } else {
-        thread.state.pending.send(signal);
+        send(thread, &thread.state, signal);
     }
     Ok(0)
 }
@@ -119,7 +119,14 @@ pub(super) fn kill(thread: &Thread, pid: u64, number: u64) -> SysResult {
 pub(super) fn tgkill(thread: &Thread, tid: u64, number: u64) -> SysResult {
     let target = thread.process.thread(tid).ok_or(Errno::ESRCH)?;
     if number != 0 {
-        target.send(Signal::from_number(number)?);
+        send(thread, &target, Signal::from_number(number)?);
     }
     Ok(0)
+}
+
+/// Sends a signal to a thread of the caller's process, if it means anything to it.
+fn send(thread: &Thread, target: &ThreadState, signal: Signal) {
+    if target.blocked().contains(signal) || !thread.process.actions.lock().ignores(signal) {
+        target.send(signal);
+    }
 }

@@ -92,6 +92,7 @@ pub const CASES: &[Case] = &[
     ok(C("privileges", Musl), &["5"], &["OK privileges"]),
     ok(C("limits", Glibc), &[], &["OK limits"]),
     ok(C("random-calls", Glibc), &["5000", "2"], &["OK random-calls"]),
+    ok(C("ignored-signals", Glibc), &[], &["OK ignored-signals"]),
     ok(C("storm", Glibc), &["areas", "4", "500"], &["OK storm areas"]),
     ok(C("storm", Glibc), &["births", "8", "20"], &["OK storm births"]),
     ok(C("storm", Glibc), &["signals", "4", "200"], &["OK storm signals"]),
