@@ -13,6 +13,8 @@ const CAP_MSIX: u8 = 0x11;
 /// Message control, in the capability's first double word.
 const ENABLE: u32 = 1 << 31;
 const FUNCTION_MASK: u32 = 1 << 30;
+/// The capability takes 12 of the 256 bytes.
+const LAST_OFFSET: u8 = 0xf4;
 
 /// The capability, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,8 @@ pub(super) struct Capability {
 pub(super) fn find<S: ConfigSpace>(pci: &Pci<S>, at: DeviceFunction) -> Option<Capability> {
     let mut found = None;
     pci.capabilities(at, |cap| {
-        if cap.id == CAP_MSIX && found.is_none() {
+        // Where the capability is, is the device's word: what begins here must end inside configuration space.
+        if cap.id == CAP_MSIX && found.is_none() && cap.offset <= LAST_OFFSET {
             let table = pci.space.read(at, cap.offset + 4);
             found = Some(Capability {
                 offset: cap.offset,

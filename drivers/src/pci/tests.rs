@@ -100,3 +100,11 @@ fn the_configuration_address_has_its_enable_bit_and_fields_in_place() {
     let at = DeviceFunction { bus: 1, device: 2, function: 3 };
     assert_eq!(port_address(at, 0x36), 0x8001_1334);
 }
+
+#[test]
+fn a_capability_at_the_end_of_configuration_space_is_not_followed_beyond_it() {
+    // The list begins at 0xfc with what says that it is MSI-X: its table would lie past the last byte.
+    let words = [(0, 0x1042_1af4), CAPABILITIES, (0x34, 0xfc), (0xfc, 0x0001_0011)];
+    let pci = Pci::new(Table::default().with((0, 1, 0), &words));
+    assert_eq!(msix::find(&pci, function(0, 1)), None);
+}
