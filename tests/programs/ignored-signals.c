@@ -1,5 +1,6 @@
 /* Claim: a signal that means nothing to the program, by its own wish or by default, does not cut a sleep short; one with a
- * handler does, and says how much is left; one that is blocked waits until it is not. */
+ * handler does, and says how much is left; one that is blocked waits until it is not; one that is sent to the whole process
+ * cuts one sleep short and no other. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -52,6 +53,28 @@ static long disturb(int signal)
     return (long)left;
 }
 
+/* Two sleep; the first thread, which blocks the signal, sends it to the process. Returns how many were cut short. */
+static int disturb_one_of_two(int signal)
+{
+    pthread_t threads[2];
+    int cut = 0;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signal);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], 0, sleep_long, 0);
+    pthread_sigmask(SIG_BLOCK, &set, 0);
+    usleep(SHORT_MS * 1000);
+    kill(getpid(), signal);
+    for (int i = 0; i < 2; i++) {
+        void *left;
+        pthread_join(threads[i], &left);
+        cut += left != 0;
+    }
+    pthread_sigmask(SIG_UNBLOCK, &set, 0);
+    return cut;
+}
+
 int main(void)
 {
     struct sigaction handled = {.sa_handler = take}, ignored = {.sa_handler = SIG_IGN};
@@ -73,6 +96,9 @@ int main(void)
     expect(taken == 1, "its handler ran although it is blocked", SIGUSR2);
     pthread_sigmask(SIG_UNBLOCK, &set, 0);
     expect(taken == 2, "its handler did not run when it was unblocked", SIGUSR2);
+    taken = 0;
+    expect(disturb_one_of_two(SIGUSR2) == 1, "did not cut one sleep of two short", SIGUSR2);
+    expect(taken == 1, "its handler did not run once for the process", SIGUSR2);
     if (!wrong)
         printf("OK ignored-signals\n");
     return wrong != 0;

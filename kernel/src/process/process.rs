@@ -21,7 +21,7 @@ use maitake_sync::WaitCell;
 use mm::space::SpaceId;
 
 use super::futex::FutexQueue;
-use super::signal::{Actions, Pending, Signal};
+use super::signal::{Actions, Pending, Signal, SignalSet};
 use super::thread::ThreadState;
 use crate::arch::paging::SpaceRoot;
 use crate::fs::FdTable;
@@ -162,10 +162,14 @@ impl Process {
         self.threads.lock().members.len()
     }
 
-    /// Sends a signal to the process: any thread that does not block it may take it.
+    /// Sends a signal to the process: any thread that does not block it may take it. One of those is woken, for only one wait is to be
+    /// cut short by it; where all block it, whoever unblocks it first will see it.
     pub fn send(&self, signal: Signal) {
         self.pending.send(signal);
-        self.wake_threads();
+        let threads = self.threads.lock();
+        if let Some(taker) = threads.members.iter().find(|thread| !thread.blocked().contains(signal)) {
+            taker.wake();
+        }
     }
 
     /// Ends the process, if nothing has ended it yet.
@@ -205,6 +209,10 @@ impl Process {
             threads.members.retain(|t| !Arc::ptr_eq(t, thread));
             threads.members.is_empty()
         };
+        if !last && self.pending.any_outside(SignalSet::default()) {
+            // It may have been woken for a signal that it did not live to take.
+            self.wake_threads();
+        }
         if last {
             self.release_memory().await;
             self.finished.close();
