@@ -28,6 +28,11 @@ preflight: lint (kernel "checked") workloads
 soak: (kernel "checked") workloads
     EBB_SOAK=1 cargo test --profile checked --no-fail-fast
 
+# Run the check of every feature and print one line a row: `just features --help`.
+[no-exit-message]
+features *ARGS: (kernel "checked") workloads
+    @cargo run --quiet --profile checked --package tests --bin features -- "$@"
+
 # Measure the kernel and print the figures beside Linux'; also into target/benchmarks.md.
 bench:
     @cargo run --quiet --profile checked --package tests --bin bench

@@ -163,7 +163,7 @@ proptest! {
 
     /// Whatever is in the file: no panic, no overflow, and what is accepted can be loaded.
     #[test]
-    fn a_damaged_file_is_refused_or_safe_to_load(
+    fn m7_a_damaged_file_is_refused_or_safe_to_load(
         kind in prop_oneof![Just(EXEC), Just(DYN)],
         damage in prop::collection::vec((0_usize..240, any::<u8>()), 0..12),
         words in prop::collection::vec((0_usize..12, any::<u64>()), 0..3),

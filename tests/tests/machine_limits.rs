@@ -3,7 +3,7 @@
 use tests::harness::{Finished, Run, reduced_or_full, status};
 
 #[test]
-fn machines_of_many_sizes_boot_and_run() {
+fn m14_machines_of_many_sizes_boot_and_run() {
     for ram in ["24M", "64M", "1G", "8G"] {
         Run::line("hello").options(&format!("--ram {ram}")).finish().expect_ok().expect_line("OK hello");
         let run = Run::line("pressure random mib=32 ops=4096").options(&format!("--ram {ram}")).finish().expect_ok();

@@ -34,7 +34,7 @@ fn expect_swapping(runs: &[Finished]) {
 }
 
 #[test]
-fn a_program_uses_three_times_the_ram() {
+fn g5_a_program_uses_three_times_the_ram() {
     // In a soak exactly what `just run` does.
     let run = reduced_or_full(Run::line("pressure seq-write mib=72").options("--ram 24M"), Run::line(""));
     let run = run.finish().expect_ok().expect_line("OK seq-write");

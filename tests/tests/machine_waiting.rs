@@ -11,7 +11,7 @@ const CALLS_AND_FAULTS: u64 = 10_000;
 const LEAST_TICK_WAIT_NS: u64 = 5_000_000;
 
 #[test]
-fn pages_are_counted_in_the_right_state_at_every_step() {
+fn m1_pages_are_counted_in_the_right_state_at_every_step() {
     let (options, arguments) =
         reduced_or_full(("--ram 24M", "states mib=16 pressure=32"), ("--ram 64M", "states mib=64 pressure=96"));
     let run = Run::line(arguments).options(options).finish().expect_ok().expect_line("OK states");
@@ -19,7 +19,7 @@ fn pages_are_counted_in_the_right_state_at_every_step() {
 }
 
 #[test]
-fn during_one_swap_read_another_thread_makes_ten_thousand_calls_and_faults() {
+fn g2_during_one_swap_read_another_thread_makes_ten_thousand_calls_and_faults() {
     let majors = reduced_or_full(4, 50);
     let run = Run::line(&format!(
         "latency-pair mib=40 majors={majors} want_calls={CALLS_AND_FAULTS} want_faults={CALLS_AND_FAULTS}"
@@ -28,7 +28,7 @@ fn during_one_swap_read_another_thread_makes_ten_thousand_calls_and_faults() {
 }
 
 #[test]
-fn a_paging_thread_runs_at_its_completion_and_not_at_the_next_tick() {
+fn g1_a_paging_thread_runs_at_its_completion_and_not_at_the_next_tick() {
     let majors = reduced_or_full(200, 2000);
     let run = Run::line(&format!("latency-pair mib=40 beside=2 majors={majors} want_max_ns={LEAST_TICK_WAIT_NS}"));
     let run = run.options("--ram 24M").finish().expect_ok();
@@ -36,7 +36,7 @@ fn a_paging_thread_runs_at_its_completion_and_not_at_the_next_tick() {
 }
 
 #[test]
-fn during_one_swap_read_another_process_makes_ten_thousand_calls_and_faults() {
+fn g2_during_one_swap_read_another_process_makes_ten_thousand_calls_and_faults() {
     let majors = reduced_or_full(4, 50);
     // It makes one call for each fault, and only its faults can be seen from outside.
     let run = Run::line(&format!("latency-pair mib=40 beside=3 majors={majors} want_faults={CALLS_AND_FAULTS}"));
@@ -45,7 +45,7 @@ fn during_one_swap_read_another_process_makes_ten_thousand_calls_and_faults() {
 }
 
 #[test]
-fn a_paging_process_runs_at_its_completion_beside_a_process_that_spins() {
+fn g1_a_paging_process_runs_at_its_completion_beside_a_process_that_spins() {
     // Not as many as above: it reads the machine's counters for each, and that is long work, for which others get turns.
     let majors = reduced_or_full(100, 400);
     let run = Run::line(&format!("latency-pair mib=40 beside=3 majors={majors} want_max_ns={LEAST_TICK_WAIT_NS}"));

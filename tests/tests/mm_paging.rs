@@ -46,7 +46,7 @@ fn visible(world: &mut World) -> VisiblePages {
 
 /// M1: nothing is set aside before it is touched, and each page is in one of four states, to the page.
 #[test]
-fn the_four_counts_are_right_at_each_step() {
+fn m1_the_four_counts_are_right_at_each_step() {
     let mut world = World::seeded(SimConfig::new(512, 2048), 3);
     let before = world.machine.mm().snapshot();
     let (space, area) = world.space_with(256);
@@ -92,7 +92,7 @@ fn the_four_counts_are_right_at_each_step() {
 }
 
 #[test]
-fn a_clean_page_leaves_without_being_written_again() {
+fn m3_a_clean_page_leaves_without_being_written_again() {
     let mut world = World::seeded(SimConfig::new(64, 256), 4);
     let (space, area) = world.space_with(16);
     touch(&mut world, space, area, 0, 16);

@@ -259,7 +259,7 @@ fn a_full_house_of_ready_tasks_fits_into_every_lane() {
 }
 
 #[test]
-fn a_slow_poll_is_named_and_a_quick_one_is_not() {
+fn a12_a_slow_poll_is_named_and_a_quick_one_is_not() {
     let (executor, clock) = executor();
     let work = |micros| async move { clock.advance(Duration::from_micros(micros)) };
     executor.spawn(Class::User, TaskName::numbered("thread", 7), work(1_500)).detach();

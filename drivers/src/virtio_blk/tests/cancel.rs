@@ -46,7 +46,7 @@ fn a_future_that_empties_the_ring_tells_the_stream() {
 }
 
 #[test]
-fn a_completion_before_the_first_poll_is_not_missed() {
+fn p23_a_completion_before_the_first_poll_is_not_missed() {
     let (device, disk) = disk(64);
     let (bell, waker) = Bell::new();
     disk.try_submit(read_frame(0)).unwrap();
@@ -76,7 +76,7 @@ fn clone_hook(hook: &dyn Fn()) -> Waker {
 }
 
 #[test]
-fn a_completion_while_the_waker_is_being_registered_is_not_missed() {
+fn p23_a_completion_while_the_waker_is_being_registered_is_not_missed() {
     let (device, disk) = disk(64);
     disk.try_submit(read_frame(0)).unwrap();
     let act = || {

@@ -1,0 +1,137 @@
+//! The table: every capability that the memory manager is measured by, one row each.
+//!
+//! Owns: the rows' ids, which never change, their sentences and the facility by which each is had. Neighbour: `super`, which
+//! says what the columns mean.
+
+use super::{Plan, Row};
+
+const fn row(id: &'static str, what: &'static str, how: &'static str) -> Row {
+    Row { id, what, how, plan: Plan::Checked }
+}
+
+const fn same(id: &'static str, what: &'static str, how: &'static str, rows: &'static [&'static str]) -> Row {
+    Row { id, what, how, plan: Plan::CheckedAs(rows) }
+}
+
+const fn unplanned(id: &'static str, what: &'static str, reason: &'static str) -> Row {
+    Row { id, what, how: reason, plan: Plan::NotPlanned }
+}
+
+const fn later(id: &'static str, what: &'static str, reason: &'static str) -> Row {
+    Row { id, what, how: reason, plan: Plan::Later }
+}
+
+/// P: what Phobos describes.
+const P: &[Row] = &[
+    row("P1", "kernel memory in any size and alignment", "`GlobalAlloc` over slabs over the buddy allocator"),
+    row("P2", "typed caches know where each of their objects was made", "`/proc/slabinfo`"),
+    row("P3", "an object that stays alone makes no cache", "the hint of the heap"),
+    row("P4", "few empty slabs are kept, and none when asked", "hysteresis and shrinker"),
+    row("P5", "an address space is a map of areas with a page table", "`mm::space`"),
+    row("P6", "submaps limit allocations", "nested ranges"),
+    row("P7", "one buddy allocator for ranges of anything, in any length", "`mm::range`"),
+    row("P8", "every area is a record", "`/proc/self/maps`"),
+    row("P9", "reserved space costs nothing and cannot be touched", "`PROT_NONE`, `Committed_AS`"),
+    row("P10", "space without contents", "areas that hold no object"),
+    row("P11", "a memory object can be mapped", "`MAP_SHARED`"),
+    row("P12", "an object in two spaces is one memory", "`MAP_SHARED`"),
+    row("P13", "windows of an object", "offset and length of `mmap`"),
+    row("P14", "space and pages at once", "`MAP_POPULATE`, `mincore`"),
+    row("P15", "space now, pages when touched", "`mmap`, `mincore`"),
+    row("P16", "one way to free for all kinds, in parts too", "`munmap`"),
+    row("P17", "holes that allocation goes round", "`MAP_FIXED_NOREPLACE`"),
+    row("P18", "the layout in the documentation is the layout of the machine", "live tables"),
+    row("P19", "every frame is in one queue, and the queues' lengths add up", "counters"),
+    row("P20", "one contract for all pagers, many pages at a time", "`BackingStore`"),
+    same("P21", "a program's heap on nothing but pages", "`mmap`, `brk`; as M11", &["M11"]),
+    row("P22", "device registers are never cached and never reclaimed", "PAT"),
+    row("P23", "a completion between request and first wait is not lost", "waker before submission"),
+];
+
+/// X: what Phoenix-RTOS describes.
+const X: &[Row] = &[
+    row("X1", "every frame has an owner, and the owners add up", "the frame table"),
+    row("X2", "frames in runs, found and merged in logarithmic time", "`/proc/buddyinfo`"),
+    row("X3", "a free range among very many areas is found fast", "a tree that knows the largest gap"),
+    row("X4", "equal neighbours become one area", "`mmap`, `mprotect`"),
+    row("X5", "freeing needs no memory", "reserves, an allocator that always fails"),
+    row("X6", "the same memory manager on machine and simulator", "`mm::platform::PageTable`"),
+    row("X7", "zones of equal chunks", "`Zone`"),
+    same("X8", "objects of powers of two, empty zones given back", "as P4", &["P4"]),
+    row("X9", "a program is loaded page by page as it runs", "file mappings"),
+    row("X10", "those who only read share, those who write have copies", "`smaps_rollup`"),
+    row("X11", "chains of forks cost what is alive in them", "counted pages instead of shadow chains"),
+    row("X12", "a fixed mapping over another one fails if asked to", "`MAP_FIXED_NOREPLACE`"),
+    row("X13", "pages at once or when needed", "`MADV_POPULATE_READ`, `MADV_POPULATE_WRITE`"),
+    row("X14", "a program serves the pages of another mapping", "`userfaultfd`"),
+    row("X15", "written pages reach the file: synced, under pressure, at the end", "`msync`"),
+    row("X16", "what `/proc` says about memory adds up", "`meminfo`, `smaps`, `pagemap`"),
+    row("X17", "a group of processes has a limit of its own", "cgroup2: `memory.max`, `memory.swap.max`"),
+    later("X18", "shared libraries", "dynamic executables are refused with a sentence"),
+    unplanned("X19", "a machine without an MMU", "the simulator is the other architecture"),
+    row("X20", "what changes while a fault waits is seen, and a page is read once", "looking up again"),
+];
+
+/// M: what The Möbius describes.
+const M: &[Row] = &[
+    row("M1", "pages are uncommitted, committed or paged out, and counted so", "`pagemap`, `vmstat`"),
+    row("M2", "the first access commits, and reading alone needs no frame", "the shared frame of zeroes"),
+    row("M3", "only what was written is written out", "the dirty bit"),
+    row("M4", "clean pages are dropped, dirty ones go to their own file or to swap", "counters"),
+    row("M5", "the first page is never mapped", "`mmap_min_addr`"),
+    row("M6", "user space ends where it says", "errno at the limits"),
+    row("M7", "executables are loaded by segments, and damaged ones refused", "ELF"),
+    row("M8", "a program that can stand anywhere does", "static-PIE, randomised bases"),
+    row("M9", "a wish for an address is met or moved nearby", "`mmap` with a hint"),
+    row("M10", "only whole blocks are freed, and only one's own", "`vm_free`"),
+    row("M11", "allocators of others work unmodified", "glibc, musl"),
+    row("M12", "shared memory is swapped once", "`memfd_create`"),
+    row("M13", "frames are zeroed while nobody needs the processor", "`pgzero_pre`"),
+    row("M14", "any amount of RAM", "boots of many sizes"),
+];
+
+/// A: what Azalea describes.
+const A: &[Row] = &[
+    row("A1", "frames, spaces and tables do not know each other", "the graph of modules"),
+    row("A2", "a space per process, frames for all", "`mm::space`, `mm::frame`"),
+    row("A3", "a bit per frame, and another page size compiles", "`mm::addr`"),
+    row("A4", "every way to free wrongly is named", "typed errors"),
+    same("A5", "a buddy allocator for addresses", "as P7", &["P7"]),
+    same("A6", "how a mapping is cached is part of its rights", "as A8", &["A8"]),
+    same("A7", "the kernel's heap runs on the host", "as P1 to P4", &["P1", "P3", "P4"]),
+    row("A8", "one setup of the page attribute table throughout", "MSR 0x277"),
+    row("A9", "the kernel's half is the same in every space", "top-level entries filled at boot"),
+    unplanned("A10", "NUMA", "one node"),
+    row("A11", "every test ends without a leak", "the simulator's inspection"),
+    row("A12", "a poll that takes too long is measured and named", "`poll_max_us`, the log"),
+];
+
+/// N: what OSDev-Notes describes.
+const N: &[Row] = &[
+    row("N1", "an allocation of five bytes goes down through every layer", "a trace"),
+    row("N2", "every usable frame is managed once", "the memory map"),
+    row("N3", "memory that is not usable is never given out", "the memory map"),
+    row("N4", "frames in magazines by processor", "magazines"),
+    same("N5", "one upper half for all", "as A9", &["A9"]),
+    same("N6", "whoever asks for memory need not know how it comes", "page faults; as M1", &["M1"]),
+    row("N7", "segments are flat", "GDT"),
+    row("N8", "programs cannot harm each other or the kernel", "NX, W^X, SMEP, SMAP, UMIP"),
+    row("N9", "one process's idle memory serves another", "global reclaim"),
+    row("N10", "heaps can be chained, and compared", "list, buddy, slab"),
+    row("N11", "a heap takes any size", "1 byte to 1 GiB"),
+    row("N12", "the end of a process returns all it had", "frames, slots and tables as after boot"),
+    row("N13", "neighbours of a page come with it", "fault-around"),
+];
+
+/// G: the project's own line.
+const G: &[Row] = &[
+    row("G1", "a program that computes never stops the pager", "time slices"),
+    row("G2", "while one fault waits others are served", "faults are futures"),
+    row("G3", "dirty pages are on the swap disk, byte for byte", "the raw image"),
+    row("G4", "what was synced survives a power cut", "`msync`, FLUSH, `e2fsck`"),
+    row("G5", "one command boots, presses, reports and judges", "`just run`"),
+];
+
+/// The groups, in the order of the documentation.
+pub(super) const GROUPS: &[(&str, &[Row])] =
+    &[("Phobos", P), ("Phoenix-RTOS", X), ("The Möbius", M), ("Azalea", A), ("OSDev-Notes", N), ("Of our own", G)];
