@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories that hold nothing of ours.
+/// What holds nothing of ours; `.git` is a directory, or a file in a worktree of its own.
 const FOREIGN: [&str; 2] = ["target", ".git"];
 
 /// The workspace's directory.
@@ -42,7 +42,10 @@ fn collect(directory: &Path, found: &mut Vec<Source>) {
         let entry = entry.expect("a directory entry");
         let (path, name) = (entry.path(), entry.file_name());
         let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() && !FOREIGN.iter().any(|foreign| name == *foreign) {
+        if FOREIGN.iter().any(|foreign| name == *foreign) {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&path, found);
         } else if kind.is_file() {
             found.extend(read(&path));
