@@ -14,7 +14,7 @@
 //!                                          ▼  │ run_pager: completions
 //!                                  platform::BackingStore
 //! ```
-//! - [`addr`]: newtypes. [`platform`]: the seam. [`frame`]: buddy, tokens, descriptors.
+//! - [`addr`]: newtypes. [`platform`]: the seam. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
 //! - [`fault`]: upwards, the one place that maps. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
 //! - [`ops`]: operations under way. [`swap`]: slots and audit. [`stats`]: counters and identities. [`manager`]: the lock and what it guards.
@@ -36,6 +36,7 @@ pub mod ops;
 pub mod page;
 mod pager;
 pub mod platform;
+pub mod range;
 pub mod reclaim;
 mod shortage;
 #[cfg(feature = "sim")]

@@ -1,10 +1,11 @@
 //! The buddy allocator of frames.
 //!
-//! Owns which frames are free, as one [`BitTree`] of free blocks per order (Knowlton's buddy system, CACM 8(10), 1965), and counts by kind.
+//! Owns which frames are free, in a [`Buddy`] over one bit per block, with a shelf of single frames in front, and counts by kind.
 //! Knows nothing of watermarks' consequences: it only says when free frames fall below `low`, so that reclaim can be woken.
 
-use super::{BitTree, Frame, FrameKind};
+use super::{Frame, FrameKind};
 use crate::addr::Pfn;
+use crate::range::{Block, Buddy, DenseBlocks, FreeBlocks, Span};
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use maitake_sync::{WaitQueue, blocking::Mutex};
@@ -33,8 +34,8 @@ impl Order {
     pub const fn frames(self) -> usize {
         1 << self.0
     }
-    const fn index(self) -> usize {
-        self.0 as usize
+    const fn log2(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -49,9 +50,10 @@ pub struct FrameCounts {
     pub used: [usize; FrameKind::COUNT],
 }
 
-struct Buddy {
-    /// `free[o]` has a bit per aligned block of order `o`.
-    free: [BitTree; MAX_ORDER + 1],
+type FrameBlocks = DenseBlocks<{ MAX_ORDER + 1 }>;
+
+struct Pool {
+    free: Buddy<FrameBlocks>,
     /// Single frames that are free but not in `free`: taken from it and put back in bulk, because most requests are for one frame.
     shelf: ArrayVec<u32, SHELF>,
     counts: FrameCounts,
@@ -60,7 +62,7 @@ struct Buddy {
 /// Most frames on the shelf.
 const SHELF: usize = 128;
 /// Frames taken to or from the shelf at a time: 2 to this power.
-const SHELF_ORDER: usize = 5;
+const SHELF_ORDER: u32 = 5;
 
 /// Told of every frame given out and taken back: how the simulator knows which frames nobody may touch.
 #[cfg(feature = "sim")]
@@ -73,7 +75,7 @@ pub trait FrameWatcher: Send + Sync {
 
 /// Gives out and takes back frames. All methods may be called from anywhere but an interrupt's top half.
 pub struct FrameAllocator<L: ScopedRawMutex> {
-    buddy: Mutex<Buddy, L>,
+    pool: Mutex<Pool, L>,
     /// Free frames, readable without the lock: the fault path looks before every allocation.
     free: AtomicU32,
     /// Below this many free frames, `pressure` is signalled.
@@ -86,23 +88,15 @@ pub struct FrameAllocator<L: ScopedRawMutex> {
 impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// Words of storage needed for frames `0..frames`.
     pub fn storage_words(frames: usize) -> usize {
-        (0..=MAX_ORDER).map(|o| BitTree::words_for(blocks(frames, o))).sum()
+        FrameBlocks::storage_words(frames)
     }
 
     /// An allocator for frames `0..frames`, none of them free yet; `storage` has [`Self::storage_words`] words.
     pub fn new(storage: &'static mut [u64], frames: usize) -> Self {
-        let mut rest = storage;
-        let free = core::array::from_fn(|order| {
-            let len = blocks(frames, order);
-            let (own, tail) = core::mem::take(&mut rest).split_at_mut(BitTree::words_for(len));
-            rest = tail;
-            BitTree::new(own, len)
-        });
+        let free = Buddy::new(FrameBlocks::new(storage, frames));
+        let pool = Pool { free, shelf: ArrayVec::new(), counts: FrameCounts::default() };
         Self {
-            buddy: Mutex::new_with_raw_mutex(
-                Buddy { free, shelf: ArrayVec::new(), counts: FrameCounts::default() },
-                L::INIT,
-            ),
+            pool: Mutex::new_with_raw_mutex(pool, L::INIT),
             free: AtomicU32::new(0),
             low: AtomicU32::new(0),
             pressure: WaitQueue::new_with_raw_mutex(L::INIT),
@@ -124,24 +118,19 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// Gives the allocator the frames `start..end`, which must be RAM that nobody uses. For boot, and for boot memory given back later.
     pub fn add_range(&self, start: Pfn, end: Pfn) {
-        let added = self.buddy.with_lock(|buddy| {
-            let (mut at, end) = (start.index(), end.index());
-            let added = end.saturating_sub(at);
-            while at < end {
-                let order = (at.trailing_zeros() as usize).min((end - at).ilog2() as usize).min(MAX_ORDER);
-                buddy.insert(at, order);
-                at += 1 << order;
-            }
-            buddy.counts.total += added;
-            buddy.counts.free += added;
-            added
+        let Some(span) = Span::between(start.index() as u64, end.index() as u64) else { return };
+        let added = span.len() as usize;
+        self.pool.with_lock(|pool| {
+            pool.free.put_span(span);
+            pool.counts.total += added;
+            pool.counts.free += added;
         });
         self.free.fetch_add(added as u32, Ordering::Relaxed);
     }
 
     /// A block of `order`, or `None` if there is none. Never waits.
     pub fn alloc(&self, kind: FrameKind, order: Order) -> Option<Frame> {
-        let frame = self.buddy.with_lock(|buddy| buddy.alloc(kind, order))?;
+        let frame = self.pool.with_lock(|pool| pool.alloc(kind, order))?;
         let left = self.free.fetch_sub(order.frames() as u32, Ordering::Relaxed) - order.frames() as u32;
         if left < self.low.load(Ordering::Relaxed) {
             self.pressure.wake_all();
@@ -164,7 +153,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         let frames = frame.order.frames() as u32;
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.freed(frame.pfn, frame.order.frames()));
-        self.buddy.with_lock(|buddy| buddy.free_block(frame));
+        self.pool.with_lock(|pool| pool.free_block(frame));
         self.free.fetch_add(frames, Ordering::Relaxed);
     }
 
@@ -188,14 +177,14 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// Totals at this moment.
     pub fn counts(&self) -> FrameCounts {
-        self.buddy.with_lock(|buddy| buddy.counts)
+        self.pool.with_lock(|pool| pool.counts)
     }
 
     /// Free blocks of each order: what `/proc/buddyinfo` shows.
     pub fn free_blocks(&self) -> [usize; MAX_ORDER + 1] {
-        self.buddy.with_lock(|buddy| {
-            buddy.clear_shelf(SHELF);
-            core::array::from_fn(|o| (0..buddy.free[o].capacity()).filter(|&i| buddy.free[o].get(i)).count())
+        self.pool.with_lock(|pool| {
+            pool.clear_shelf(SHELF);
+            pool.free.free().counts()
         })
     }
 
@@ -215,27 +204,9 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     }
 }
 
-fn blocks(frames: usize, order: usize) -> usize {
-    (frames >> order).max(1)
-}
-
-impl Buddy {
-    /// Puts a free block in, merging it with its buddy as often as that is free too.
-    fn insert(&mut self, mut at: usize, mut order: usize) {
-        while order < MAX_ORDER {
-            let buddy = (at >> order) ^ 1;
-            if !self.free[order].get(buddy) || (at >> (order + 1)) >= self.free[order + 1].capacity() {
-                break;
-            }
-            self.free[order].clear(buddy);
-            at &= !(1 << order);
-            order += 1;
-        }
-        self.free[order].set(at >> order);
-    }
-
+impl Pool {
     fn alloc(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
-        let at = if order == Order::PAGE { self.take_one()? } else { self.take_block(order.index())? };
+        let at = if order == Order::PAGE { self.take_one()? } else { self.take_block(order.log2())? };
         self.counts.free -= order.frames();
         self.counts.used[kind as usize] += order.frames();
         Some(Frame { pfn: Pfn::new(at as u32), kind, order })
@@ -252,35 +223,28 @@ impl Buddy {
         Some(at)
     }
 
-    /// Takes a block out of the lowest larger one, putting the rest of that back.
-    fn take_block(&mut self, want: usize) -> Option<usize> {
-        let found = |buddy: &Self| (want..=MAX_ORDER).find_map(|o| buddy.free[o].first().map(|b| (o, b)));
-        let (order, block) = match found(self) {
-            Some(found) => found,
+    fn take_block(&mut self, want: u32) -> Option<usize> {
+        let block = match self.free.take(want) {
+            Some(block) => block,
             // The frames may be there, one by one on the shelf.
             None if want > 0 && !self.shelf.is_empty() => {
                 self.clear_shelf(SHELF);
-                found(self)?
+                self.free.take(want)?
             }
             None => return None,
         };
-        self.free[order].clear(block);
-        let at = block << order;
-        for o in (want..order).rev() {
-            self.free[o].set((at >> o) + 1);
-        }
-        Some(at)
+        Some(block.start as usize)
     }
 
     fn free_block(&mut self, frame: Frame) {
-        let (at, order) = (frame.pfn.index(), frame.order.index());
+        let (at, order) = (frame.pfn.index(), frame.order.log2());
         debug_assert!(!self.is_free(at), "double free of frame {at:#x} ({:?}, order {order})", frame.kind);
         let used = &mut self.counts.used[frame.kind as usize];
         assert!(*used >= frame.order.frames(), "free of frame {at:#x}, which is no {:?} frame", frame.kind);
         *used -= frame.order.frames();
         self.counts.free += frame.order.frames();
         if order > 0 {
-            return self.insert(at, order);
+            return self.free.put(Block { start: at as u64, order });
         }
         if self.shelf.is_full() {
             self.clear_shelf(1 << SHELF_ORDER);
@@ -289,7 +253,7 @@ impl Buddy {
     }
 
     fn is_free(&self, at: usize) -> bool {
-        self.shelf.contains(&(at as u32)) || (0..=MAX_ORDER).any(|o| self.free[o].get(at >> o))
+        self.shelf.contains(&(at as u32)) || self.free.is_free(Block { start: at as u64, order: 0 })
     }
 
     /// Puts the `count` frames that have been on the shelf longest back into `free`, whole blocks of them at once.
@@ -299,8 +263,8 @@ impl Buddy {
         let mut rest = &frames[..];
         while let Some(&first) = rest.first() {
             let run = rest.iter().zip(first..).take_while(|(have, want)| **have == *want).count();
-            let order = (first.trailing_zeros() as usize).min(run.ilog2() as usize).min(MAX_ORDER);
-            self.insert(first as usize, order);
+            let order = first.trailing_zeros().min(run.ilog2()).min(FrameBlocks::MAX_ORDER);
+            self.free.put(Block { start: first.into(), order });
             rest = &rest[1 << order..];
         }
     }

@@ -6,13 +6,11 @@
 //! The allocator has a lock of its own, taken inside the kernel heap's and the manager's: heap growth and page tables need frames too.
 
 mod allocator;
-mod bits;
 mod table;
 
 #[cfg(feature = "sim")]
 pub use allocator::FrameWatcher;
 pub use allocator::{FrameAllocator, FrameCounts, MAX_ORDER, Order};
-pub use bits::BitTree;
 pub(crate) use table::Links;
 pub use table::{FrameDesc, FrameTable, Residence};
 

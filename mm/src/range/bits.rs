@@ -86,6 +86,11 @@ impl BitTree {
         }
     }
 
+    /// How many bits are set.
+    pub fn count(&self) -> usize {
+        self.words[..self.len.div_ceil(64)].iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// The lowest set bit.
     pub fn first(&self) -> Option<usize> {
         let mut at = 0;
@@ -122,6 +127,7 @@ mod tests {
                     model.remove(&i);
                 }
                 assert_eq!(tree.first(), model.first().copied());
+                assert_eq!(tree.count(), model.len());
                 assert_eq!(tree.get(i), model.contains(&i));
             }
         }
