@@ -6,10 +6,11 @@
 
 use crate::addr::{Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
+use crate::home::Home;
 use crate::manager::{Core, Mm};
 use crate::ops::{OpId, OpKind, OpPage};
 use crate::page::{PageCopy, Record, Tag};
-use crate::platform::{Access, CLUSTER, IoFrames, PhysMemory, Platform, Rights, Slot, StoreKind, StoreRequest};
+use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, Slot, StoreKind, StoreRequest};
 use crate::shortage::Lot;
 use crate::space::SpaceId;
 use crate::stats::PageClass;
@@ -294,10 +295,7 @@ impl<P: Platform> Mm<P> {
 
     /// A page under way: held as soon as it is there, so that it is still there when its thread runs.
     fn join_fill<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds, op: OpId) -> Step<'a, P> {
-        let page = (request.space, request.page);
-        let of_op = core.ops.get_mut(op).map(|op| op.pages.iter().map(|p| p.frame).collect());
-        let frames: ArrayVec<Pfn, { CLUSTER }> = of_op.unwrap_or_default();
-        if let Some(frame) = frames.into_iter().find(|frame| core.table.get(*frame).owner() == page) {
+        if let Some(frame) = core.frame_under(op, Home::Private(request.space, request.page)) {
             self.hold(core, frame, holds);
         }
         self.wait_op(op)
@@ -338,7 +336,6 @@ impl<P: Platform> Mm<P> {
             return self.no_frame(core, request.space, holds);
         }
         let desc = core.table.get_mut(frame);
-        desc.set_mapped(true);
         match desc.residence() {
             Residence::Evicting => {
                 core.set_residence(frame, Residence::Cleaning); // step 7
@@ -386,9 +383,10 @@ impl<P: Platform> Mm<P> {
             Some(_) => (Residence::Clean, PageClass::Clean),
             None => (Residence::Dirty, PageClass::Dirty),
         };
-        let frame = core.table.settle(token, page, residence);
+        let home = Home::Private(page.0, page.1);
+        let frame = core.table.settle(token, home, residence);
         core.table.get_mut(frame).set_copy(copy);
-        core.turn(page, blank.class(), class, Record::Resident(frame));
+        core.turn(home, blank.class(), class, Record::Resident(frame));
         core.admit(frame);
         self.map_resident(core, request, frame, rights, holds)
     }
@@ -410,7 +408,7 @@ impl<P: Platform> Mm<P> {
         if !core.map_page(self.frames, page, zero, rights.without_write()) {
             return self.no_frame(core, page.0, holds);
         }
-        core.turn(page, blank.class(), PageClass::Zero, Record::Zero);
+        core.turn(Home::Private(page.0, page.1), blank.class(), PageClass::Zero, Record::Zero);
         Step::Mapped
     }
 
@@ -422,7 +420,7 @@ impl<P: Platform> Mm<P> {
         holds: &mut Holds,
         (slot, tag): (Slot, Tag),
     ) -> Step<'a, P> {
-        let page = (request.space, request.page);
+        let home = Home::Private(request.space, request.page);
         let Some(token) = self.alloc_user(core) else {
             return self.no_frame(core, request.space, holds);
         };
@@ -431,9 +429,9 @@ impl<P: Platform> Mm<P> {
             self.free_user(core, token);
             return Step::Wait(self.op_room.wait(), FaultKind::Minor);
         };
-        core.table.get_mut(token.pfn()).reset(page, Residence::Filling);
+        core.table.get_mut(token.pfn()).reset(home, Residence::Filling);
         self.hold(core, token.pfn(), holds);
-        core.turn(page, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
+        core.turn(home, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
         core.counters.store_reads += 1;
         let frames = IoFrames::from_iter([token.lend()]);
         self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });

@@ -16,6 +16,7 @@
 //! ```
 //! - [`addr`]: newtypes. [`platform`]: the seam. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
+//! - [`home`]: where a page's record stands. [`rmap`]: which page tables refer to a frame.
 //! - [`fault`]: upwards, the one place that maps. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
 //! - [`ops`]: operations under way. [`swap`]: slots and audit. [`stats`]: counters and identities. [`manager`]: the lock and what it guards.
 //!
@@ -30,6 +31,7 @@ extern crate alloc;
 pub mod addr;
 pub mod fault;
 pub mod frame;
+mod home;
 pub mod index;
 mod manager;
 pub mod ops;
@@ -38,6 +40,7 @@ mod pager;
 pub mod platform;
 pub mod range;
 pub mod reclaim;
+mod rmap;
 mod shortage;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -46,6 +49,7 @@ pub mod stats;
 pub mod swap;
 
 pub use manager::{Config, Mm, NoMemory};
+pub use rmap::MapPoolCounts;
 
 use core::pin::Pin;
 use core::task::{Context, Poll};

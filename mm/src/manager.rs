@@ -4,12 +4,14 @@
 //! held across an await. Lock order: manager → store → kernel heap → frame allocator. What the parts do is in the modules that
 //! extend [`Mm`]: [`crate::fault`], [`crate::pager`], [`crate::reclaim`] and [`crate::space`].
 
-use crate::addr::{Pfn, Vpn};
+use crate::addr::Pfn;
 use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, Residence};
-use crate::ops::OpTable;
+use crate::home::{Home, Place};
+use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
-use crate::platform::{BackingStore, CLUSTER, PageTable, PhysMemory, Platform, StoreRequest};
+use crate::platform::{BackingStore, CLUSTER, Mapping, PageTable, PhysMemory, Platform, StoreRequest};
 use crate::reclaim::{CleanBatch, Policy, Progress, SecondChance, Watermarks};
+use crate::rmap::MapPool;
 use crate::shortage::Shortage;
 use crate::space::{CHUNK, Space, SpaceId, SpaceLayout, Spaces};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
@@ -31,6 +33,8 @@ pub struct Config {
     pub watermarks: Option<Watermarks>,
     /// Size of the operation table.
     pub operations: usize,
+    /// Mappings of frames beyond the first of each; derived from the size of RAM if not given.
+    pub mappings: Option<usize>,
     /// A bug that a test plants to see it found.
     #[cfg(feature = "sim")]
     pub plant: Option<crate::sim::Planted>,
@@ -44,6 +48,7 @@ impl Default for Config {
             audit_key: 0x9e37_79b9_7f4a_7c15,
             watermarks: None,
             operations: 96,
+            mappings: None,
             #[cfg(feature = "sim")]
             plant: None,
         }
@@ -76,6 +81,8 @@ pub struct Mm<P: Platform> {
 pub(crate) struct Core<P: Platform> {
     pub spaces: Spaces<P::Table>,
     pub table: FrameTable,
+    /// Mappings of frames beyond the first of each.
+    pub mappings: MapPool,
     pub ops: OpTable,
     pub swap: Option<Swap>,
     pub policy: SecondChance,
@@ -122,6 +129,7 @@ impl<P: Platform> Mm<P> {
         let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
         let core = Core {
             spaces: Spaces::new(),
+            mappings: MapPool::new(config.mappings.unwrap_or_else(|| MapPool::size_for(descs.len()))),
             table: FrameTable::new(descs),
             ops: OpTable::new(config.operations),
             swap,
@@ -271,22 +279,24 @@ impl<P: Platform> Core<P> {
     /// Changes the state of a framed page, in its descriptor and in the counts.
     pub fn set_residence(&mut self, frame: Pfn, to: Residence) {
         let desc = self.table.get_mut(frame);
-        let (from, (space, _)) = (desc.residence(), desc.owner());
+        let (from, home) = (desc.residence(), desc.home());
         desc.set_residence(to);
-        self.reclass(space, class_of(from), class_of(to));
+        self.reclass(home, class_of(from), class_of(to));
     }
 
-    /// Counts one page of `space` as `to` instead of `from`.
-    pub fn reclass(&mut self, space: SpaceId, from: PageClass, to: PageClass) {
+    /// Counts one page as `to` instead of `from`.
+    pub fn reclass(&mut self, home: Home, from: PageClass, to: PageClass) {
         self.pages.shift(from, to);
+        let Home::Private(space, _) = home;
         if let Some(s) = self.spaces.get_mut(space) {
             s.shift(from, to);
         }
     }
 
     /// One page goes from one state to another and has this record from now on.
-    pub fn turn(&mut self, (space, page): (SpaceId, Vpn), from: PageClass, to: PageClass, record: Record) {
+    pub fn turn(&mut self, home: Home, from: PageClass, to: PageClass, record: Record) {
         self.pages.shift(from, to);
+        let Home::Private(space, page) = home;
         if let Some(s) = self.spaces.get_mut(space) {
             s.shift(from, to);
             s.index.set(page, record);
@@ -294,10 +304,17 @@ impl<P: Platform> Core<P> {
     }
 
     /// Sets the record of a page that has one; counts are the caller's.
-    pub fn set_record(&mut self, (space, page): (SpaceId, Vpn), record: Record) {
+    pub fn set_record(&mut self, home: Home, record: Record) {
+        let Home::Private(space, page) = home;
         if let Some(s) = self.spaces.get_mut(space) {
             s.index.set(page, record);
         }
+    }
+
+    /// The frame that an operation fills for the page at `home`.
+    pub fn frame_under(&mut self, op: OpId, home: Home) -> Option<Pfn> {
+        let Self { ops, table, .. } = self;
+        ops.get_mut(op)?.pages.iter().map(|page| page.frame).find(|frame| table.get(*frame).home() == home)
     }
 
     /// Step 5: a clean page was written; its copy is no longer one.
@@ -350,14 +367,13 @@ impl<P: Platform> Core<P> {
         self.held -= u64::from(self.table.get_mut(frame).void_holds());
     }
 
-    /// Takes in what the page tables know of a frame's page that was mapped: removed with these bits.
-    pub fn note_unmapped(&mut self, frame: Pfn, accessed: bool, dirty: bool) {
-        let desc = self.table.get_mut(frame);
-        desc.set_mapped(false);
-        if accessed {
-            desc.set_young(true);
+    /// Takes in that a mapping was removed, and what it said.
+    pub fn note_unmapped(&mut self, place: Place, mapping: Mapping) {
+        self.forget_mapping(place, mapping.frame);
+        if mapping.accessed {
+            self.table.get_mut(mapping.frame).set_young(true);
         }
-        self.note_dirty(frame, dirty);
+        self.note_dirty(mapping.frame, mapping.dirty);
     }
 
     /// Takes in a D bit.
@@ -384,8 +400,7 @@ impl<P: Platform> Core<P> {
                 continue;
             }
             left -= 1;
-            let (space, page) = desc.owner();
-            let dirty = self.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(|m| m.dirty);
+            let dirty = self.written_by_mapping(frame);
             self.note_dirty(frame, dirty);
         }
         None
@@ -401,6 +416,7 @@ impl<P: Platform> Core<P> {
             visible,
             peak: self.peak,
             frames,
+            mappings: self.mappings.counts(),
             orphaned_io: self.orphaned_io,
             held: self.held,
             slots: self.swap.as_ref().map(|s| s.slots.counts()),
@@ -415,30 +431,34 @@ impl<P: Platform> Core<P> {
     pub fn map_page(
         &mut self,
         frames: &FrameAllocator<P::Lock>,
-        (space, page): (SpaceId, Vpn),
+        place: Place,
         frame: Pfn,
         rights: crate::platform::Rights,
     ) -> bool {
-        let Some(s) = self.spaces.get_mut(space) else {
+        let Some(s) = self.spaces.get_mut(place.0) else {
             return false;
         };
         let reserve = self.table_reserve;
         let mut source = || (frames.free_frames() > reserve).then(|| frames.alloc_page(FrameKind::PageTable)).flatten();
-        s.table.map(page, frame, rights, &mut source).is_ok()
+        let mapped = s.table.map(place.1, frame, rights, &mut source).is_ok();
+        if mapped && frame != self.zero {
+            self.note_mapped(frames, place, frame);
+        }
+        mapped
     }
 
     /// Removes the mapping of a page, if there is one, flushes, and takes in its A and D bits.
-    pub fn unmap_page(&mut self, frames: &FrameAllocator<P::Lock>, (space, page): (SpaceId, Vpn)) {
-        let Some(Space { table, .. }) = self.spaces.get_mut(space) else {
+    pub fn unmap_page(&mut self, frames: &FrameAllocator<P::Lock>, place: Place) {
+        let Some(Space { table, .. }) = self.spaces.get_mut(place.0) else {
             return;
         };
-        let Some(stale) = table.unmap(page) else {
+        let Some(stale) = table.unmap(place.1) else {
             return;
         };
         let (mapping, tables) = table.flush(stale);
         tables.into_iter().for_each(|t| frames.free(t));
         if mapping.frame != self.zero {
-            self.note_unmapped(mapping.frame, mapping.accessed, mapping.dirty);
+            self.note_unmapped(place, mapping);
         }
     }
 }

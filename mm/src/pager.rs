@@ -104,8 +104,8 @@ impl<P: Platform> Mm<P> {
         let desc = core.table.get_mut(frame);
         desc.set_copy(Some(copy));
         desc.set_young(true);
-        let owner = desc.owner();
-        core.set_record(owner, Record::Resident(frame));
+        let home = desc.home();
+        core.set_record(home, Record::Resident(frame));
         core.admit(frame);
         if core.swap.as_ref().is_some_and(|s| s.slots.scarce()) {
             core.counters.swap_copy_dropped += 1;
@@ -119,9 +119,9 @@ impl<P: Platform> Mm<P> {
             Err(_) => core.counters.swap_read_err += 1,
             Ok(()) => core.counters.swap_audit_err += 1,
         }
-        let owner = core.table.get(token.pfn()).owner();
-        log::warn!("page {:?} of space {:?} is lost: slot {slot:?} {result:?}", owner.1.addr(), owner.0);
-        core.turn(owner, PageClass::Filling, PageClass::Failed, Record::Failed);
+        let home = core.table.get(token.pfn()).home();
+        log::warn!("{home} is lost: slot {slot:?} {result:?}");
+        core.turn(home, PageClass::Filling, PageClass::Failed, Record::Failed);
         if let Some(swap) = &mut core.swap {
             swap.slots.retire(slot);
         }
@@ -156,9 +156,9 @@ impl<P: Platform> Mm<P> {
     /// Step 12: the page is away and its frame is free.
     pub(crate) fn leave(&self, core: &mut Core<P>, token: Frame, copy: PageCopy) {
         let desc = core.table.get_mut(token.pfn());
-        let (owner, from) = (desc.owner(), class_of(desc.residence()));
+        let (home, from) = (desc.home(), class_of(desc.residence()));
         desc.set_residence(Residence::None);
-        core.turn(owner, from, class_of_copy(copy), Record::Away(copy));
+        core.turn(home, from, class_of_copy(copy), Record::Away(copy));
         core.counters.pgsteal += 1;
         self.free_user(core, token);
     }
@@ -166,14 +166,7 @@ impl<P: Platform> Mm<P> {
     /// Steps 8 and 9: the page was touched while it was written out; it stays, clean if it was not changed.
     fn stay(&self, core: &mut Core<P>, token: IoFrame, copy: Option<PageCopy>) {
         let frame = core.table.keep(token);
-        let desc = core.table.get(frame);
-        let (space, page) = desc.owner();
-        let mapped_dirty = desc.mapped()
-            && core
-                .spaces
-                .get_mut(space)
-                .and_then(|s| crate::platform::PageTable::lookup(&s.table, page))
-                .is_some_and(|m| m.dirty);
+        let mapped_dirty = core.written_by_mapping(frame);
         let desc = core.table.get_mut(frame);
         let rewritten = desc.rewritten() || mapped_dirty;
         desc.set_rewritten(false);

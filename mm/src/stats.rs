@@ -5,6 +5,7 @@
 
 use crate::frame::{FrameCounts, FrameKind};
 use crate::ops::OpCounts;
+use crate::rmap::MapPoolCounts;
 use crate::swap::SlotCounts;
 
 /// Events since boot.
@@ -43,6 +44,8 @@ pub struct Counters {
     pub pgzeroed: u64,
     /// Page tables dropped with live entries.
     pub ptdrop: u64,
+    /// Mappings given up because the pool of further mappings was empty.
+    pub pgunmap_pool: u64,
     /// Times a fault waited for a free frame.
     pub allocstall: u64,
     /// Requests to the store, by kind, when they are begun.
@@ -177,6 +180,8 @@ pub struct Snapshot {
     pub peak: VisiblePages,
     /// Frames by use.
     pub frames: FrameCounts,
+    /// Mappings beyond the first of each frame.
+    pub mappings: MapPoolCounts,
     /// Frames whose page is gone while the device works on them.
     pub orphaned_io: u64,
     /// Frames held back from reclaim for threads that just faulted on them.
@@ -211,6 +216,8 @@ impl Snapshot {
             "user frames = filling + clean + dirty + cleaning + evicting + orphaned"
         );
         assert_eq!(c.pgalloc - c.pgfree, user, "user frames = allocated - freed");
+        let pool = self.mappings;
+        assert_eq!(pool.size, pool.used + pool.free, "further mappings = used + free");
         let submitted = c.store_reads + c.store_writes + c.store_discards;
         let in_flight = (self.ops.fills + self.ops.cleans + self.ops.discards) as u64;
         assert_eq!(submitted, c.store_completed + in_flight, "store requests = completed + in flight");

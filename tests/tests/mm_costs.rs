@@ -7,7 +7,7 @@ use mm::addr::{Pfn, VirtAddr, Vpn};
 use mm::fault::{FaultKind, Holds};
 use mm::frame::FrameDesc;
 use mm::index::PageIndex;
-use mm::page::Record;
+use mm::page::{PackedRecord, Record};
 use mm::platform::{Access, Rights};
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::Placement;
@@ -109,5 +109,5 @@ fn a_page_costs_what_the_design_says() {
     println!("bytes of index a page: alone {lone:.1}, scattered {scattered:.1}, dense {dense:.2}");
     assert!(lone <= 64.0 && scattered <= 64.0, "design D6");
     assert!(dense <= 8.5);
-    assert!(dense + size_of::<FrameDesc>() as f64 <= 48.0, "record and descriptor of a resident page");
+    assert!(size_of::<PackedRecord>() + size_of::<FrameDesc>() <= 48, "record and descriptor of a resident page");
 }

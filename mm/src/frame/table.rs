@@ -1,12 +1,13 @@
-//! One descriptor per frame: whose page it holds, in which state, with which copy on the store.
+//! One descriptor per frame: whose page it holds, in which state, with which copy on the store, and who maps it.
 //!
 //! Owns the descriptors. Does not own the transitions between states (that is [`crate::page`]), nor the order of eviction
 //! (that is the policy, which keeps its links here). Indexed by frame number; everything is behind the manager's lock.
 
 use super::{Frame, FrameKind, IoFrame, Order};
-use crate::addr::{Pfn, Vpn};
+use crate::addr::Pfn;
+use crate::home::{Home, PackedHome, PackedPlace};
 use crate::page::PageCopy;
-use crate::space::SpaceId;
+use crate::rmap::NO_ENTRY;
 
 /// No frame: the end of a list.
 const NIL: u32 = u32::MAX;
@@ -32,11 +33,14 @@ pub enum Residence {
     Orphaned,
 }
 
-/// Descriptor of one frame: 32 bytes.
+/// Descriptor of one frame: 40 bytes, which with the page's record makes 48 (design D6).
 #[derive(Clone, Debug)]
 pub struct FrameDesc {
-    owner: u64,
+    home: PackedHome,
     copy: u64,
+    /// The first of its mappings, and the pool's entry with the next.
+    place: PackedPlace,
+    more: u32,
     next: u32,
     prev: u32,
     residence: Residence,
@@ -45,29 +49,49 @@ pub struct FrameDesc {
     generation: u8,
 }
 
-const _: () = assert!(size_of::<FrameDesc>() == 32);
+const _: () = assert!(size_of::<FrameDesc>() == 40);
 
-/// Flag: some page table may refer to the frame.
-const MAPPED: u8 = 1;
 /// Flag: the page was used although no A bit says so (just filled, or written through the direct map).
-const YOUNG: u8 = 2;
+const YOUNG: u8 = 1;
 /// Flag: written through the direct map while it was being written out.
-const REWRITTEN: u8 = 4;
+const REWRITTEN: u8 = 2;
 /// Flag: on the policy's lists.
-const LISTED: u8 = 8;
+const LISTED: u8 = 4;
 
 impl FrameDesc {
     /// A frame of no interest.
-    pub const EMPTY: Self =
-        Self { owner: 0, copy: 0, next: NIL, prev: NIL, residence: Residence::None, holds: 0, flags: 0, generation: 0 };
+    pub const EMPTY: Self = Self {
+        home: PackedHome::NONE,
+        copy: 0,
+        place: PackedPlace::NONE,
+        more: NO_ENTRY,
+        next: NIL,
+        prev: NIL,
+        residence: Residence::None,
+        holds: 0,
+        flags: 0,
+        generation: 0,
+    };
 
-    pub(crate) fn reset(&mut self, owner: (SpaceId, Vpn), residence: Residence) {
+    pub(crate) fn reset(&mut self, home: Home, residence: Residence) {
         let generation = self.generation.wrapping_add(1);
-        *self =
-            Self { owner: u64::from(owner.0.index()) << 36 | owner.1.as_u64(), residence, generation, ..Self::EMPTY };
+        *self = Self { home: home.into(), residence, generation, ..Self::EMPTY };
     }
-    pub(crate) fn owner(&self) -> (SpaceId, Vpn) {
-        (SpaceId::new((self.owner >> 36) as u32), Vpn::new(self.owner & ((1 << 36) - 1)))
+    /// Where the record of the page in the frame stands.
+    pub(crate) fn home(&self) -> Home {
+        self.home.get()
+    }
+    pub(crate) fn place(&self) -> PackedPlace {
+        self.place
+    }
+    pub(crate) fn set_place(&mut self, place: PackedPlace) {
+        self.place = place;
+    }
+    pub(crate) fn more(&self) -> u32 {
+        self.more
+    }
+    pub(crate) fn set_more(&mut self, more: u32) {
+        self.more = more;
     }
     /// What the frame is now.
     pub fn residence(&self) -> Residence {
@@ -108,10 +132,7 @@ impl FrameDesc {
         if on { self.flags |= flag } else { self.flags &= !flag }
     }
     pub(crate) fn mapped(&self) -> bool {
-        self.flag(MAPPED)
-    }
-    pub(crate) fn set_mapped(&mut self, on: bool) {
-        self.set_flag(MAPPED, on)
+        self.place != PackedPlace::NONE
     }
     pub(crate) fn young(&self) -> bool {
         self.flag(YOUNG)
@@ -149,10 +170,10 @@ impl FrameTable {
     pub(crate) fn get_mut(&mut self, frame: Pfn) -> &mut FrameDesc {
         &mut self.descs[frame.index()]
     }
-    /// Gives a frame to the page `owner`: from here on the page has it, and no token exists.
-    pub(crate) fn settle(&mut self, frame: Frame, owner: (SpaceId, Vpn), residence: Residence) -> Pfn {
+    /// Gives a frame to the page at `home`: from here on the page has it, and no token exists.
+    pub(crate) fn settle(&mut self, frame: Frame, home: Home, residence: Residence) -> Pfn {
         debug_assert_eq!((frame.kind(), frame.order()), (FrameKind::User, Order::PAGE));
-        self.get_mut(frame.pfn()).reset(owner, residence);
+        self.get_mut(frame.pfn()).reset(home, residence);
         frame.pfn()
     }
 

@@ -10,12 +10,12 @@ mod watermark;
 pub use policy::{Policy, Sample, SecondChance, Verdict};
 pub use watermark::Watermarks;
 
-use crate::addr::Pfn;
+use crate::addr::{Pfn, Vpn};
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
 use crate::ops::{OpKind, OpPage};
 use crate::page::PageCopy;
-use crate::platform::{CLUSTER, IoFrames, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
+use crate::platform::{CLUSTER, IoFrames, Mapping, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
 use crate::stats::PageClass;
 use crate::swap::{Swap, fill_pattern};
@@ -223,13 +223,9 @@ impl<P: Platform> Mm<P> {
     /// Whether a page was used: its A bit, which is cleared, or what is known otherwise. Held pages count as used.
     fn sample(&self, core: &mut Core<P>, frame: Pfn) -> Sample {
         let desc = core.table.get_mut(frame);
-        let (held, young, mapped, (space, page)) = (desc.holds() > 0, desc.young(), desc.mapped(), desc.owner());
+        let (held, young) = (desc.holds() > 0, desc.young());
         desc.set_young(false);
-        let mut used = held || young;
-        if mapped && let Some(s) = core.spaces.get_mut(space) {
-            let stale = s.table.harvest(page);
-            used |= stale.is_some_and(|stale| s.table.flush(stale).accessed);
-        }
+        let used = core.harvest_accessed(frame) || held || young;
         if held || (used && !self.config.torture) { Sample::Used } else { Sample::Idle }
     }
 
@@ -269,24 +265,22 @@ impl<P: Platform> Mm<P> {
             return true;
         }
         let desc = core.table.get(frame);
-        let (space, page) = desc.owner();
         let clean = desc.residence() == Residence::Clean && desc.copy().is_some();
-        let mut written = || core.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(|m| m.dirty);
-        (clean && !written()) || self.memory.with_words(frame, fill_pattern).is_some()
+        (clean && !core.written_by_mapping(frame)) || self.memory.with_words(frame, fill_pattern).is_some()
     }
 
     fn unmap_victim(&self, core: &mut Core<P>, frame: Pfn) {
-        let page = core.table.get(frame).owner();
         #[cfg(feature = "sim")]
         if self.config.plant == Some(crate::sim::Planted::SkippedFlush) {
-            if let Some(stale) = core.spaces.get_mut(page.0).and_then(|s| s.table.unmap(page.1)) {
+            while let Some(place) = core.table.get(frame).place().get() {
+                let Some(stale) = core.spaces.get_mut(place.0).and_then(|s| s.table.unmap(place.1)) else { return };
                 let (mapping, tables) = stale.into_flushed();
                 tables.into_iter().for_each(|t| self.frames.free(t));
-                core.note_unmapped(mapping.frame, mapping.accessed, mapping.dirty);
+                core.note_unmapped(place, mapping);
             }
             return;
         }
-        core.unmap_page(self.frames, page);
+        core.unmap_everywhere(self.frames, frame);
         core.table.get_mut(frame).set_young(false);
     }
 
@@ -381,24 +375,24 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Drops the last-level page table that covers a page of a space, live entries and all: it is only a cache.
-    pub fn drop_page_table(&self, space: crate::space::SpaceId, page: crate::addr::Vpn) {
+    pub fn drop_page_table(&self, space: crate::space::SpaceId, page: Vpn) {
         self.core.with_lock(|core| {
             let Core { spaces, zero, counters, .. } = core;
             let Some(s) = spaces.get_mut(space) else {
                 return;
             };
-            let mut bits: ArrayVec<(Pfn, bool, bool), 512> = ArrayVec::new();
-            let Some(stale) = s.table.drop_table(page, &mut |_, mapping| {
+            let mut removed: ArrayVec<(Vpn, Mapping), 512> = ArrayVec::new();
+            let Some(stale) = s.table.drop_table(page, &mut |page, mapping| {
                 if mapping.frame != *zero {
-                    bits.push((mapping.frame, mapping.accessed, mapping.dirty));
+                    removed.push((page, mapping));
                 }
             }) else {
                 return;
             };
             counters.ptdrop += 1;
             s.table.flush_region(stale).into_iter().for_each(|t| self.frames.free(t));
-            for (frame, accessed, dirty) in bits {
-                core.note_unmapped(frame, accessed, dirty);
+            for (page, mapping) in removed {
+                core.note_unmapped((space, page), mapping);
             }
         });
         self.announce_frames();

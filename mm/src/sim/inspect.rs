@@ -5,6 +5,7 @@
 
 use crate::addr::{PageRange, Pfn, Vpn};
 use crate::frame::Residence;
+use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::ops::OpKind;
 use crate::page::{PageCopy, Record};
@@ -15,7 +16,8 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{SimPlatform, SimTable};
 
-type Page = (SpaceId, Vpn);
+/// The records of all pages, by where they stand.
+type Records = BTreeMap<Home, Record>;
 
 /// Everything that refers to a slot, to see that each has one user.
 #[derive(Default)]
@@ -40,7 +42,7 @@ pub(super) fn verify(mm: &Mm<SimPlatform>) {
     });
 }
 
-fn all_records<P: Platform>(core: &mut Core<P>) -> BTreeMap<(u32, Vpn), (SpaceId, Record)> {
+fn all_records<P: Platform>(core: &mut Core<P>) -> Records {
     let mut all = BTreeMap::new();
     for (id, space) in core.spaces.iter_mut() {
         let SpaceLayout { bounds, .. } = space.layout;
@@ -53,17 +55,17 @@ fn all_records<P: Platform>(core: &mut Core<P>) -> BTreeMap<(u32, Vpn), (SpaceId
         for (page, record) in pages {
             let area = PageRange::new(page, 1);
             assert!(space.vmas.overlapping(area).next().is_some(), "{page:?} is {record:?} in no area");
-            all.insert((id.index(), page), (id, record));
+            all.insert(Home::Private(id, page), record);
         }
     }
     all
 }
 
 /// Each record's class is counted once, in its space and in all; a resident or filling record names a frame that names it back.
-fn verify_records(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
     let mut total = PageCounts::default();
-    let mut by_space: BTreeMap<u32, PageCounts> = BTreeMap::new();
-    for (&(_, page), &(space, record)) in records {
+    let mut by_space: BTreeMap<SpaceId, PageCounts> = BTreeMap::new();
+    for (&home, &record) in records {
         let class = match record {
             Record::Absent => unreachable!("absent pages have no record"),
             Record::Zero => PageClass::Zero,
@@ -71,30 +73,31 @@ fn verify_records(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (
             Record::Away(copy) => class_of_copy(copy),
             Record::Filling(op) => {
                 let of_op = core.ops.get_mut(op).map(|op| (op.kind, op.pages.clone()));
-                let (kind, pages) = of_op.unwrap_or_else(|| panic!("{page:?} waits for {op:?}, which is over"));
-                let mine = pages.iter().any(|p| core.table.get(p.frame).owner() == (space, page));
-                assert!(kind == OpKind::Fill && mine, "{page:?} is not filled by {op:?}");
+                let (kind, pages) = of_op.unwrap_or_else(|| panic!("{home} waits for {op:?}, which is over"));
+                let mine = pages.iter().any(|p| core.table.get(p.frame).home() == home);
+                assert!(kind == OpKind::Fill && mine, "{home} is not filled by {op:?}");
                 PageClass::Filling
             }
             Record::Resident(frame) => {
                 let desc = core.table.get(frame);
-                assert_eq!(desc.owner(), (space, page), "frame {frame:?} is another page's: {desc:?}");
-                assert_ne!(class_of(desc.residence()), PageClass::Absent, "{page:?} in {desc:?}");
+                assert_eq!(desc.home(), home, "frame {frame:?} is another page's: {desc:?}");
+                assert_ne!(class_of(desc.residence()), PageClass::Absent, "{home} in {desc:?}");
                 class_of(desc.residence())
             }
         };
         total.shift(PageClass::Absent, class);
-        by_space.entry(space.index()).or_default().shift(PageClass::Absent, class);
+        let Home::Private(space, _) = home;
+        by_space.entry(space).or_default().shift(PageClass::Absent, class);
     }
     assert_eq!(total, core.pages, "pages by state");
     for (id, space) in core.spaces.iter_mut() {
-        let counted = by_space.get(&id.index()).copied().unwrap_or_default();
+        let counted = by_space.get(&id).copied().unwrap_or_default();
         assert_eq!(space.pages, counted, "pages by state of {id:?}");
     }
 }
 
 /// Each descriptor is in a state that its flags, its copy, its record and the lists agree with.
-fn verify_frames(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
     let mut lent: BTreeMap<Pfn, OpKind> = BTreeMap::new();
     let mut under_way: Vec<(Pfn, OpKind)> = Vec::new();
     core.ops.iter().for_each(|(_, op)| under_way.extend(op.pages.iter().map(|p| (p.frame, op.kind))));
@@ -102,12 +105,11 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (S
     for (frame, kind) in under_way {
         assert!(lent.insert(frame, kind).is_none(), "{frame:?} is in two requests");
     }
-    let (mut held, mut listed, mut orphaned) = (0, 0, 0);
+    let (mut held, mut listed, mut orphaned, mut further) = (0, 0, 0, 0);
     for index in 0..core.table.len() {
         let frame = Pfn::new(index as u32);
         let desc = core.table.get(frame);
-        let (space, page) = desc.owner();
-        let record = records.get(&(space.index(), page)).map(|(_, record)| *record);
+        let record = records.get(&desc.home()).copied();
         let resident = record == Some(Record::Resident(frame));
         let expected = match desc.residence() {
             Residence::None => (false, false, None, false),
@@ -130,21 +132,30 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (S
         }
         held += u64::from(desc.holds());
         listed += usize::from(desc.listed());
-        let entry = core.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).map(|m| m.frame);
-        let mapped = core.table.get(frame).mapped();
-        assert_eq!(mapped, resident && entry == Some(frame), "mapped: {:?}, entry {entry:?}", core.table.get(frame));
+        let places: Vec<Place> = core.mappings.places(&core.table, frame).collect();
+        assert!(places.is_empty() || resident, "{frame:?} is mapped at {places:?}: {record:?}");
+        for (space, page) in places {
+            further += 1;
+            let entry = core.spaces.get_mut(space).and_then(|s| s.table.lookup(page)).map(|m| m.frame);
+            assert_eq!(entry, Some(frame), "{frame:?} should be mapped at {page:?} of {space:?}");
+        }
+        further -= usize::from(core.table.get(frame).mapped());
     }
+    assert_eq!(further, core.mappings.counts().used, "mappings beyond the first");
     assert_eq!(held, core.held, "holds");
     assert_eq!(listed, crate::reclaim::Policy::len(&core.policy), "pages the policy knows");
     assert_eq!(orphaned, core.orphaned_io, "orphans");
 }
 
-/// Each page-table entry refers to the frame of its page, or of zeroes.
-fn verify_tables(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
-    let zero = core.zero;
-    for (id, space) in core.spaces.iter_mut() {
+/// Each page-table entry refers to the frame of its page, which knows of it, or of zeroes.
+fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
+    let Core { zero, spaces, mappings, table, .. } = core;
+    let zero = *zero;
+    for (id, space) in spaces.iter_mut() {
         for (page, mapping) in SimTable::mappings(&space.table) {
-            let record = records.get(&(id.index(), page)).map(|(_, record)| *record);
+            let record = records.get(&Home::Private(id, page)).copied();
+            let known = mapping.frame == zero || mappings.places(table, mapping.frame).any(|place| place == (id, page));
+            assert!(known, "{:?} does not know that {page:?} of {id:?} is mapped to it", mapping.frame);
             let expected = if mapping.frame == zero { Record::Zero } else { Record::Resident(mapping.frame) };
             assert_eq!(record, Some(expected), "{page:?} of {id:?} is mapped to {mapping:?}");
         }
@@ -152,10 +163,10 @@ fn verify_tables(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (S
 }
 
 /// Each slot in use is used by exactly one thing.
-fn verify_slots(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (SpaceId, Record)>) {
+fn verify_slots(core: &mut Core<SimPlatform>, records: &Records) {
     let Some(swap) = &core.swap else { return };
     let mut users = SlotUsers::default();
-    for (_, record) in records.values() {
+    for record in records.values() {
         match record {
             Record::Away(PageCopy::Slot(slot, _)) => users.add(*slot, "a page that is away"),
             Record::Resident(frame) => {
@@ -186,7 +197,7 @@ fn verify_slots(core: &mut Core<SimPlatform>, records: &BTreeMap<(u32, Vpn), (Sp
 
 fn record<R>(
     mm: &Mm<SimPlatform>,
-    (space, page): Page,
+    (space, page): Place,
     look: impl FnOnce(&Core<SimPlatform>, Record) -> R,
 ) -> Option<R> {
     mm.core.with_lock(|core| {

@@ -6,6 +6,7 @@
 use super::{CHUNK, Label, Liveness, Space, SpaceId, Vma};
 use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
+use crate::home::Home;
 use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::page::Record;
 use crate::platform::{PageTable, Platform, Rights};
@@ -269,11 +270,12 @@ impl<P: Platform> Mm<P> {
 
     /// Gives up what a page has; its record is gone already.
     fn release_page(&self, core: &mut Core<P>, page: (SpaceId, Vpn), record: Record) {
+        let home = Home::Private(page.0, page.1);
         match record {
             Record::Absent => {}
             Record::Zero => {
                 core.unmap_page(self.frames, page);
-                core.reclass(page.0, PageClass::Zero, PageClass::Absent);
+                core.reclass(home, PageClass::Zero, PageClass::Absent);
             }
             Record::Resident(frame) => {
                 if core.table.get(frame).mapped() {
@@ -282,24 +284,21 @@ impl<P: Platform> Mm<P> {
                 self.release_frame(core, frame);
             }
             Record::Filling(op) => {
-                let of_page = |core: &Core<P>, frame: &Pfn| core.table.get(*frame).owner() == page;
-                let frames: ArrayVec<Pfn, { crate::platform::CLUSTER }> =
-                    core.ops.get_mut(op).map(|op| op.pages.iter().map(|p| p.frame).collect()).unwrap_or_default();
-                if let Some(frame) = frames.iter().find(|frame| of_page(core, frame)) {
-                    self.orphan(core, *frame);
+                if let Some(frame) = core.frame_under(op, home) {
+                    self.orphan(core, frame);
                 }
             }
             Record::Away(copy) => {
                 core.release_copy_for_good(Some(copy));
-                core.reclass(page.0, class_of_copy(copy), PageClass::Absent);
+                core.reclass(home, class_of_copy(copy), PageClass::Absent);
             }
-            Record::Failed => core.reclass(page.0, PageClass::Failed, PageClass::Absent),
+            Record::Failed => core.reclass(home, PageClass::Failed, PageClass::Absent),
         }
     }
 
     fn release_frame(&self, core: &mut Core<P>, frame: Pfn) {
         let desc = core.table.get(frame);
-        let (residence, (space, _)) = (desc.residence(), desc.owner());
+        let (residence, home) = (desc.residence(), desc.home());
         match residence {
             Residence::Clean | Residence::Dirty => {
                 core.void_holds(frame);
@@ -307,7 +306,7 @@ impl<P: Platform> Mm<P> {
                 let copy = core.table.get(frame).copy();
                 core.release_copy_for_good(copy);
                 let token = core.table.take(frame);
-                core.reclass(space, class_of(residence), PageClass::Absent);
+                core.reclass(home, class_of(residence), PageClass::Absent);
                 self.free_user(core, token);
             }
             _ => self.orphan(core, frame),

@@ -23,7 +23,7 @@ use alloc::{boxed::Box, vec::Vec};
 pub(crate) const CHUNK: usize = 256;
 
 /// Name of an address space: a slot and how often it was used before, so that an old name finds nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct SpaceId(u32);
 
 impl SpaceId {

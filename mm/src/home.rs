@@ -1,0 +1,73 @@
+//! Where a page lives: the one place where its record stands.
+//!
+//! Owns the name ([`Home`]) and its packing in 8 bytes, which is how descriptors and operations say whose page a frame holds. Does not own
+//! records: those are in a space's index. A home is not a mapping: which page tables refer to a frame is for [`crate::rmap`] to know.
+
+use crate::addr::Vpn;
+use crate::space::SpaceId;
+use core::fmt;
+
+/// A page of an address space: where a mapping is, whatever is mapped there.
+pub(crate) type Place = (SpaceId, Vpn);
+
+/// Where a page's record stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Home {
+    /// In the index of the only space that has the page, under its own number.
+    Private(SpaceId, Vpn),
+}
+
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Private(space, page) => write!(f, "page {:?} of {space:?}", page.addr()),
+        }
+    }
+}
+
+/// Bits of a page number in a user half of 128 TiB (Intel SDM vol. 1 §3.3.7.1: 47 bits of address).
+const PAGE_BITS: u32 = 35;
+
+/// A [`Place`] in 8 bytes. Zero is none: page zero is never mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PackedPlace(u64);
+
+impl PackedPlace {
+    /// No place.
+    pub const NONE: Self = Self(0);
+
+    pub fn new((space, page): Place) -> Self {
+        debug_assert!(page.as_u64() >> PAGE_BITS == 0 && page.as_u64() > 0, "{page:?} is no page of a program");
+        Self(u64::from(space.index()) << PAGE_BITS | page.as_u64())
+    }
+
+    pub fn get(self) -> Option<Place> {
+        (self != Self::NONE).then(|| unpack(self.0))
+    }
+}
+
+/// A [`Home`] in 8 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PackedHome(u64);
+
+impl PackedHome {
+    /// What the descriptor of a frame says that is no page's.
+    pub const NONE: Self = Self(0);
+
+    pub fn get(self) -> Home {
+        let (space, page) = unpack(self.0);
+        Home::Private(space, page)
+    }
+}
+
+impl From<Home> for PackedHome {
+    fn from(home: Home) -> Self {
+        match home {
+            Home::Private(space, page) => Self(PackedPlace::new((space, page)).0),
+        }
+    }
+}
+
+fn unpack(raw: u64) -> Place {
+    (SpaceId::new((raw >> PAGE_BITS) as u32), Vpn::new(raw & ((1 << PAGE_BITS) - 1)))
+}
