@@ -317,6 +317,10 @@ ensure_packages() {
     have gcc || want gcc "gcc"
     static_glibc || want libc6-dev "the static C library libc.a (glibc-static, part of libc6-dev)"
     have musl-gcc || want musl-tools "musl-gcc (musl-tools)"
+    # What the recipes for other people's programs need (tests/src/programs/debian.rs).
+    have make || want make "make"
+    have tclsh || want tcl "tclsh (tcl)"
+    have xz || want xz-utils "xz (xz-utils)"
     [ -n "$packages" ] || return 0
     # shellcheck disable=SC2086
     need_root_for $packages

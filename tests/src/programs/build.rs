@@ -13,6 +13,8 @@ use std::process::{self, Command};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::debian::Package;
+
 /// What the workloads and the C programs are built for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Flags of every C program.
@@ -54,6 +56,8 @@ pub enum Program {
     Workload(&'static str),
     /// `tests/programs/NAME.c`.
     C(&'static str, Flavour),
+    /// Not ours, from Debian.
+    Debian(Package),
 }
 
 impl fmt::Display for Program {
@@ -61,6 +65,7 @@ impl fmt::Display for Program {
         match self {
             Self::Workload(name) => write!(out, "{name}"),
             Self::C(name, flavour) => write!(out, "{name}.c ({})", flavour.name()),
+            Self::Debian(package) => write!(out, "{}", package.name()),
         }
     }
 }
@@ -89,6 +94,7 @@ impl Program {
         match self {
             Self::Workload(name) => Ok(workloads()?.join(name)),
             Self::C(name, flavour) => c_program(name, flavour),
+            Self::Debian(package) => package.build(),
         }
     }
 }
@@ -137,7 +143,7 @@ fn c_program(name: &str, flavour: Flavour) -> Result<PathBuf, BuildError> {
     Ok(path)
 }
 
-fn run(command: &mut Command, what: &str) -> Result<(), BuildError> {
+pub(super) fn run(command: &mut Command, what: &str) -> Result<(), BuildError> {
     let output = command.output().map_err(|error| BuildError::Io(what.to_owned(), error))?;
     if output.status.success() {
         return Ok(());
@@ -149,6 +155,6 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a room of the workspace")
 }
 
-fn target() -> PathBuf {
+pub(super) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |directory| workspace().join(directory))
 }
