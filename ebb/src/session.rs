@@ -35,8 +35,9 @@ use crate::telemetry::{Exit, Line, Pages, Panic, Record, Snapshot};
 pub use lines::{Event, Lines};
 pub use series::Series;
 
-/// How long QEMU may take to end once asked, and the guest once it has said its last.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long QEMU may take to end once asked, and the guest once it has said its last: long, because on a busy host both
+/// take seconds, and what is killed too early counts as a machine that failed.
+const GRACE: Duration = Duration::from_secs(10);
 /// The loop looks at its deadlines at least this often.
 const TICK: Duration = Duration::from_millis(100);
 /// Warnings that are kept for the report; more are only counted.

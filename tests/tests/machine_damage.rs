@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use disk_image::{Pages, builder::create_swap_image};
 use tempfile::TempDir;
-use tests::harness::{Run, Running, reduced_or_full, seed, status};
+use tests::harness::{Finished, Place, Run, Running, reduced_or_full, seed, status};
 use workloads::content::Content;
 
 const PAGE: usize = 4096;
@@ -145,16 +145,34 @@ fn the_kernel_itself_refuses_a_disk_that_is_no_swap_area() {
     assert_eq!(std::fs::read(&disk).expect("the image"), contents, "the foreign disk is as it was");
 }
 
-#[test]
-fn a_kernel_panic_has_its_own_status_and_names_functions() {
-    // A non-maskable interrupt means broken hardware; here it reaches the kernel while it idles.
-    let mut run = Run::line("stdin-cat").begin();
-    run.send(b"awake\n");
-    run.wait_for("awake");
-    run.monitor().execute("inject-nmi");
+/// Has the machine's processor take a non-maskable interrupt, which means broken hardware, at `place`.
+fn broken_hardware(mut run: Running, place: Place) -> Finished {
+    let mut monitor = run.monitor();
+    monitor.stop_at(place);
+    monitor.execute("inject-nmi");
+    monitor.execute("cont");
+    run.close_stdin();
     let run = run.finish().expect("panic", status::PANIC);
     let backtrace = run.report["panic"]["backtrace"].as_array().expect("a backtrace");
     let named = backtrace.iter().filter(|frame| frame.as_str().is_some_and(|frame| frame.contains("kernel::"))).count();
     assert!(named > 0, "functions by name in {backtrace:?}\n{run}");
     assert!(run.stderr.contains("kernel::"), "ebb shows them\n{run}");
+    run
+}
+
+#[test]
+fn a_kernel_panic_has_its_own_status_and_names_functions() {
+    let mut run = Run::line("stdin-cat").begin();
+    run.send(b"awake\n");
+    run.wait_for("awake");
+    let run = broken_hardware(run, Place::Idle);
+    assert!(run.stderr.contains("cs=0x8 "), "it was in the kernel\n{run}");
+}
+
+#[test]
+fn a_kernel_panic_while_a_program_runs_names_the_kernel_s_functions() {
+    let mut run = Run::line("spin").begin();
+    run.wait_for("spinning");
+    let run = broken_hardware(run, Place::Program);
+    assert!(run.stderr.contains("cs=0x23 "), "it was in the program\n{run}");
 }

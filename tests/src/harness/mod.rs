@@ -19,6 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 
 pub use artifacts::Artifacts;
 pub use finished::Finished;
+pub use qmp::Place;
 pub use run::{Run, Running};
 
 /// Statuses of `ebb` itself (its `--help` documents them).

@@ -10,6 +10,26 @@ use serde_json::{Value, json};
 /// How long an answer may take; QEMU answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a processor may be at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a program.
+    Program,
+    /// In the kernel, which has nothing to do.
+    Idle,
+}
+
+impl Place {
+    /// By QEMU's `info registers`: the privilege level, and whether it halts.
+    fn is_in(self, registers: &str) -> bool {
+        let has = |word| registers.split_ascii_whitespace().any(|found| found == word);
+        match self {
+            Self::Program => has("CPL=3"),
+            Self::Idle => has("CPL=0") && has("HLT=1"),
+        }
+    }
+}
+
 /// A connection that is ready for commands.
 #[derive(Debug)]
 pub struct Monitor(BufReader<UnixStream>);
@@ -27,7 +47,23 @@ impl Monitor {
 
     /// Runs a command without arguments and returns its answer.
     pub fn execute(&mut self, command: &str) -> Value {
-        let line = json!({ "execute": command }).to_string();
+        self.run(command, json!({}))
+    }
+
+    /// Stops the machine while its processor is at `place`, and not before.
+    pub fn stop_at(&mut self, place: Place) {
+        loop {
+            self.execute("stop");
+            let registers = self.run("human-monitor-command", json!({ "command-line": "info registers" }));
+            if registers.as_str().is_some_and(|text| place.is_in(text)) {
+                return;
+            }
+            self.execute("cont");
+        }
+    }
+
+    fn run(&mut self, command: &str, arguments: Value) -> Value {
+        let line = json!({ "execute": command, "arguments": arguments }).to_string();
         writeln!(self.0.get_mut(), "{line}").expect("QEMU listens");
         loop {
             let mut message = self.read();

@@ -97,13 +97,9 @@ impl<'a> Run<'a> {
 
     /// Does a step and claims what it did to the counts.
     fn step(&mut self, name: &str, expected: Expected, action: impl FnOnce(&mut Self)) {
-        sleep(self.pause);
-        self.read();
-        let before = self.read();
+        let before = self.settled();
         action(self);
-        // What the kernel still has in flight settles meanwhile.
-        sleep(self.pause);
-        let change = self.read() - before;
+        let change = self.settled() - before;
         if self.purpose == Purpose::Rehearsal {
             return;
         }
@@ -111,6 +107,22 @@ impl<'a> Run<'a> {
         println!("STEP {} {name} {change} expected {expected}", self.step);
         self.claims.holds(format_args!("step {name}: {change}"), expected.is_met_by(change, self.source.knows_dirty()));
         self.paged_out_most = self.paged_out_most.max(change.paged_out);
+    }
+
+    /// The counts once they stand still: what the kernel has in flight settles meanwhile, however slow the host is.
+    fn settled(&self) -> PageCounts {
+        /// A machine whose counts never stand still is wrong as it is.
+        const MOST: usize = 100;
+        let mut last = self.read();
+        for _ in 0..MOST {
+            sleep(self.pause);
+            let now = self.read();
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        last
     }
 
     fn read(&self) -> PageCounts {

@@ -145,6 +145,11 @@ impl UserContext {
         self.rsp = sp;
     }
 
+    /// Whether the registers are a program's: the privilege level stands in the code segment's low bits (SDM vol. 3A, 5.5).
+    pub fn is_user(&self) -> bool {
+        self.cs & 3 == 3
+    }
+
     /// The frame pointer.
     pub fn frame_pointer(&self) -> u64 {
         self.rbp

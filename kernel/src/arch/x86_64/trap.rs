@@ -178,9 +178,14 @@ pub struct KernelTrap<'a> {
 }
 
 impl KernelTrap<'_> {
-    /// Where the interrupted code was.
+    /// Where the interrupted kernel code was. A program's registers lead nowhere, and so does what the kernel has of
+    /// them in its first instructions after a trap; then it is where the kernel is now that says anything.
     pub fn position(&self) -> Position {
-        Position { address: self.registers.ip(), frame: self.registers.frame_pointer() }
+        let interrupted = Position { address: self.registers.ip(), frame: self.registers.frame_pointer() };
+        if self.registers.is_user() || stack::caller(interrupted.frame).is_none() {
+            return cpu::position();
+        }
+        interrupted
     }
 }
 
