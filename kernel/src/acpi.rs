@@ -7,7 +7,9 @@
 
 use x86_64::PhysAddr;
 
-use crate::arch::kernel_space::{self, Caching, TableSource};
+use crate::arch::areas::{self, Mapped};
+use crate::arch::kernel_space::TableSource;
+use crate::arch::pat::Caching;
 use crate::arch::port::SafePort;
 use crate::boot::PhysRange;
 use crate::sync::Once;
@@ -51,32 +53,33 @@ fn write_sleep(control: SafePort, sleep_type: u8) {
 }
 
 fn find(rsdp: PhysAddr, source: &mut TableSource<'_>) -> Option<PowerOff> {
-    let root = bytes(rsdp, 36, source)?;
+    let root = Window::open(rsdp, 36, source)?;
+    let root = root.bytes();
     if root.get(..8)? != b"RSD PTR " {
         return None;
     }
     // Revision 2 has a table of 64-bit addresses beside the old one of 32-bit ones.
     let extended = *root.get(15)? >= 2;
     let (directory, entry) = if extended { (u64_at(root, 24)?, 8) } else { (u32_at(root, 16)?.into(), 4) };
-    let directory = table(PhysAddr::new_truncate(directory), source)?;
-    let entries = directory.get(HEADER as usize..)?.chunks_exact(entry);
+    let directory = Window::on_table(PhysAddr::new_truncate(directory), source)?;
+    let entries = directory.bytes().get(HEADER as usize..)?.chunks_exact(entry);
     for address in entries {
         let address = if extended { u64_at(address, 0)? } else { u32_at(address, 0)?.into() };
-        let Some(found) = table(PhysAddr::new_truncate(address), source) else { continue };
-        if found.starts_with(b"FACP") {
-            return from_fadt(found, source);
+        let Some(found) = Window::on_table(PhysAddr::new_truncate(address), source) else { continue };
+        if found.bytes().starts_with(b"FACP") {
+            return from_fadt(found.bytes(), source);
         }
     }
     None
 }
 
-fn from_fadt(fadt: &'static [u8], source: &mut TableSource<'_>) -> Option<PowerOff> {
+fn from_fadt(fadt: &[u8], source: &mut TableSource<'_>) -> Option<PowerOff> {
     let dsdt = match u64_at(fadt, 140) {
         Some(address) if address != 0 => address,
         _ => u32_at(fadt, 40)?.into(),
     };
     let control = |at| u32_at(fadt, at).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0);
-    let code = table(PhysAddr::new_truncate(dsdt), source)?.get(HEADER as usize..)?;
+    let code = Window::on_table(PhysAddr::new_truncate(dsdt), source)?.keep().get(HEADER as usize..)?;
     Some(PowerOff {
         control_a: SafePort::power_management(control(64)?),
         control_b: control(68).map(SafePort::power_management),
@@ -103,25 +106,46 @@ fn sleep_types(code: &[u8]) -> Option<(u8, u8)> {
     Some((constant()?, constant()?))
 }
 
-/// A whole table: its header says how long it is.
-fn table(at: PhysAddr, source: &mut TableSource<'_>) -> Option<&'static [u8]> {
-    let header = bytes(at, HEADER, source)?;
-    let len = u32_at(header, 4)?;
-    if !(HEADER as u32..=MAX_TABLE).contains(&len) {
-        return None;
+/// Firmware tables in sight, until it is dropped.
+struct Window(Mapped);
+
+impl Window {
+    /// So many bytes from an address on.
+    fn open(at: PhysAddr, len: u64, source: &mut TableSource<'_>) -> Option<Self> {
+        if at.is_null() {
+            return None;
+        }
+        areas::map(PhysRange::from_len(at.as_u64(), len), Caching::WriteBack, source).ok().map(Self)
     }
-    bytes(at, len.into(), source)
+
+    /// A whole table: its header says how long it is.
+    fn on_table(at: PhysAddr, source: &mut TableSource<'_>) -> Option<Self> {
+        let len = u32_at(Self::open(at, HEADER, source)?.bytes(), 4)?;
+        if !(HEADER as u32..=MAX_TABLE).contains(&len) {
+            return None;
+        }
+        Self::open(at, len.into(), source)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped read-only over the length as long as `self` is there; firmware tables are in memory that is never
+        // ours (`RegionKind::Firmware`, or not in the memory map at all), so nobody writes them.
+        unsafe { core::slice::from_raw_parts(self.0.start.as_ptr(), self.0.len as usize) }
+    }
+
+    /// Leaves it open for ever.
+    fn keep(self) -> &'static [u8] {
+        let Self(mapped) = *core::mem::ManuallyDrop::new(self);
+        // SAFETY: as for `bytes`, and it is never unmapped.
+        unsafe { core::slice::from_raw_parts(mapped.start.as_ptr(), mapped.len as usize) }
+    }
 }
 
-fn bytes(at: PhysAddr, len: u64, source: &mut TableSource<'_>) -> Option<&'static [u8]> {
-    if at.is_null() {
-        return None;
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `open`; what was borrowed from the window has ended with it.
+        unsafe { areas::unmap(self.0) }
     }
-    let range = PhysRange::from_len(at.as_u64(), len);
-    let mapped = kernel_space::map_device(range, Caching::WriteBack, source).ok()?;
-    // SAFETY: mapped for ever, read-only, over the length; firmware tables are in memory that is never ours
-    // (`RegionKind::Firmware`, or not in the memory map at all), so nobody writes them.
-    Some(unsafe { core::slice::from_raw_parts(mapped.start.as_ptr(), mapped.len as usize) })
 }
 
 fn u32_at(table: &[u8], at: usize) -> Option<u32> {

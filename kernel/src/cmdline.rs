@@ -74,6 +74,41 @@ pub enum Torture {
     On,
 }
 
+/// What the kernel checks of itself before the first program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfTest {
+    /// The page attribute table is the constant, and its indices decode to what they were made from.
+    Pat,
+    /// Device registers are uncached, outside RAM, and leave an empty entry behind.
+    Mmio,
+    /// What is mapped is what the layout allows.
+    Layout,
+    /// What is mapped late is seen from address spaces made early.
+    UpperHalf,
+    /// Segments are flat.
+    Segments,
+}
+
+impl SelfTest {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("pat", Self::Pat),
+        ("mmio", Self::Mmio),
+        ("layout", Self::Layout),
+        ("upper-half", Self::UpperHalf),
+        ("segments", Self::Segments),
+    ];
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(its, _)| *its == name).map(|(_, test)| *test)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, test)| *test == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// The command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -93,6 +128,8 @@ pub struct Options {
     pub swap: Swap,
     /// `snapshot_ms=`: time between telemetry snapshots.
     pub snapshot_ms: u64,
+    /// `selftest=`, in order.
+    pub selftests: Vec<SelfTest>,
     /// `env=NAME=VALUE`, in order: the program's environment.
     pub env: Vec<String>,
     /// `beside=WORDS`: programs from the same file that run beside the first one, each by its arguments.
@@ -112,6 +149,7 @@ impl Default for Options {
             torture: Torture::default(),
             swap: Swap::default(),
             snapshot_ms: 250,
+            selftests: Vec::new(),
             env: Vec::new(),
             beside: Vec::new(),
             argv: Vec::new(),
@@ -190,6 +228,8 @@ impl Options {
             ("snapshot_ms", Some(number)) => {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
             }
+            ("selftest", Some("all")) => self.selftests.extend(SelfTest::ALL.map(|(_, test)| test)),
+            ("selftest", Some(name)) => self.selftests.push(SelfTest::parse(name).ok_or_else(bad)?),
             ("env", Some(pair)) if pair.find('=').is_some_and(|at| at > 0) => self.env.push(pair.to_owned()),
             ("beside", Some(words)) if !words.trim().is_empty() => {
                 self.beside.push(words.split_whitespace().map(str::to_owned).collect());
@@ -197,7 +237,7 @@ impl Options {
             ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "env" | "beside", _) => {
                 return Err(bad());
             }
-            ("log" | "snapshot_ms", None) => return Err(bad()),
+            ("log" | "snapshot_ms" | "selftest", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }
         Ok(())

@@ -15,8 +15,9 @@ use mm::frame::{FrameKind, Order};
 use virtio_drivers::{BufferDirection, Hal};
 use x86_64::{PhysAddr, VirtAddr};
 
+use crate::arch::areas;
 use crate::arch::direct_map;
-use crate::arch::kernel_space::{self, Caching};
+use crate::arch::pat::Caching;
 use crate::boot::PhysRange;
 use crate::boot::memory::PAGE;
 use crate::frames;
@@ -80,7 +81,7 @@ unsafe impl Hal for DirectMap {
 
     unsafe fn mmio_phys_to_virt(start: u64, size: usize) -> NonNull<u8> {
         let registers = PhysRange::from_len(start, size as u64);
-        kernel_space::map_device(registers, Caching::Uncached, &mut frames::kernel_table)
+        areas::map(registers, Caching::Uncached, &mut frames::kernel_table)
             .expect("devices are set up while there is memory for page tables")
             .start
     }

@@ -26,6 +26,7 @@ mod power;
 mod process;
 mod report;
 mod scheduler;
+mod selftest;
 mod session;
 mod storage;
 mod sync;

@@ -26,7 +26,7 @@ use crate::process::{self, Program, Running};
 use crate::scheduler::executor;
 use crate::storage::Storage;
 use crate::telemetry::Command;
-use crate::{arch, console, frames, report, telemetry};
+use crate::{arch, console, frames, report, selftest, telemetry};
 
 /// How long the end of the machine waits for the swap disk to take the last discards.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +60,7 @@ pub async fn run(mut boot: Boot) {
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
     let (program, beside) = start_programs(options, module).await;
     frames::reclaim(&mut boot.info.memory, RegionKind::Module);
+    selftest::run(&options.selftests);
     report::started(&boot.info, options);
     if telemetry::is_on() {
         executor().spawn(Class::Kernel, "telemetry", send_snapshots(options.snapshot_ms)).detach();

@@ -15,8 +15,10 @@ use drivers::timer::tsc::{Observation, ReferenceNs, Tsc, TscClock};
 use executor::{Clock, Duration, Instant};
 
 use crate::arch::apic;
+use crate::arch::areas;
 use crate::arch::cpu::timestamp;
-use crate::arch::kernel_space::{self, Caching, OutOfTables, TableSource};
+use crate::arch::kernel_space::{OutOfTables, TableSource};
+use crate::arch::pat::Caching;
 use crate::boot::PhysRange;
 use crate::sync::{Mutex, Once};
 
@@ -95,7 +97,7 @@ struct State {
 /// Sets up the clocks. The interrupt controller comes first.
 pub fn init(entry_tsc: u64, source: &mut TableSource<'_>) -> Result<(), OutOfTables> {
     let registers = PhysRange::from_len(HPET_ADDRESS, hpet::BLOCK_LEN as u64);
-    let mapped = kernel_space::map_device(registers, Caching::Uncached, source)?;
+    let mapped = areas::map(registers, Caching::Uncached, source)?;
     // SAFETY: mapped uncached for ever, and nobody else uses it. Where there is no HPET, reads give all ones or
     // zeroes, which the driver refuses.
     let reference = unsafe { Hpet::new(mapped.start) };

@@ -188,6 +188,13 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| core.spaces.insert(table, layout)).ok_or(NoMemory)
     }
 
+    /// Whether a frame holds a program's page, as far as the manager knows of that frame.
+    pub fn is_page_frame(&self, frame: Pfn) -> bool {
+        let is_page =
+            |table: &FrameTable| frame.index() < table.len() && table.get(frame).residence() != Residence::None;
+        self.core.with_lock(|core| is_page(&core.table))
+    }
+
     /// Lets `look` at the page tables of a space, to load them or count them.
     pub fn with_table<R>(&self, space: SpaceId, look: impl FnOnce(&mut P::Table) -> R) -> Option<R> {
         self.core.with_lock(|core| core.spaces.get_mut(space).map(|s| look(&mut s.table)))

@@ -5,7 +5,7 @@ extern crate alloc;
 #[path = "../../kernel/src/cmdline.rs"]
 mod cmdline;
 
-use cmdline::{ExitMode, Level, Options, Refusal, Stdin, Swap, Telemetry, Torture};
+use cmdline::{ExitMode, Level, Options, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture};
 use proptest::prelude::*;
 
 fn parse(line: &str) -> Options {
@@ -34,7 +34,7 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off snapshot_ms=50 env=A=1 env=B=x=y \
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off snapshot_ms=50 selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
     let expected = Options {
@@ -46,11 +46,21 @@ fn every_option_is_understood() {
         torture: Torture::On,
         swap: Swap::Off,
         snapshot_ms: 50,
+        selftests: vec![SelfTest::Pat, SelfTest::Layout],
         env: vec!["A=1".into(), "B=x=y".into()],
         beside: vec![vec!["spin".into(), "ms=5".into()], vec!["other".into()]],
         argv: vec!["prog".into(), "-v".into()],
     };
     assert_eq!(options, expected);
+}
+
+#[test]
+fn checks_have_names_of_their_own() {
+    let all = parse("selftest=all").selftests;
+    for test in &all {
+        assert_eq!(parse(&format!("selftest={}", test.name())).selftests, [*test]);
+    }
+    assert_eq!(all.len(), SelfTest::ALL.len());
 }
 
 #[test]
@@ -89,6 +99,8 @@ fn known_options_with_other_values_are_named_too() {
         "swap=on",
         "env=A",
         "env==A",
+        "selftest",
+        "selftest=everything",
     ] {
         assert_eq!(refusal(option), Refusal::BadValue(option.into()));
     }

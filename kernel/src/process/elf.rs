@@ -16,14 +16,13 @@ use super::memory::{MapWish, Protection, STACK_BYTES};
 use super::process::Process;
 use super::stack::{self, ProgramFacts, TooBig};
 use crate::arch;
+use crate::arch::layout::USER_START;
 use crate::arch::user::UserThread;
 use crate::syscall::abi::{PAGE_SIZE, USER_END};
 use crate::syscall::errno::Errno;
 
 /// Unmapped pages below the stack: what runs off its end faults instead of reaching the next mapping.
 const STACK_GUARD: u64 = 1 << 20;
-/// Lowest address a program may map (`vm.mmap_min_addr`).
-const LOWEST: u64 = 0x1_0000;
 
 /// Why a program did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +59,7 @@ pub struct Program<'a> {
 pub fn layout() -> SpaceLayout {
     let page = |address: u64| Vpn::new(address / PAGE_SIZE);
     SpaceLayout {
-        bounds: PageRange { start: page(LOWEST), end: page(USER_END) },
+        bounds: PageRange { start: page(USER_START), end: page(USER_END) },
         mmap_top: page(stack_bottom() - STACK_GUARD),
     }
 }

@@ -10,8 +10,8 @@ use super::errno::Errno;
 
 /// Bytes per page.
 pub const PAGE_SIZE: u64 = 4096;
-/// First address that is not the user's; see `process/elf_image.rs` for why the last canonical page is kept empty.
-pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
+/// First address that is not the user's.
+pub use crate::arch::layout::USER_END;
 
 /// Refuses a range that is not wholly in user space. Addresses inside may still be unmapped.
 pub fn check_user_range(start: u64, len: u64) -> Result<(), Errno> {

@@ -175,6 +175,11 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.free.load(Ordering::Relaxed) as usize
     }
 
+    /// Whether a frame is free; what is no frame at all is not.
+    pub fn is_free(&self, frame: Pfn) -> bool {
+        self.pool.with_lock(|pool| pool.is_free(frame.index()))
+    }
+
     /// Totals at this moment.
     pub fn counts(&self) -> FrameCounts {
         self.pool.with_lock(|pool| pool.counts)

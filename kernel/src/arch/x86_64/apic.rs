@@ -11,7 +11,9 @@ use drivers::interrupt::Vector;
 use drivers::timer::lapic::{Lapic, TimerMode};
 use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags};
 
-use super::kernel_space::{self, Caching, OutOfTables, TableSource};
+use super::areas;
+use super::kernel_space::{OutOfTables, TableSource};
+use super::pat::Caching;
 use super::port;
 use crate::boot::PhysRange;
 use crate::sync::Once;
@@ -31,7 +33,7 @@ pub fn init(spurious: Vector, timer: Vector, source: &mut TableSource<'_>) -> Re
         unsafe { Lapic::x2apic() }
     } else {
         let page = PhysRange::from_len(page.start_address().as_u64(), REGISTER_PAGE_LEN);
-        let mapped = kernel_space::map_device(page, Caching::Uncached, source)?;
+        let mapped = areas::map(page, Caching::Uncached, source)?;
         // SAFETY: the register page, mapped uncached for ever; x2APIC mode is off.
         unsafe { Lapic::from_page(mapped.start) }
     };

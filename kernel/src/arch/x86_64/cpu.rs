@@ -15,6 +15,7 @@ use x86_64::structures::tss::TaskStateSegment;
 
 use super::context::UserContext;
 use super::paging::SpaceRoot;
+use super::pat;
 use super::user::ThreadState;
 use crate::sync::Once;
 
@@ -131,6 +132,7 @@ pub fn init() {
         Cr4::write(cr4);
         Cr0::write(cr0);
     }
+    pat::init();
     GsBase::write(VirtAddr::from_ptr(this()));
 }
 

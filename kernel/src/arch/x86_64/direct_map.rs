@@ -5,13 +5,15 @@
 
 use x86_64::{PhysAddr, VirtAddr};
 
+use super::layout;
 use crate::boot::PhysRange;
 use crate::boot::memory::REACH;
 
-/// Where physical address 0 appears: the first address of the upper half, where Limine puts its map too.
-pub const BASE: u64 = 0xffff_8000_0000_0000;
-/// One top-level slot; RAM beyond is not in the memory map.
-pub const SIZE: u64 = REACH;
+/// Where physical address 0 appears.
+pub const BASE: u64 = layout::DIRECT_MAP;
+/// RAM beyond is not in the memory map.
+pub const SIZE: u64 = layout::DIRECT_MAP_LEN;
+const _: () = assert!(SIZE == REACH);
 
 /// Where a physical address appears. The pointer is valid only if the address is RAM of the memory map.
 pub fn pointer(address: PhysAddr) -> *mut u8 {

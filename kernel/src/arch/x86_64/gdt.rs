@@ -1,9 +1,10 @@
 //! Segments: flat ones as the ABI of `syscall` orders them, and the task state segment for the trap stacks.
 #![expect(unsafe_code, reason = "loads segment registers")]
 
+use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
-use x86_64::instructions::tables::load_tss;
-use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
+use x86_64::instructions::tables::{self, load_tss};
+use x86_64::structures::gdt::{Descriptor, Entry, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
 use super::{cpu, stack};
@@ -31,6 +32,13 @@ pub enum TrapStack {
 }
 
 static TABLE: Once<GlobalDescriptorTable> = Once::new();
+
+/// The descriptors that the CPU uses now, as they are in memory; none if it uses another table than ours.
+pub fn live() -> &'static [Entry] {
+    let entries = TABLE.get().map_or(&[][..], GlobalDescriptorTable::entries);
+    let base = tables::sgdt().base;
+    if base == VirtAddr::from_ptr(entries.as_ptr()) { entries } else { &[] }
+}
 
 /// Loads the table and all segment registers.
 pub fn init() {

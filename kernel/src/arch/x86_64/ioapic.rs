@@ -6,7 +6,9 @@
 
 use drivers::interrupt::Route;
 
-use super::kernel_space::{self, Caching, Mapped, TableSource};
+use super::areas::{self, Mapped};
+use super::kernel_space::TableSource;
+use super::pat::Caching;
 use crate::boot::PhysRange;
 use crate::sync::Mutex;
 
@@ -29,7 +31,7 @@ pub fn route(line: u8, to: Route, source: &mut TableSource<'_>) -> Result<(), No
     let mut registers = REGISTERS.lock();
     if registers.is_none() {
         let range = PhysRange::from_len(ADDRESS, LEN);
-        *registers = kernel_space::map_device(range, Caching::Uncached, source).ok();
+        *registers = areas::map(range, Caching::Uncached, source).ok();
     }
     let registers = registers.as_mut().ok_or(NoLine(line))?;
     let version = access(registers, VERSION, None);

@@ -1,31 +1,23 @@
 //! The kernel's half of every address space.
 //!
-//! Owns: the root that boot ends on, the direct map, the image's mapping (W^X, guard pages), device mappings.
-//! The top-level slots are filled at boot and never change, so user roots copy them once and need no
-//! synchronising. Layout:
-//! ```text
-//! 0xffff_8000_0000_0000  direct map of RAM, 512 GiB, 2 MiB pages where they fit (`direct_map`)
-//! 0xffff_c000_0000_0000  device registers and firmware tables, mapped on demand, never unmapped
-//! 0xffff_ffff_8000_0000  the image, 4 KiB pages
-//! ```
-//! Neighbours: `boot` gives the memory map and the pages; `paging` is the format.
+//! Owns: the root that boot ends on, the direct map, the image's mapping (W^X, guard pages), the tables behind `areas`.
+//! The top-level entries are filled at boot and never change, so user roots copy them once and need no synchronising: what is
+//! mapped later goes into tables that all roots share. Where everything is: `layout`.
+//! Neighbours: `boot` gives the memory map and the pages; `paging` is the format; `areas` gives out addresses.
 #![expect(unsafe_code, reason = "builds and loads page tables")]
-
-use core::ptr::NonNull;
 
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::image::{self, Segment};
-use super::paging::{Entry, EntryFlags, Level, SpaceRoot, TableRef};
-use super::{cpu, direct_map, stack};
+use super::layout::{AREAS, AREAS_LEN, TOP_LEVEL_SPAN};
+use super::paging::{ENTRIES, Entry, EntryFlags, KERNEL_HALF, Level, SpaceRoot, TableRef};
+use super::pat::Caching;
+use super::{cpu, direct_map, stack, tlb};
 use crate::boot::memory::PAGE;
 use crate::boot::{BootInfo, EarlyMemory, PhysRange};
-use crate::sync::{Mutex, Once};
-
-const DEVICE_BASE: u64 = 0xffff_c000_0000_0000;
-const DEVICE_END: u64 = DEVICE_BASE + (1 << 39);
+use crate::sync::Once;
 
 const TABLE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITABLE);
 const CONSTANTS: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::GLOBAL).union(EntryFlags::NO_EXECUTE);
@@ -33,8 +25,6 @@ const CODE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::GLOBAL);
 const VARIABLES: EntryFlags = CONSTANTS.union(EntryFlags::WRITABLE);
 
 static ROOT: Once<SpaceRoot> = Once::new();
-static DEVICES: Mutex<DeviceWindow> = Mutex::new(DeviceWindow { next: DEVICE_BASE });
-
 /// There is no memory for a page table of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no memory for the kernel's page tables")]
@@ -42,27 +32,6 @@ pub struct OutOfTables;
 
 /// Where page-table pages come from: early memory at first, the frame allocator later.
 pub type TableSource<'a> = dyn FnMut() -> Option<PhysAddr> + 'a;
-
-/// How device memory is cached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caching {
-    /// Not at all: registers.
-    Uncached,
-    /// As RAM: firmware tables.
-    WriteBack,
-}
-
-/// Memory outside RAM, mapped for the life of the kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Mapped {
-    /// Its first byte.
-    pub start: NonNull<u8>,
-    /// Its length in bytes.
-    pub len: u64,
-}
-
-// SAFETY: the mapping is the same on every CPU and is never undone; what accesses mean is the device driver's business.
-unsafe impl Send for Mapped {}
 
 /// Builds the kernel's page tables and runs on them. Leaves the image's guard pages and everything below the upper half unmapped.
 pub fn init(boot: &BootInfo, early: &mut EarlyMemory) -> Result<(), OutOfTables> {
@@ -72,8 +41,10 @@ pub fn init(boot: &BootInfo, early: &mut EarlyMemory) -> Result<(), OutOfTables>
     let mut tables = Tables { root: unsafe { TableRef::at(root) }, source: &mut source };
     tables.map_ram(boot)?;
     tables.map_image(boot.image.start)?;
-    // The slot of the device window: its table must exist before the first user root copies the slot.
-    tables.table_for(DEVICE_BASE, Level::Three)?;
+    // The tables of the areas' entries must exist before the first user root copies the entries.
+    for entry in (AREAS..AREAS + AREAS_LEN).step_by(TOP_LEVEL_SPAN as usize) {
+        tables.table_for(entry, Level::Three)?;
+    }
     ROOT.call_once(|| SpaceRoot(root));
     load(SpaceRoot(root));
     Ok(())
@@ -104,31 +75,78 @@ pub fn leave(ended: SpaceRoot) {
     }
 }
 
-/// Maps memory outside RAM. Mappings are few and stay for ever, so addresses are only ever handed out.
-pub fn map_device(range: PhysRange, caching: Caching, source: &mut TableSource<'_>) -> Result<Mapped, OutOfTables> {
-    let first = range.start.align_down(PAGE);
-    let pages = PhysRange::new(first, range.end.align_up(PAGE));
-    let mut window = DEVICES.lock();
-    let base = window.next;
-    if pages.len() > DEVICE_END - base {
-        return Err(OutOfTables);
-    }
-    let uncached = EntryFlags::NO_CACHE.union(EntryFlags::WRITE_THROUGH);
-    let flags = match caching {
-        Caching::Uncached => VARIABLES.union(uncached),
-        Caching::WriteBack => CONSTANTS,
-    };
+/// Maps a physical range at `base`, in the areas. On failure some of it is mapped.
+pub(super) fn map_pages(
+    base: u64,
+    physical: PhysRange,
+    caching: Caching,
+    source: &mut TableSource<'_>,
+) -> Result<(), OutOfTables> {
+    let rights = if caching == Caching::WriteBack { CONSTANTS } else { VARIABLES };
     let mut tables = Tables { root: root().table(), source };
-    for offset in (0..pages.len()).step_by(PAGE as usize) {
-        tables.map_page(base + offset, first + offset, flags)?;
+    for offset in (0..physical.len()).step_by(PAGE as usize) {
+        tables.map_page(base + offset, physical.start + offset, rights | caching.flags())?;
     }
-    window.next = base + pages.len();
-    let start = core::ptr::with_exposed_provenance_mut((base + (range.start - first)) as usize);
-    Ok(Mapped { start: NonNull::new(start).expect("the device window is not at 0"), len: range.len() })
+    Ok(())
 }
 
-struct DeviceWindow {
-    next: u64,
+/// Empties the entries of `pages` pages at `base`, in the areas, and forgets their translations. The tables stay.
+pub(super) fn unmap_pages(base: u64, pages: u64) {
+    for address in (base..base + pages * PAGE).step_by(PAGE as usize) {
+        if let Some((table, index)) = leaf(root(), address) {
+            // SAFETY: in the areas, whose user has given it up (`areas`); nothing is mapped by an empty entry.
+            unsafe { table.store(index, Entry::EMPTY) };
+            tlb::flush_page(VirtAddr::new(address));
+        }
+    }
+}
+
+/// The entry that maps an address of the upper half in 4 KiB, or would, seen from a root.
+fn leaf(root: SpaceRoot, address: u64) -> Option<(TableRef, usize)> {
+    let mut table = root.table();
+    for level in Level::ABOVE_LEAVES {
+        let entry = table.load(level.index(address));
+        if !entry.is_present() || entry.has(EntryFlags::HUGE) {
+            return None;
+        }
+        // SAFETY: a present entry of the kernel's half that is no leaf; its tables are never freed.
+        table = unsafe { TableRef::at(entry.address()) };
+    }
+    Some((table, Level::One.index(address)))
+}
+
+/// The entry that maps an address of the upper half in 4 KiB, if its tables are there, as another address space sees it.
+pub fn entry(space: SpaceRoot, address: VirtAddr) -> Option<Entry> {
+    leaf(space, address.as_u64()).map(|(table, index)| table.load(index))
+}
+
+/// Does something while running on another root: what it sees of the kernel's half must be the same.
+pub fn running_on<T>(space: SpaceRoot, look: impl FnOnce() -> T) -> T {
+    let before = cpu::this().root.get();
+    load(space);
+    let seen = look();
+    load(before);
+    seen
+}
+
+/// Tells of every page that is mapped in the kernel's half, large ones too: its address, its length in bytes, and its entry.
+pub fn each_mapping(tell: &mut dyn FnMut(u64, u64, Entry)) {
+    /// Bits 48 and up of an address repeat bit 47.
+    const UPPER_HALF: u64 = 0xffff_0000_0000_0000;
+    fn walk(table: TableRef, levels: &[Level], base: u64, tell: &mut dyn FnMut(u64, u64, Entry)) {
+        let (level, below) = levels.split_first().expect("leaves have no tables");
+        let first = if *level == Level::Four { KERNEL_HALF } else { 0 };
+        for index in first..ENTRIES {
+            let (entry, address) = (table.load(index), base + index as u64 * level.span());
+            if entry.is_present() && (*level == Level::One || entry.has(EntryFlags::HUGE)) {
+                tell(address, level.span(), entry);
+            } else if entry.is_present() {
+                // SAFETY: a present entry of the kernel's half that is no leaf; its tables are never freed.
+                walk(unsafe { TableRef::at(entry.address()) }, below, address, tell);
+            }
+        }
+    }
+    walk(root().table(), &[Level::Four, Level::Three, Level::Two, Level::One], UPPER_HALF, tell);
 }
 
 /// The tree under construction.
@@ -193,8 +211,8 @@ impl Tables<'_> {
         let table = self.table_for(address, leaf)?;
         let index = leaf.index(address);
         debug_assert!(!table.load(index).is_present(), "{address:#x} is mapped twice");
-        // SAFETY: the callers map RAM into the direct map, the image at its address, and devices into fresh
-        // addresses of the device window; the entry was empty, so there is nothing to flush.
+        // SAFETY: the callers map RAM into the direct map, the image at its address, and devices into areas
+        // that they were given; the entry was empty, so there is nothing to flush.
         unsafe { table.store(index, entry) };
         Ok(())
     }

@@ -27,14 +27,16 @@ bitflags! {
         const WRITABLE = 1 << 1;
         /// Ring 3 may use it.
         const USER = 1 << 2;
-        /// Caching: write-through; the low bit of the PAT index.
+        /// Caching: the low bit of the PAT index (`pat`).
         const WRITE_THROUGH = 1 << 3;
-        /// Caching: off; the middle bit of the PAT index.
+        /// Caching: the middle bit of the PAT index.
         const NO_CACHE = 1 << 4;
         /// The CPU has used the entry.
         const ACCESSED = 1 << 5;
         /// The CPU has written through the entry (leaf entries only).
         const DIRTY = 1 << 6;
+        /// Caching: the high bit of the PAT index, in entries of the lowest level; above, the same bit is `HUGE`.
+        const ATTRIBUTE = 1 << 7;
         /// A leaf above the lowest level.
         const HUGE = 1 << 7;
         /// Survives a load of CR3.

@@ -1,0 +1,64 @@
+//! On the machine: what the kernel finds when it is told to look at itself (`selftest=NAME`).
+//!
+//! A check that fails is a panic, so a run that ends well has passed; what is asserted here is that the check ran and what it saw.
+
+use tests::harness::{Finished, Run};
+use tests::source;
+
+/// Runs a program after the named checks.
+fn checked(names: &[&str]) -> Finished {
+    let run = Run::line("hello").options("--ram 24M");
+    let run = names.iter().fold(run, |run, name| run.option("--append", format!("selftest={name}")));
+    let run = run.finish().expect_ok();
+    for name in names {
+        assert!(run.log.contains(&format!("selftest {name}: ok")), "{name} has not run\n{run}");
+    }
+    run
+}
+
+#[track_caller]
+fn expect_logged(run: &Finished, text: &str) {
+    assert!(run.log.contains(text), "the log does not say {text:?}\n{}", run.log);
+}
+
+#[test]
+fn a6_a8_n7_the_page_attribute_table_is_one_constant_and_segments_are_flat() {
+    let run = checked(&["pat", "segments"]);
+    expect_logged(&run, "IA32_PAT is 0x0005040600010406");
+    for line in ["Uncached is index 3", "WriteCombining is index 2", "WriteBack is index 0", "4 flat ones"] {
+        expect_logged(&run, line);
+    }
+}
+
+#[test]
+fn p22_device_registers_are_uncached_and_leave_an_empty_entry() {
+    let run = checked(&["mmio"]);
+    let devices = run.log.lines().filter(|line| line.contains("selftest mmio") && line.ends_with(": Uncached"));
+    // The interrupt controllers, the clock and the disk.
+    assert!(devices.count() >= 4, "{}", run.log);
+    expect_logged(&run, "its entry is 0 again");
+}
+
+#[test]
+fn p18_the_live_tables_map_what_the_documented_layout_allows() {
+    let run = checked(&["layout"]);
+    let page = std::fs::read_to_string(source::root().join("docs/layout.md")).expect("docs/layout.md");
+    let documented: Vec<_> = page.lines().filter(|line| line.starts_with("| `0x")).collect();
+    let live: Vec<_> = run.log.lines().filter_map(|line| line.find("| `0x").map(|at| &line[at..])).collect();
+    assert!(!live.is_empty() && live == documented, "{live:#?}\n{documented:#?}");
+}
+
+#[test]
+fn a9_n5_what_is_mapped_late_is_seen_from_address_spaces_made_early() {
+    expect_logged(
+        &checked(&["upper-half"]),
+        "100 address spaces see two pages mapped later at VirtAddr(0xffffc07ffffff000)",
+    );
+}
+
+#[test]
+fn checks_that_do_not_exist_are_refused() {
+    let run = Run::line("hello").option("--append", "selftest=everything").finish();
+    let run = run.expect("bad_input", tests::harness::status::REFUSED);
+    assert!(run.stderr.contains("selftest=everything"), "{run}");
+}
