@@ -15,7 +15,7 @@ pub struct Config {
     pub clock: &'static dyn Clock,
     /// How many kernel tasks there can be at once. Costs 16 bytes each.
     pub max_kernel_tasks: usize,
-    /// How many user tasks there can be at once. Costs 32 bytes each.
+    /// How many user tasks there can be at once. Costs 48 bytes each.
     pub max_user_tasks: usize,
     /// Whose polls are measured. Kernel tasks by default, since a user task's poll
     /// contains its time in user mode.
@@ -25,11 +25,14 @@ pub struct Config {
     /// How long a ready user task waits behind tasks of higher rank before it gets one
     /// poll out of turn.
     pub patience: Duration,
+    /// How long a user task may give way again and again before it goes behind those that were pre-empted: as long as a
+    /// time slice.
+    pub turn: Duration,
 }
 
 impl Config {
     /// The usual figures: 64 kernel tasks, 1024 user tasks, kernel tasks measured, 1 ms
-    /// a poll, 50 ms of patience.
+    /// a poll, 50 ms of patience, 10 ms a turn.
     pub const fn new(clock: &'static dyn Clock) -> Self {
         Self {
             clock,
@@ -38,6 +41,7 @@ impl Config {
             measure: Measure::KernelTasks,
             poll_budget: Duration::from_millis(1),
             patience: Duration::from_millis(50),
+            turn: Duration::from_millis(10),
         }
     }
 }
@@ -50,6 +54,7 @@ impl fmt::Debug for Config {
             .field("measure", &self.measure)
             .field("poll_budget", &self.poll_budget)
             .field("patience", &self.patience)
+            .field("turn", &self.turn)
             .finish_non_exhaustive()
     }
 }

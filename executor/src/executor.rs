@@ -20,6 +20,7 @@ use crate::run_queue::{Lane, Lanes, schedule};
 use crate::task::{Class, Runnable, Task, TaskId, TaskInfo, TaskName};
 use crate::time::{Clock, Instant};
 use crate::timers::Timers;
+use crate::turn::{Turn, Turns};
 
 /// A handle to an executor; copies are the same executor.
 ///
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     timers: Timers<'static>,
     meter: Meter,
     patience: Patience,
+    pub(crate) turns: Turns,
     counts: Counts,
 }
 
@@ -80,6 +82,7 @@ impl Executor {
             timers: Timers::new(config.clock),
             meter: Meter::new(),
             patience: Patience::new(config.patience),
+            turns: Turns::default(),
             counts: Counts::default(),
         };
         Self { shared: Box::leak(Box::new(shared)) }
@@ -116,7 +119,7 @@ impl Executor {
         let shared = self.shared;
         shared.reserve(class)?;
         let id = TaskId(shared.counts.spawned.fetch_add(1, Relaxed));
-        let info = TaskInfo { shared, name: name.into(), id, class };
+        let info = TaskInfo { shared, name: name.into(), id, class, turn: Turn::default() };
         // `Map` and not an `async` block around the future: the block would hold the
         // future twice, once as what it captured and once as what it awaits, and a
         // thread's task is to stay under a kilobyte.
@@ -147,12 +150,13 @@ impl Executor {
             // this very loop, or an interrupt before it, has just made ready goes
             // before those of lower rank that were ready long ago.
             let next = match out_of_turn.take() {
-                None => shared.lanes.pop(),
+                None => shared.lanes.pop().inspect(|(lane, _)| shared.turns.count(*lane)),
                 Some(lane) => shared.lanes.pop_from(lane).map(|runnable| (lane, runnable)),
             };
             let Some((lane, runnable)) = next else { break };
             served.add(lane);
             tick.polled += 1;
+            shared.turns.begin(&runnable.metadata().turn);
             let requeued = if shared.measures(runnable.metadata().class) {
                 shared.run_measured(runnable, &mut clock, &mut tick)
             } else {
@@ -243,6 +247,11 @@ impl Shared {
     /// Gives the place back. May run in an interrupt handler, see `TaskInfo::drop`.
     pub(crate) fn release(&self, class: Class) {
         self.counts.tasks(class).fetch_sub(1, Relaxed);
+    }
+
+    /// The lane of a user task that was woken while it ran.
+    pub(crate) fn ready_again(&self, turn: &Turn) -> Lane {
+        self.turns.ready_again(turn, self.config.turn, || self.config.clock.now())
     }
 
     #[inline]

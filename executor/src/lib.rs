@@ -10,7 +10,7 @@
 //!             spawn                         wake (tasks, interrupts)
 //!               │                             │
 //!               ▼                             ▼
-//!   task.rs   Task ◀── output ──┐    run_queue.rs  schedule ─▶ Kernel │ Woken │ Preempted
+//!   task.rs   Task ◀── output ──┐    run_queue.rs  schedule ─▶ Kernel │ Woken │ GaveWay │ Preempted
 //!                               │                                       │
 //!                               │    executor.rs   tick ◀── pop ────────┘
 //!                               │                   │  patience.rs: nobody starves
@@ -51,7 +51,8 @@
 //!    interrupt handler may wake; it should do so by reference, as dropping the last
 //!    waker of a completed task frees the task.
 //! 4. A wake during the poll is remembered and acted upon when the poll returns. A user
-//!    task goes to the pre-empted lane: this is how [`yield_now()`] differs from waiting.
+//!    task then has given way, or is pre-empted: this is how [`yield_now()`] and
+//!    [`Executor::end_turn`] differ from waiting (`turn.rs`).
 //! 5. The future is dropped and the output kept for the [`Task`] handle.
 //! 6. A dropped or cancelled [`Task`], or a detached task nobody holds a waker of,
 //!    becomes ready once more,
@@ -83,6 +84,7 @@ mod task;
 mod testing;
 mod time;
 mod timers;
+mod turn;
 mod yield_now;
 
 pub use config::Config;
@@ -93,4 +95,5 @@ pub use run_queue::{Lane, Ready};
 pub use task::{Class, Task, TaskId, TaskInfo, TaskName};
 pub use time::{Clock, Duration, Instant};
 pub use timers::{Elapsed, Sleep, Timers};
+pub use turn::EndTurn;
 pub use yield_now::{YieldNow, yield_now};

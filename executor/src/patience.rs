@@ -26,9 +26,11 @@ const NOT_WAITING: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit: Duration,
-    woken: AtomicU64,
-    preempted: AtomicU64,
+    since: [AtomicU64; LOWER.len()],
 }
+
+/// Every lane but the first.
+const LOWER: [Lane; 3] = [Lane::Woken, Lane::GaveWay, Lane::Preempted];
 
 /// The lanes that had a poll in this tick.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,15 +49,14 @@ impl Served {
 
 impl Patience {
     pub(crate) const fn new(limit: Duration) -> Self {
-        let (woken, preempted) = (AtomicU64::new(NOT_WAITING), AtomicU64::new(NOT_WAITING));
-        Self { limit, woken, preempted }
+        Self { limit, since: [const { AtomicU64::new(NOT_WAITING) }; LOWER.len()] }
     }
 
     /// The lane that has waited longest, if that is too long.
     #[inline]
     pub(crate) fn overdue(&self, now: impl FnOnce() -> Instant) -> Option<Lane> {
-        let (woken, preempted) = (self.woken.load(Relaxed), self.preempted.load(Relaxed));
-        let (since, lane) = if woken <= preempted { (woken, Lane::Woken) } else { (preempted, Lane::Preempted) };
+        let lanes = self.since.iter().map(|since| since.load(Relaxed)).zip(LOWER);
+        let (since, lane) = lanes.min_by_key(|(since, _)| *since)?;
         let waits = since != NOT_WAITING;
         (waits && now().since(Instant::from_nanos(since)) > self.limit).then_some(lane)
     }
@@ -65,12 +66,11 @@ impl Patience {
     #[inline]
     pub(crate) fn end_of_tick(&self, lanes: &Lanes, served: Served, idle: bool, now: impl FnOnce() -> Instant) {
         if idle {
-            self.woken.store(NOT_WAITING, Relaxed);
-            self.preempted.store(NOT_WAITING, Relaxed);
+            self.since.iter().for_each(|since| since.store(NOT_WAITING, Relaxed));
             return;
         }
         let now = now().as_nanos();
-        for (lane, since) in [(Lane::Woken, &self.woken), (Lane::Preempted, &self.preempted)] {
+        for (lane, since) in LOWER.into_iter().zip(&self.since) {
             if lanes.is_empty(lane) {
                 since.store(NOT_WAITING, Relaxed);
             } else if served.contains(lane) || since.load(Relaxed) == NOT_WAITING {

@@ -1,4 +1,4 @@
-//! The three ready queues and the one function that fills them.
+//! The four ready queues and the one function that fills them.
 //!
 //! Owns the order in which ready tasks run. Does not own the tasks' states or the
 //! polling. `schedule` is called by `async-task` on every wake-up, `Lanes::pop` by
@@ -7,7 +7,8 @@
 //! ```text
 //!   Class::Kernel ──wake──────────────────▶ Kernel     ─┐ first
 //!   Class::User   ──wake, spawn───────────▶ Woken       ├─▶ pop
-//!   Class::User   ──woken while running───▶ Preempted  ─┘ last
+//!   Class::User   ──woken while running──┬▶ GaveWay     │
+//!                            turn is over└▶ Preempted  ─┘ last
 //! ```
 //!
 //! Within a lane tasks run in the order of their wake-ups. Each lane can hold every
@@ -29,14 +30,15 @@ pub enum Lane {
     Kernel,
     /// User tasks that something woke: their I/O is done, or they are new.
     Woken,
-    /// User tasks that gave up the CPU while they could have gone on (time slice over,
-    /// `yield_now`).
+    /// User tasks that could go on and let others go first (`yield_now`); their turn is not over.
+    GaveWay,
+    /// User tasks that could go on, but whose turn is over (`Executor::end_turn`, or giving way for too long).
     Preempted,
 }
 
 impl Lane {
     /// Every lane, first served first.
-    pub(crate) const ALL: [Self; 3] = [Self::Kernel, Self::Woken, Self::Preempted];
+    pub(crate) const ALL: [Self; 4] = [Self::Kernel, Self::Woken, Self::GaveWay, Self::Preempted];
 }
 
 /// How many tasks are ready, by lane.
@@ -46,6 +48,8 @@ pub struct Ready {
     pub kernel: usize,
     /// In [`Lane::Woken`].
     pub woken: usize,
+    /// In [`Lane::GaveWay`].
+    pub gave_way: usize,
     /// In [`Lane::Preempted`].
     pub preempted: usize,
 }
@@ -55,6 +59,7 @@ pub struct Ready {
 pub(crate) struct Lanes {
     kernel: ArrayQueue<Runnable>,
     woken: ArrayQueue<Runnable>,
+    gave_way: ArrayQueue<Runnable>,
     preempted: ArrayQueue<Runnable>,
 }
 
@@ -64,6 +69,7 @@ impl Lanes {
         Self {
             kernel: ArrayQueue::new(kernel_tasks),
             woken: ArrayQueue::new(user_tasks),
+            gave_way: ArrayQueue::new(user_tasks),
             preempted: ArrayQueue::new(user_tasks),
         }
     }
@@ -98,7 +104,12 @@ impl Lanes {
 
     /// The lengths.
     pub(crate) fn ready(&self) -> Ready {
-        Ready { kernel: self.kernel.len(), woken: self.woken.len(), preempted: self.preempted.len() }
+        Ready {
+            kernel: self.kernel.len(),
+            woken: self.woken.len(),
+            gave_way: self.gave_way.len(),
+            preempted: self.preempted.len(),
+        }
     }
 
     #[inline]
@@ -106,6 +117,7 @@ impl Lanes {
         match lane {
             Lane::Kernel => &self.kernel,
             Lane::Woken => &self.woken,
+            Lane::GaveWay => &self.gave_way,
             Lane::Preempted => &self.preempted,
         }
     }
@@ -116,16 +128,16 @@ impl Lanes {
 ///
 /// `woken_while_running` is how a task that could have gone on is told from one that
 /// waited: `yield_now` wakes its own task during the poll. (I/O that completes during
-/// the very poll that started it looks the same; it costs the task one turn in the
-/// pre-empted lane, never a wake-up.)
+/// the very poll that started it looks the same; then those that were woken before go
+/// first, and no wake-up is lost.)
 #[inline]
 pub(crate) fn schedule(runnable: Runnable, info: ScheduleInfo) {
     let task = runnable.metadata();
     let shared = task.shared;
     let lane = match (task.class, info.woken_while_running) {
         (Class::Kernel, _) => Lane::Kernel,
-        (Class::User, false) => Lane::Woken,
-        (Class::User, true) => Lane::Preempted,
+        (Class::User, false) => shared.turns.woken(&task.turn),
+        (Class::User, true) => shared.ready_again(&task.turn),
     };
     if let Err(runnable) = shared.lanes.queue(lane).push(runnable) {
         let name = runnable.metadata().name;

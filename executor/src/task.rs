@@ -8,6 +8,7 @@
 use core::fmt;
 
 use crate::executor::Shared;
+use crate::turn::Turn;
 
 /// Which of the two worlds a task belongs to. It decides the lane its wake-ups go to,
 /// see [`crate::Lane`].
@@ -87,6 +88,7 @@ pub struct TaskInfo {
     pub(crate) name: TaskName,
     pub(crate) id: TaskId,
     pub(crate) class: Class,
+    pub(crate) turn: Turn,
 }
 
 impl TaskInfo {

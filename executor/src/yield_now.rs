@@ -4,10 +4,12 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-/// Lets every other ready task of at least equal rank run first.
+/// Gives way: lets kernel tasks and whoever was woken run first.
 ///
-/// The task wakes itself during the poll, which puts a user task at the back of the
-/// pre-empted lane and a kernel task at the back of the kernel lane. A kernel task that
+/// The task wakes itself during the poll, which puts a user task behind the woken ones
+/// and before the pre-empted ones, as long as its turn lasts ([`Config::turn`](crate::Config)), and a
+/// kernel task at the back of the kernel lane. Whose turn is over says so by
+/// [`Executor::end_turn`](crate::Executor::end_turn). A kernel task that
 /// only ever yields therefore runs beside other kernel tasks and before user tasks; see
 /// [`Config::patience`](crate::Config) for what keeps it from starving them.
 pub fn yield_now() -> YieldNow {

@@ -22,6 +22,7 @@ use crate::boot::PhysRange;
 use crate::boot::memory::PAGE;
 use crate::frames;
 use crate::irq::{DeviceVector, NoVector};
+use crate::process::promptness;
 use crate::storage::SwapIo;
 
 /// A virtio disk whose requests own buffers of type `B`.
@@ -49,7 +50,10 @@ pub fn first_disk<B: Buffers + Send + 'static>() -> Result<Option<&'static Disk<
     let vector = DeviceVector::take()?;
     let transport = pci.open_virtio::<DirectMap>(at, vector.route())?;
     let disk: &'static Disk<B> = Box::leak(Box::new(Disk::new(transport)?));
-    vector.handle(Box::new(|| disk.on_interrupt()));
+    vector.handle(Box::new(|| {
+        promptness::completion_announced();
+        disk.on_interrupt();
+    }));
     log::info!("disk at {at}: {:?}", disk.info());
     Ok(Some(disk))
 }

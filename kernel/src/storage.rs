@@ -20,6 +20,7 @@ use mm::platform::{BackingStore, IoFrames, PhysMemory, Slot, StoreCompletion, St
 use crate::devices::Disk;
 use crate::frames;
 use crate::phys::Memory;
+use crate::process::promptness;
 
 /// Sectors in a slot.
 const SECTORS_PER_SLOT: u32 = (PAGE_SIZE / 512) as u32;
@@ -126,6 +127,7 @@ impl BackingStore for Storage {
     }
 
     fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<StoreCompletion> {
+        promptness::completions_taken();
         self.waker.register(cx.waker());
         if let Some(request) = self.refused.pop() {
             return Poll::Ready(StoreCompletion { request, result: Err(StoreError) });

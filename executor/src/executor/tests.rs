@@ -53,16 +53,7 @@ fn a_task_runs_once_and_its_handle_yields_the_output() {
 fn kernel_tasks_run_before_woken_ones_and_these_before_preempted_ones() {
     let (executor, _) = executor();
     let (trace, door) = (Trace::default(), Door::default());
-    let spinner = {
-        let trace = trace.clone();
-        async move {
-            loop {
-                trace.push("spin");
-                yield_now().await;
-            }
-        }
-    };
-    executor.spawn(Class::User, "spinner", spinner).detach();
+    executor.spawn(Class::User, "spinner", spinner(executor, &trace)).detach();
     let paging = {
         let (trace, wait) = (trace.clone(), wait(&door));
         async move {
@@ -84,12 +75,101 @@ fn kernel_tasks_run_before_woken_ones_and_these_before_preempted_ones() {
 
     assert_eq!(polls(executor.tick(6)), (6, 1, 0, 4, false));
     trace.expect(&["pager", "pager again", "spin", "fault", "spin", "spin"]);
-    assert_eq!(executor.stats().ready, Ready { kernel: 0, woken: 0, preempted: 1 });
+    assert_eq!(executor.stats().ready, Ready { kernel: 0, woken: 0, gave_way: 0, preempted: 1 });
     assert!(!executor.has_urgent());
     door.waker().wake();
     assert!(executor.has_urgent());
     assert_eq!(polls(executor.tick(2)), (2, 1, 0, 1, false));
     trace.expect(&["resume", "spin"]);
+}
+
+/// Computes for ever, a time slice after the other.
+fn spinner(executor: Executor, trace: &Trace) -> impl Future<Output = ()> + Send + use<> {
+    let trace = trace.clone();
+    async move {
+        loop {
+            trace.push("spin");
+            executor.end_turn().await;
+        }
+    }
+}
+
+#[test]
+fn a_task_that_gives_way_goes_behind_woken_ones_and_before_preempted_ones() {
+    let (executor, _) = executor();
+    let (trace, door) = (Trace::default(), Door::default());
+    executor.spawn(Class::User, "spinner", spinner(executor, &trace)).detach();
+    let paging = {
+        let (trace, wait) = (trace.clone(), wait(&door));
+        async move {
+            wait.await;
+            trace.push("resume");
+        }
+    };
+    executor.spawn(Class::User, "paging", paging).detach();
+    let long_call = {
+        let (trace, door) = (trace.clone(), door.clone());
+        async move {
+            for chunk in 0..3 {
+                trace.push(format!("chunk {chunk}"));
+                if chunk == 1 {
+                    door.waker().wake();
+                }
+                yield_now().await;
+            }
+        }
+    };
+    executor.spawn(Class::User, "long call", long_call).detach();
+    assert_eq!(polls(executor.tick(7)), (7, 2, 0, 4, false));
+    trace.expect(&["spin", "chunk 0", "chunk 1", "resume", "chunk 2"]);
+    assert_eq!(polls(executor.tick(1)), (1, 0, 0, 1, false));
+    trace.expect(&["spin"]);
+}
+
+#[test]
+fn a_task_that_gives_way_for_longer_than_a_turn_goes_behind_preempted_ones() {
+    let (executor, clock) = executor();
+    let trace = Trace::default();
+    executor.spawn(Class::User, "spinner", spinner(executor, &trace)).detach();
+    let long_call = {
+        let trace = trace.clone();
+        async move {
+            loop {
+                trace.push("chunk");
+                clock.advance(Duration::from_millis(4));
+                yield_now().await;
+            }
+        }
+    };
+    executor.spawn(Class::User, "long call", long_call).detach();
+    assert_eq!(polls(executor.tick(10)), (10, 0, 0, 10, false));
+    // The first time that it gives way begins the ten milliseconds.
+    let turn = ["chunk"; 4];
+    trace.expect(&[&["spin"], &turn[..], &["spin"], &turn[..]].concat());
+}
+
+#[test]
+fn whether_a_woken_task_had_to_wait_for_a_preempted_one_is_counted() {
+    let (executor, _) = executor();
+    let (trace, door) = (Trace::default(), Door::default());
+    let paging = {
+        let (trace, wait) = (trace.clone(), wait(&door));
+        async move {
+            wait.await;
+            trace.push(format!("overtaken by {}", executor.overtaken()));
+            executor.end_turn().await;
+            trace.push(format!("overtaken by {}", executor.overtaken()));
+        }
+    };
+    executor.spawn(Class::User, "paging", paging).detach();
+    executor.spawn(Class::User, "spinner", spinner(executor, &trace)).detach();
+    let tick = executor.tick(3);
+    trace.expect(&["spin", "spin"]);
+    assert_eq!(executor.preempted_turns(), 1);
+    door.waker().wake();
+    assert_eq!((tick.polled, executor.tick(3).polled), (3, 3));
+    // Its own second turn is one of a pre-empted task as well.
+    trace.expect(&["overtaken by 0", "spin", "overtaken by 2"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use mm::stats::{PageClass, Snapshot, VisiblePages};
 
 use crate::process::memory::{self, Usage};
 use crate::process::process::Process;
+use crate::process::promptness;
 use crate::syscall::errno::Errno;
 
 /// Pages to KiB.
@@ -122,10 +123,11 @@ impl core::fmt::Display for Colon {
     }
 }
 
-/// The counters with their Linux names. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 20] {
+/// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 24] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
+    let [completions, completions_late, resumed, resumed_late] = promptness::counters();
     [
         ("nr_free_pages", snapshot.frames.free as u64),
         ("nr_anon_pages", snapshot.pages.resident()),
@@ -147,6 +149,10 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 20] {
         ("swpin_zero", c.swpin_zero),
         ("swpout_zero", c.swpout_zero),
         ("oom_kill", c.oom_kill),
+        completions,
+        completions_late,
+        resumed,
+        resumed_late,
     ]
 }
 

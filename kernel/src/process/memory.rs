@@ -6,12 +6,12 @@
 //! is no errno for it that a program could act on.
 
 use mm::addr::VirtAddr;
-use mm::fault::{FaultKind, Holds};
+use mm::fault::Holds;
 use mm::platform;
 use mm::space::{Label, MapError, MapRequest, Placement, Vma};
 use mm::stats::{PageCounts, Snapshot};
 
-pub use mm::fault::FaultError;
+pub use mm::fault::{FaultError, FaultKind};
 
 use super::process::{Outcome, Process};
 use crate::arch::user::Access;

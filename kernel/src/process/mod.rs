@@ -21,6 +21,7 @@ pub mod futex;
 pub mod memory;
 #[expect(clippy::module_inception, reason = "a process is one of the things this module is about")]
 pub mod process;
+pub mod promptness;
 pub mod signal;
 pub mod stack;
 pub mod stats;

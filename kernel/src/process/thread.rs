@@ -17,10 +17,10 @@ use executor::yield_now;
 use x86_64::structures::idt::ExceptionVector;
 
 use super::futex::Waiter;
-use super::memory::{FaultError, HeldPages};
+use super::memory::{FaultError, FaultKind, HeldPages};
 use super::process::{Outcome, Process, Tid};
 use super::signal::{AltStack, DefaultAction, Disposition, Handler, Origin, Pending, SigInfo, Signal, SignalSet, code};
-use super::stats;
+use super::{promptness, stats};
 use crate::arch::cpu::timestamp;
 use crate::arch::user::{Access, Trap, UserThread};
 use crate::irq::InterruptKind;
@@ -216,6 +216,9 @@ impl Thread {
                 if crate::executor().has_urgent() {
                     yield_now().await;
                 }
+                if kind == FaultKind::Major {
+                    promptness::count_resumed(crate::executor().overtaken());
+                }
                 return Next::Continue;
             }
             Err(FaultError::OutOfMemory) => {
@@ -248,7 +251,9 @@ impl Thread {
         }
         // A device's interrupt that woke nobody of higher rank leaves the CPU to this thread until the tick.
         if kind == InterruptKind::Timer || crate::executor().has_urgent() {
-            yield_now().await;
+            crate::executor().end_turn().await;
+        } else {
+            promptness::count_went_on();
         }
         Next::Continue
     }

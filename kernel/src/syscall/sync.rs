@@ -60,7 +60,7 @@ pub(super) async fn futex_wait(thread: &Thread, args: [u64; 6]) -> SysResult {
 
 /// sched_yield(2).
 pub(super) async fn sched_yield() -> SysResult {
-    executor::yield_now().await;
+    crate::executor().end_turn().await;
     Ok(0)
 }
 
