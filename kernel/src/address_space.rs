@@ -5,6 +5,8 @@
 //! A non-present entry is zero: nothing is encoded in it, nothing can be speculated on (features H10).
 #![expect(unsafe_code, reason = "edits the page tables that user code runs on")]
 
+use core::ops::ControlFlow;
+
 use arrayvec::ArrayVec;
 use mm::addr::{Pfn, VirtAddr, Vpn};
 use mm::frame::{Frame, FrameKind};
@@ -199,7 +201,7 @@ impl PageTable for UserTables {
         frame: Pfn,
         rights: Rights,
         frames: &mut dyn FnMut() -> Option<Frame>,
-    ) -> Result<(), NoTableFrame> {
+    ) -> Result<Pfn, NoTableFrame> {
         let address = page.addr().as_u64();
         assert!(address < USER_LIMIT, "mm maps user addresses only");
         let Recent { above: (above, at), table, .. } = self.build_leaf(address, frames)?;
@@ -208,7 +210,7 @@ impl PageTable for UserTables {
         // SAFETY: the frame is one of `mm`'s, which maps it here for this space's program; the old entry was empty.
         unsafe { table.store(index, Entry::new(PhysAddr::new(frame.phys()), flags(rights))) };
         adjust(above, at, 1);
-        Ok(())
+        Ok(frames::pfn(table.address()))
     }
 
     fn unmap(&mut self, page: Vpn) -> Option<Stale<(Mapping, RetiredTables)>> {
@@ -255,6 +257,17 @@ impl PageTable for UserTables {
         entry.is_present().then(|| mapping(entry))
     }
 
+    fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>) {
+        let Some(Recent { table, .. }) = self.leaf(page.addr().as_u64()) else { return };
+        let first = Vpn::new(page.as_u64() & !(ENTRIES as u64 - 1));
+        for index in 0..ENTRIES {
+            let entry = table.load(index);
+            if entry.is_present() && each(first.offset(index as u64), mapping(entry)).is_break() {
+                return;
+            }
+        }
+    }
+
     fn drop_table(&mut self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping)) -> Option<Stale<RetiredTables>> {
         let address = page.addr().as_u64();
         let path = self.path(address)?;
@@ -288,10 +301,6 @@ impl PageTable for UserTables {
 
     fn tables(&self) -> usize {
         self.tables
-    }
-
-    fn limit(&self) -> VirtAddr {
-        VirtAddr::new(USER_LIMIT)
     }
 
     fn into_root(self) -> Frame {

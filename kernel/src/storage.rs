@@ -15,7 +15,9 @@ use futures_util::task::AtomicWaker;
 use mm::addr::PAGE_SIZE;
 use mm::frame::FrameKind;
 use mm::ops::OpId;
-use mm::platform::{BackingStore, IoFrames, PhysMemory, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest};
+use mm::platform::{
+    BackingStore, Discards, IoFrames, PhysMemory, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
+};
 
 use crate::devices::Disk;
 use crate::frames;
@@ -101,8 +103,8 @@ impl BackingStore for Storage {
         self.slots
     }
 
-    fn can_discard(&self) -> bool {
-        self.disk.info().discard.is_some()
+    fn discards(&self) -> Discards {
+        if self.disk.info().discard.is_some() { Discards::Wanted } else { Discards::Ignored }
     }
 
     fn try_submit(&self, request: StoreRequest) -> Result<(), StoreRequest> {

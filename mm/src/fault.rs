@@ -332,7 +332,7 @@ impl<P: Platform> Mm<P> {
             // Another thread was faster, or the rights have changed: make the entry say what the area says now.
             core.unmap_page(self.frames, page);
         }
-        if !core.map_page(self.frames, page, frame, rights) {
+        if core.map_page(self.frames, page, frame, rights).is_none() {
             return self.no_frame(core, request.space, holds);
         }
         let desc = core.table.get_mut(frame);
@@ -405,10 +405,12 @@ impl<P: Platform> Mm<P> {
         }
         core.unmap_page(self.frames, page);
         let zero = core.zero;
-        if !core.map_page(self.frames, page, zero, rights.without_write()) {
+        let Some(leaf) = core.map_page(self.frames, page, zero, rights.without_write()) else {
             return self.no_frame(core, page.0, holds);
-        }
+        };
         core.turn(Home::Private(page.0, page.1), blank.class(), PageClass::Zero, Record::Zero);
+        // The frame of zeroes goes nowhere, but the table does: it is what the instruction needs to stay.
+        self.hold(core, leaf, holds);
         Step::Mapped
     }
 

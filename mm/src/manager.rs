@@ -125,7 +125,7 @@ impl<P: Platform> Mm<P> {
         memory.zero(zero);
         let watermarks = config.watermarks.unwrap_or_else(|| Watermarks::for_frames(frames.counts().total));
         frames.set_low(watermarks.low);
-        let swap = store.as_ref().map(|s| Swap::new(s.slots(), s.can_discard(), config.audit_key));
+        let swap = store.as_ref().map(|s| Swap::new(s.slots(), s.discards(), config.audit_key));
         let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
         let core = Core {
             spaces: Spaces::new(),
@@ -380,14 +380,16 @@ impl<P: Platform> Core<P> {
         if mapping.accessed {
             self.table.get_mut(mapping.frame).set_young(true);
         }
-        self.note_dirty(mapping.frame, mapping.dirty);
+        if mapping.dirty {
+            self.note_dirty(mapping.frame);
+        }
     }
 
     /// Takes in a D bit.
-    pub fn note_dirty(&mut self, frame: Pfn, dirty: bool) {
+    pub fn note_dirty(&mut self, frame: Pfn) {
         match self.table.get(frame).residence() {
-            Residence::Clean if dirty => self.became_dirty(frame),
-            Residence::Cleaning | Residence::Evicting if dirty => self.table.get_mut(frame).set_rewritten(true),
+            Residence::Clean => self.became_dirty(frame),
+            Residence::Cleaning | Residence::Evicting => self.table.get_mut(frame).set_rewritten(true),
             _ => {}
         }
     }
@@ -407,8 +409,9 @@ impl<P: Platform> Core<P> {
                 continue;
             }
             left -= 1;
-            let dirty = self.written_by_mapping(frame);
-            self.note_dirty(frame, dirty);
+            if self.written_by_mapping(frame) {
+                self.note_dirty(frame);
+            }
         }
         None
     }
@@ -434,24 +437,43 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Makes `page` of a space refer to `frame`, replacing what was mapped there. `false` if there is no frame for a page table.
+    /// Makes `page` of a space refer to `frame`, which it does not yet. Returns the frame of the last-level table, which reclaim may
+    /// drop from now on, or `None` if there is no frame for a page table.
     pub fn map_page(
         &mut self,
         frames: &FrameAllocator<P::Lock>,
         place: Place,
         frame: Pfn,
         rights: crate::platform::Rights,
-    ) -> bool {
-        let Some(s) = self.spaces.get_mut(place.0) else {
-            return false;
+    ) -> Option<Pfn> {
+        let s = self.spaces.get_mut(place.0)?;
+        let (reserve, mut built) = (self.table_reserve, false);
+        let mut source = || {
+            built = true;
+            (frames.free_frames() > reserve).then(|| frames.alloc_page(FrameKind::PageTable)).flatten()
         };
-        let reserve = self.table_reserve;
-        let mut source = || (frames.free_frames() > reserve).then(|| frames.alloc_page(FrameKind::PageTable)).flatten();
-        let mapped = s.table.map(place.1, frame, rights, &mut source).is_ok();
-        if mapped && frame != self.zero {
+        let leaf = s.table.map(place.1, frame, rights, &mut source).ok()?;
+        if built {
+            self.table.get_mut(leaf).reset(Home::Private(place.0, place.1), Residence::Table);
+            self.admit(leaf);
+        }
+        if frame != self.zero {
             self.note_mapped(frames, place, frame);
         }
-        mapped
+        Some(leaf)
+    }
+
+    /// Frees page tables that are left without an entry.
+    pub fn free_tables(&mut self, frames: &FrameAllocator<P::Lock>, tables: crate::platform::RetiredTables) {
+        for token in tables {
+            let frame = token.pfn();
+            if self.table.get(frame).residence() == Residence::Table {
+                self.forget(frame);
+                self.void_holds(frame);
+                self.table.get_mut(frame).set_residence(Residence::None);
+            }
+            frames.free(token);
+        }
     }
 
     /// Removes the mapping of a page, if there is one, flushes, and takes in its A and D bits.
@@ -463,7 +485,7 @@ impl<P: Platform> Core<P> {
             return;
         };
         let (mapping, tables) = table.flush(stale);
-        tables.into_iter().for_each(|t| frames.free(t));
+        self.free_tables(frames, tables);
         if mapping.frame != self.zero {
             self.note_unmapped(place, mapping);
         }
@@ -473,7 +495,7 @@ impl<P: Platform> Core<P> {
 /// How a framed page is counted.
 pub(crate) fn class_of(residence: Residence) -> PageClass {
     match residence {
-        Residence::None | Residence::Orphaned => PageClass::Absent,
+        Residence::None | Residence::Orphaned | Residence::Table => PageClass::Absent,
         Residence::Filling => PageClass::Filling,
         Residence::Clean => PageClass::Clean,
         Residence::Dirty => PageClass::Dirty,

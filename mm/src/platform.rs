@@ -4,10 +4,11 @@
 //! itself has no unsafe code, so an implementation must refuse whatever would break memory safety if it were wrong: kernel
 //! addresses in [`PageTable::map`], and frames that were never given to the manager.
 
-use crate::addr::{Pfn, VirtAddr, Vpn, WORDS_PER_PAGE};
+use crate::addr::{Pfn, Vpn, WORDS_PER_PAGE};
 use crate::frame::{Frame, IoFrame};
 use crate::ops::OpId;
 use arrayvec::ArrayVec;
+use core::ops::ControlFlow;
 use core::task::{Context, Poll};
 use mutex_traits::{ConstInit, RawMutex, ScopedRawMutex};
 
@@ -158,13 +159,14 @@ pub struct NoTableFrame;
 /// A table with no present entry is given up at once. A non-present entry is all zeroes.
 pub trait PageTable: Send + 'static {
     /// Makes `page`, which is not mapped, refer to `frame`; missing tables come from `frames`. The entry starts with A and D clear.
+    /// Returns the last-level table's frame.
     fn map(
         &mut self,
         page: Vpn,
         frame: Pfn,
         rights: Rights,
         frames: &mut dyn FnMut() -> Option<Frame>,
-    ) -> Result<(), NoTableFrame>;
+    ) -> Result<Pfn, NoTableFrame>;
     /// Removes the mapping of `page`, if there is one, with the tables that became empty.
     fn unmap(&mut self, page: Vpn) -> Option<Stale<(Mapping, RetiredTables)>>;
     /// Changes what the mapping of `page` allows.
@@ -173,6 +175,8 @@ pub trait PageTable: Send + 'static {
     fn harvest(&mut self, page: Vpn) -> Option<Stale<Mapping>>;
     /// Reads the entry of `page`.
     fn lookup(&self, page: Vpn) -> Option<Mapping>;
+    /// Shows every mapping of the last-level table that covers `page`, in order, until `each` breaks off.
+    fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>);
     /// Removes every mapping of the last-level table that covers `page` and gives up that table and those above it that it leaves
     /// empty. `each` is told of every mapping removed. `None` if there is no such table.
     fn drop_table(&mut self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping)) -> Option<Stale<RetiredTables>>;
@@ -182,8 +186,6 @@ pub trait PageTable: Send + 'static {
     fn flush_region<T>(&mut self, stale: Stale<T>) -> T;
     /// Frames the tables use, the root not counted.
     fn tables(&self) -> usize;
-    /// The last address + 1 that `map` accepts.
-    fn limit(&self) -> VirtAddr;
     /// Gives up the root, once nothing is mapped and no CPU uses it.
     fn into_root(self) -> Frame;
 }
@@ -251,12 +253,21 @@ pub struct StoreCompletion {
     pub result: Result<(), StoreError>,
 }
 
+/// Whether a device wants to know which slots are of no use any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Discards {
+    /// It makes use of it.
+    Wanted,
+    /// Telling it would do nothing.
+    Ignored,
+}
+
 /// The swap device, in units of slots. Never waits and never allocates: both would be done when memory is short.
 pub trait BackingStore: Send + Sync + 'static {
     /// Slots there are, the header's included.
     fn slots(&self) -> u32;
     /// Whether [`StoreKind::Discard`] does anything.
-    fn can_discard(&self) -> bool;
+    fn discards(&self) -> Discards;
     /// Starts a request, or gives it back if the device has no room for it now.
     #[expect(clippy::result_large_err, reason = "the frames come back with the refusal; boxing would allocate")]
     fn try_submit(&self, request: StoreRequest) -> Result<(), StoreRequest>;

@@ -108,6 +108,15 @@ fn a_reservation_a_thousand_times_the_ram_costs_only_what_is_touched() {
     twice_the_ram("lazy", "gib=24", "gib=64");
 }
 
+/// A page-table bomb: 32768 tables are 128 MiB. (The index needs 40 bytes for each of these pages: that is what ends it, at 512 GiB
+/// or so.)
+#[test]
+fn e5_a_page_read_in_every_2_mib_of_64_gib_is_no_end_of_memory() {
+    let line = "pressure sparse-read gib=64 passes=2";
+    let run = Run::line(line).options("--ram 24M").finish().expect_ok().expect_line("OK sparse-read");
+    assert!(run.count("vmstat/ebb_page_tables_dropped") > 50_000, "{run}");
+}
+
 #[test]
 fn pages_that_are_mostly_read_and_pages_that_do_not_compress_survive() {
     expect_swapping(&twice_the_ram("random", "ops=6000 wr=20 fill=100", "ops=65536 wr=20 fill=100"));

@@ -124,7 +124,7 @@ impl core::fmt::Display for Colon {
 }
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 24] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 25] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -149,6 +149,7 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 24] {
         ("swpin_zero", c.swpin_zero),
         ("swpout_zero", c.swpout_zero),
         ("oom_kill", c.oom_kill),
+        ("ebb_page_tables_dropped", c.ptdrop),
         completions,
         completions_late,
         resumed,

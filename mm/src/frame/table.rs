@@ -31,6 +31,8 @@ pub enum Residence {
     Evicting,
     /// Its page is gone while the device still works on it; freed at completion.
     Orphaned,
+    /// No page's: the last-level page table of its owner's neighbourhood. Tables are evicted like pages.
+    Table,
 }
 
 /// Descriptor of one frame: 40 bytes, which with the page's record makes 48 (design D6).

@@ -1,21 +1,22 @@
 //! Reclaim: keeps frames free by taking them from pages that are not used.
 //!
 //! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. The policy says who goes;
-//! [`Mm::evict`] is the one place that unmaps a page for reclaim. It needs no memory: slots, operations and the request are there
-//! already. The pager finishes what is begun here.
+//! [`Mm::evict`] is the one place that unmaps a page for reclaim, and [`tables`] drops page tables. It needs no memory: slots,
+//! operations and the request are there already. The pager finishes what is begun here.
 
 mod policy;
+mod tables;
 mod watermark;
 
 pub use policy::{Policy, Sample, SecondChance, Verdict};
 pub use watermark::Watermarks;
 
-use crate::addr::{Pfn, Vpn};
+use crate::addr::Pfn;
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
 use crate::ops::{OpKind, OpPage};
 use crate::page::PageCopy;
-use crate::platform::{CLUSTER, IoFrames, Mapping, PageTable, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
+use crate::platform::{CLUSTER, IoFrames, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
 use crate::stats::PageClass;
 use crate::swap::{Swap, fill_pattern};
@@ -49,6 +50,27 @@ impl CleanBatch {
 #[derive(Default)]
 pub(crate) struct Progress {
     fruitless: usize,
+}
+
+/// How hard reclaim tries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Effort {
+    /// What serves many pages stays.
+    Usual,
+    /// Nothing else is left: everything idle goes.
+    Last,
+}
+
+impl Progress {
+    fn effort(&self, candidates: usize) -> Effort {
+        if self.fruitless > 2 * candidates + CHUNK { Effort::Last } else { Effort::Usual }
+    }
+
+    /// Whether all candidates were looked at often enough: once to clear what says that they were used, once more to see
+    /// whether they were, with each effort.
+    fn is_hopeless(&self, candidates: usize) -> bool {
+        self.fruitless > 2 * (2 * candidates + CHUNK)
+    }
 }
 
 /// What one round of reclaim came to.
@@ -179,7 +201,7 @@ impl<P: Platform> Mm<P> {
                 core.progress.fruitless = 0;
                 return if free >= target { Round::Enough } else { Round::Blocked };
             }
-            if core.progress.fruitless > 2 * core.policy.len() + CHUNK {
+            if core.progress.is_hopeless(core.policy.len()) {
                 core.progress.fruitless = 0;
                 return core.nothing_found();
             }
@@ -211,13 +233,14 @@ impl<P: Platform> Mm<P> {
     /// Judges one candidate and evicts it if the policy says so.
     fn consider(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
         core.counters.pgscan += 1;
-        let sample = self.sample(core, frame);
+        let is_table = core.table.get(frame).residence() == Residence::Table;
+        let sample = if is_table { self.sample_table(core, frame) } else { self.sample(core, frame) };
         let Core { policy, table, .. } = core;
         if policy.judge(table, frame, sample) == Verdict::Keep {
             return Fate::Kept;
         }
         table.get_mut(frame).set_listed(false);
-        self.evict(core, frame)
+        if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) }
     }
 
     /// Whether a page was used: its A bit, which is cleared, or what is known otherwise. Held pages count as used.
@@ -272,10 +295,11 @@ impl<P: Platform> Mm<P> {
     fn unmap_victim(&self, core: &mut Core<P>, frame: Pfn) {
         #[cfg(feature = "sim")]
         if self.config.plant == Some(crate::sim::Planted::SkippedFlush) {
+            use crate::platform::PageTable;
             while let Some(place) = core.table.get(frame).place().get() {
                 let Some(stale) = core.spaces.get_mut(place.0).and_then(|s| s.table.unmap(place.1)) else { return };
                 let (mapping, tables) = stale.into_flushed();
-                tables.into_iter().for_each(|t| self.frames.free(t));
+                core.free_tables(self.frames, tables);
                 core.note_unmapped(place, mapping);
             }
             return;
@@ -372,30 +396,6 @@ impl<P: Platform> Mm<P> {
     #[cfg(feature = "sim")]
     pub(crate) fn send_now(&self, core: &mut Core<P>) {
         self.send_batch(core);
-    }
-
-    /// Drops the last-level page table that covers a page of a space, live entries and all: it is only a cache.
-    pub fn drop_page_table(&self, space: crate::space::SpaceId, page: Vpn) {
-        self.core.with_lock(|core| {
-            let Core { spaces, zero, counters, .. } = core;
-            let Some(s) = spaces.get_mut(space) else {
-                return;
-            };
-            let mut removed: ArrayVec<(Vpn, Mapping), 512> = ArrayVec::new();
-            let Some(stale) = s.table.drop_table(page, &mut |page, mapping| {
-                if mapping.frame != *zero {
-                    removed.push((page, mapping));
-                }
-            }) else {
-                return;
-            };
-            counters.ptdrop += 1;
-            s.table.flush_region(stale).into_iter().for_each(|t| self.frames.free(t));
-            for (page, mapping) in removed {
-                core.note_unmapped((space, page), mapping);
-            }
-        });
-        self.announce_frames();
     }
 }
 

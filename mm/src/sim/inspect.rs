@@ -113,6 +113,7 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
         let resident = record == Some(Record::Resident(frame));
         let expected = match desc.residence() {
             Residence::None => (false, false, None, false),
+            Residence::Table => (false, true, None, false),
             Residence::Filling => (false, false, Some(OpKind::Fill), false),
             Residence::Clean => (true, true, None, true),
             Residence::Dirty => (true, true, None, false),
@@ -123,7 +124,9 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
         let found = (resident, desc.listed(), lent.get(&frame).copied(), copied);
         assert_eq!(found, expected, "resident, listed, lent, copied of {frame:?}: {desc:?}, {record:?}");
         match desc.residence() {
-            Residence::None | Residence::Filling | Residence::Evicting => assert!(!desc.mapped(), "{desc:?}"),
+            Residence::None | Residence::Filling | Residence::Evicting | Residence::Table => {
+                assert!(!desc.mapped(), "{desc:?}")
+            }
             Residence::Orphaned => {
                 orphaned += 1;
                 assert!(!desc.mapped() && lent.contains_key(&frame), "{desc:?}");
@@ -147,10 +150,10 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
     assert_eq!(orphaned, core.orphaned_io, "orphans");
 }
 
-/// Each page-table entry refers to the frame of its page, which knows of it, or of zeroes.
+/// Each page-table entry refers to the frame of its page, which knows of it, or of zeroes; and reclaim knows each last-level table.
 fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
     let Core { zero, spaces, mappings, table, .. } = core;
-    let zero = *zero;
+    let (zero, mut leaves) = (*zero, 0);
     for (id, space) in spaces.iter_mut() {
         for (page, mapping) in SimTable::mappings(&space.table) {
             let record = records.get(&Home::Private(id, page)).copied();
@@ -159,7 +162,17 @@ fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
             let expected = if mapping.frame == zero { Record::Zero } else { Record::Resident(mapping.frame) };
             assert_eq!(record, Some(expected), "{page:?} of {id:?} is mapped to {mapping:?}");
         }
+        for (frame, first) in SimTable::leaves(&space.table) {
+            let desc = table.get(frame);
+            let Home::Private(owner, page) = desc.home();
+            let known =
+                desc.residence() == Residence::Table && owner == id && page.as_u64() / 512 == first.as_u64() / 512;
+            assert!(known, "the table of {first:?} of {id:?}: {desc:?}");
+        }
+        leaves += SimTable::leaves(&space.table).count();
     }
+    let frames = (0..table.len()).map(|index| table.get(Pfn::new(index as u32)));
+    assert_eq!(frames.filter(|desc| desc.residence() == Residence::Table).count(), leaves, "tables that reclaim knows");
 }
 
 /// Each slot in use is used by exactly one thing.

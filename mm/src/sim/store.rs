@@ -12,7 +12,7 @@ use super::memory::{Ram, Words};
 use super::rng::SimRng;
 use super::{Shared, SimLock};
 use crate::addr::WORDS_PER_PAGE;
-use crate::platform::{BackingStore, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest};
+use crate::platform::{BackingStore, Discards, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest};
 use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, sync::Arc, vec::Vec};
 use core::task::{Context, Poll, Waker};
 use mutex_traits::ConstInit;
@@ -252,8 +252,8 @@ impl BackingStore for SimStore {
         self.disk.with_lock(|disk| disk.config.slots)
     }
 
-    fn can_discard(&self) -> bool {
-        self.disk.with_lock(|disk| disk.config.discards)
+    fn discards(&self) -> Discards {
+        self.disk.with_lock(|disk| if disk.config.discards { Discards::Wanted } else { Discards::Ignored })
     }
 
     #[expect(clippy::result_large_err, reason = "as in the trait")]

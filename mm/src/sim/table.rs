@@ -10,10 +10,13 @@ use crate::addr::{Pfn, VirtAddr, Vpn};
 use crate::frame::{Frame, FrameAllocator, FrameKind};
 use crate::platform::{Access, Mapping, NoTableFrame, PageTable, RetiredTables, Rights, Stale};
 use alloc::{collections::BTreeMap, sync::Arc};
+use core::ops::ControlFlow;
 use mutex_traits::ConstInit;
 
 /// log2 of the pages that a table of level 1, 2, 3 covers.
 const COVERS: [u32; 3] = [9, 18, 27];
+/// One past the last address that may be mapped, as on x86.
+const LIMIT: VirtAddr = VirtAddr::new(0x7fff_ffff_f000);
 
 /// The translation hardware that all tables of a machine share.
 pub(super) struct Mmu {
@@ -102,6 +105,11 @@ impl SimTable {
         self.ptes.iter().map(|(page, pte)| (*page, pte.mapping()))
     }
 
+    /// The last-level tables: the frame, and the first page that each covers. For checks.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = (Pfn, Vpn)> {
+        self.tables[0].iter().map(|(part, (frame, _))| (frame.pfn(), Vpn::new(part << COVERS[0])))
+    }
+
     /// One entry fewer in the tables above `page`; those left without any are given up.
     fn retire(&mut self, page: Vpn, entries: u16) -> RetiredTables {
         let mut retired = RetiredTables::new();
@@ -143,8 +151,8 @@ impl PageTable for SimTable {
         frame: Pfn,
         rights: Rights,
         frames: &mut dyn FnMut() -> Option<Frame>,
-    ) -> Result<(), NoTableFrame> {
-        assert!(page.addr() < self.limit() && page.as_u64() > 0, "mm maps user addresses only");
+    ) -> Result<Pfn, NoTableFrame> {
+        assert!(page.addr() < LIMIT && page.as_u64() > 0, "mm maps user addresses only");
         assert!(!self.ptes.contains_key(&page), "{page:?} is mapped already");
         self.mmu.ram.with(frame, |_| ());
         // From the top down, as a walk builds them; what was built for nothing goes back at once.
@@ -171,7 +179,8 @@ impl PageTable for SimTable {
             new_below = fresh;
         }
         self.ptes.insert(page, Pte { frame, rights, accessed: false, dirty: false });
-        Ok(())
+        let (leaf, _) = &self.tables[0][&(page.as_u64() >> COVERS[0])];
+        Ok(leaf.pfn())
     }
 
     fn unmap(&mut self, page: Vpn) -> Option<Stale<(Mapping, RetiredTables)>> {
@@ -195,6 +204,12 @@ impl PageTable for SimTable {
 
     fn lookup(&self, page: Vpn) -> Option<Mapping> {
         self.ptes.get(&page).map(|pte| pte.mapping())
+    }
+
+    fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>) {
+        let part = page.as_u64() >> COVERS[0];
+        let range = Vpn::new(part << COVERS[0])..Vpn::new((part + 1) << COVERS[0]);
+        let _ = self.ptes.range(range).try_for_each(|(page, pte)| each(*page, pte.mapping()));
     }
 
     fn drop_table(&mut self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping)) -> Option<Stale<RetiredTables>> {
@@ -223,10 +238,6 @@ impl PageTable for SimTable {
 
     fn tables(&self) -> usize {
         self.tables.iter().map(BTreeMap::len).sum()
-    }
-
-    fn limit(&self) -> VirtAddr {
-        VirtAddr::new(0x7fff_ffff_f000)
     }
 
     fn into_root(self) -> Frame {

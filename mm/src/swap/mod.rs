@@ -9,7 +9,7 @@ mod slots;
 pub use audit::{Audit, fill_pattern};
 pub use slots::{SlotCounts, SlotMap, SlotRun};
 
-use crate::platform::{CLUSTER, Slot};
+use crate::platform::{CLUSTER, Discards, Slot};
 use alloc::{vec, vec::Vec};
 
 /// Slots in a cluster, as a count of slots.
@@ -66,14 +66,14 @@ pub struct Swap {
     discards: Clusters,
     /// Clusters that were written since they were last discarded.
     written: Clusters,
-    can_discard: bool,
+    device: Discards,
 }
 
 impl Swap {
     /// All slots of a device free but the first.
-    pub fn new(slots: u32, can_discard: bool, key: u64) -> Self {
+    pub fn new(slots: u32, device: Discards, key: u64) -> Self {
         let (discards, written) = (Clusters::new(slots), Clusters::new(slots));
-        Self { slots: SlotMap::new(slots), audit: Audit::new(key), run: None, discards, written, can_discard }
+        Self { slots: SlotMap::new(slots), audit: Audit::new(key), run: None, discards, written, device }
     }
 
     /// The next slot of the open run, opening one if need be; and whether it begins a new run.
@@ -132,7 +132,7 @@ impl Swap {
     }
 
     fn queue_discard(&mut self, start: Slot) {
-        if self.can_discard && self.slots.reserve_cluster(start) {
+        if self.device == Discards::Wanted && self.slots.reserve_cluster(start) {
             self.written.remove(start);
             self.discards.insert(start);
         }

@@ -18,6 +18,8 @@ use crate::rng::Rng;
 
 /// `lazy` writes one page in this many.
 const LAZY_STRIDE: u64 = 1024;
+/// `sparse-read` reads one page in this many: what one page table maps.
+const TABLE_PAGES: u64 = 512;
 const PAGES_PER_GIB: u64 = 1 << 18;
 
 /// Why a run ended badly.
@@ -67,6 +69,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Kind::FileScan => file_scan(options),
         Kind::FileWrite => file_write(options),
         Kind::Lazy => lazy(options),
+        Kind::SparseRead => sparse_read(options),
         Kind::Fault => fault(options),
         Kind::NullSyscall => null_syscall(options),
         Kind::MakeFile => make_file(options),
@@ -252,6 +255,23 @@ fn lazy(options: &Options) -> Result<(), Failure> {
         }
     }
     phase.end(options.kind, count, 0);
+    Ok(())
+}
+
+fn sparse_read(options: &Options) -> Result<(), Failure> {
+    let count = options.gib * PAGES_PER_GIB / TABLE_PAGES;
+    let memory = map_anonymous(options, options.gib * PAGES_PER_GIB, Charge::Reserved)?;
+    let phase = Phase::Run.begin();
+    for _ in 0..options.passes {
+        for index in 0..count {
+            // Not always the same page of the table.
+            let page = index * TABLE_PAGES + index % TABLE_PAGES;
+            if memory.page(page as usize).read(0) != 0 {
+                return Err(Failure::NotZero(page));
+            }
+        }
+    }
+    phase.end(options.kind, count * options.passes, 0);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ KIND          what its timed run phase does
   file-scan     `passes` reading passes over a mapped file
   file-write    `ops` read-modify-writes of a mapped, shared, fresh file, then msync
   lazy          reserves `gib` GiB and writes one page in each 4 MiB
+  sparse-read   reserves `gib` GiB and reads one page in each 2 MiB, `passes` times: nothing but page tables
   fault         `passes` times: map, write one word per page, unmap
   null-syscall  `ops` getpid calls
   mkfile        writes a fresh file for file-scan and file-write
@@ -25,7 +26,7 @@ key           meaning (default)
   ops           touches or calls (20000)
   passes        passes (2)
   seed          seed of contents and patterns (1)
-  gib           size of lazy's reservation in GiB (16)
+  gib           size of the reservation of lazy and sparse-read in GiB (16)
   file          the file of file-scan, file-write and mkfile (/mnt/data)
   order         file-scan, file-write: 0 in order, 1 random (0)
   fill          percent of each page filled with incompressible words (50)
@@ -55,6 +56,8 @@ pub enum Kind {
     FileWrite,
     /// A few touches in a huge reservation.
     Lazy,
+    /// Reads of untouched pages, each behind a page table of its own.
+    SparseRead,
     /// First touches of fresh mappings.
     Fault,
     /// System calls that do nothing.
@@ -65,7 +68,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the help.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SeqWrite,
         Self::Random,
         Self::Zipf,
@@ -73,6 +76,7 @@ impl Kind {
         Self::FileScan,
         Self::FileWrite,
         Self::Lazy,
+        Self::SparseRead,
         Self::Fault,
         Self::NullSyscall,
         Self::MakeFile,
@@ -88,6 +92,7 @@ impl Kind {
             Self::FileScan => "file-scan",
             Self::FileWrite => "file-write",
             Self::Lazy => "lazy",
+            Self::SparseRead => "sparse-read",
             Self::Fault => "fault",
             Self::NullSyscall => "null-syscall",
             Self::MakeFile => "mkfile",
@@ -96,7 +101,7 @@ impl Kind {
 
     /// Whether the kind is a reference string that `trace` can write.
     fn has_trace(self) -> bool {
-        !matches!(self, Self::Lazy | Self::Fault | Self::NullSyscall | Self::MakeFile)
+        !matches!(self, Self::Lazy | Self::SparseRead | Self::Fault | Self::NullSyscall | Self::MakeFile)
     }
 }
 

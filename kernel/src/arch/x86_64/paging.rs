@@ -140,6 +140,11 @@ impl TableRef {
         Self(page)
     }
 
+    /// The physical address of the page it is in.
+    pub fn address(self) -> PhysAddr {
+        self.0
+    }
+
     fn entry(self, index: usize) -> &'static AtomicU64 {
         assert!(index < ENTRIES);
         // SAFETY: by the contract of `at` the page is mapped, and nobody accesses it but atomically: the CPU and this.
