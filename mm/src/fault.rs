@@ -5,6 +5,7 @@
 //! thread's fault) is seen, not assumed. Waits: for an operation, for room in the operation table, for a frame. Nothing else.
 
 use crate::addr::{Pfn, VirtAddr, Vpn};
+use crate::anon::AnonId;
 use crate::frame::Residence;
 use crate::home::Home;
 use crate::manager::{Core, Mm};
@@ -95,6 +96,23 @@ struct Request {
     space: SpaceId,
     page: Vpn,
     access: Access,
+}
+
+/// Which page a fault is about.
+#[derive(Clone, Copy)]
+struct Subject {
+    request: Request,
+    /// Where its record stands.
+    home: Home,
+    /// What its mapping may allow.
+    rights: Rights,
+}
+
+/// What a copy is made of.
+#[derive(Clone, Copy)]
+enum Original {
+    Frame(Pfn),
+    Word(u32),
 }
 
 /// A page without a frame whose contents need no I/O.
@@ -249,6 +267,17 @@ impl<P: Platform> Mm<P> {
         holds.frames.push(Hold { frame, generation });
     }
 
+    /// Lets go of a frame that the thread needs no more, if it holds it.
+    fn let_go(&self, core: &mut Core<P>, frame: Pfn, holds: &mut Holds) {
+        let Some(at) = holds.frames.iter().position(|hold| hold.frame == frame) else { return };
+        let hold = holds.frames.remove(at);
+        let desc = core.table.get_mut(frame);
+        if desc.generation() == hold.generation && desc.holds() > 0 {
+            desc.drop_hold();
+            core.held -= 1;
+        }
+    }
+
     /// Before a thread waits for a frame: it gives up what it holds, or becomes the keeper.
     fn wait_modestly(&self, core: &mut Core<P>, holds: &mut Holds) {
         if holds.frames.is_empty() {
@@ -278,15 +307,83 @@ impl<P: Platform> Mm<P> {
         if holds.keeper {
             core.shortage.keeper_runs();
         }
-        match space.index.get(request.page) {
-            Record::Resident(frame) => self.map_resident(core, request, frame, rights, holds),
-            Record::Absent => self.commit(core, request, rights, holds, Blank::Untouched),
-            Record::Zero => self.commit(core, request, rights, holds, Blank::OnZero),
-            Record::Away(PageCopy::Fill(word)) => self.commit(core, request, rights, holds, Blank::Word(word)),
-            Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, request, holds, (slot, tag)),
-            Record::Filling(op) => self.join_fill(core, request, holds, op),
-            Record::Failed => Step::Failed(FaultError::BadPage),
+        let record = space.index.get(request.page);
+        let subject = Subject { request, home: Home::Private(request.space, request.page), rights };
+        match record {
+            Record::Shared(anon) => self.serve_shared(core, subject, holds, anon),
+            record => self.serve(core, subject, holds, record),
         }
+    }
+
+    /// A page whose record stands where `subject` says.
+    #[inline]
+    fn serve<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, record: Record) -> Step<'a, P> {
+        match record {
+            Record::Resident(frame) => self.map_resident(core, subject, frame, holds),
+            Record::Absent => self.commit(core, subject, holds, Blank::Untouched),
+            Record::Zero => self.commit(core, subject, holds, Blank::OnZero),
+            Record::Away(PageCopy::Fill(word)) => self.commit(core, subject, holds, Blank::Word(word)),
+            Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, subject, holds, (slot, tag)),
+            Record::Filling(op) => self.join_fill(core, subject, holds, op),
+            Record::Failed => Step::Failed(FaultError::BadPage),
+            Record::Shared(_) => unreachable!("shared pages are served elsewhere"),
+        }
+    }
+
+    /// An anonymous page that several spaces have since a fork: to be read it is mapped where it is; who writes gets a copy, made as
+    /// soon as the page is there; the last one who has it takes it home.
+    #[cold]
+    fn serve_shared<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        subject: Subject,
+        holds: &mut Holds,
+        anon: AnonId,
+    ) -> Step<'a, P> {
+        let place = (subject.request.space, subject.request.page);
+        if core.anons.refs(anon) == 1 {
+            let record = core.take_home(place, anon);
+            return self.serve(core, subject, holds, record);
+        }
+        let shared = Subject { home: Home::Anon(anon), rights: subject.rights.without_write(), ..subject };
+        match core.anons.record(anon) {
+            Record::Resident(frame) if subject.request.access == Access::Write => {
+                self.copy_on_write(core, subject, holds, anon, Original::Frame(frame))
+            }
+            Record::Away(PageCopy::Fill(word)) if subject.request.access == Access::Write => {
+                self.copy_on_write(core, subject, holds, anon, Original::Word(word))
+            }
+            record => self.serve(core, shared, holds, record),
+        }
+    }
+
+    /// A shared page is written to: the space gets a page of its own, and has the shared one no more.
+    fn copy_on_write<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        subject: Subject,
+        holds: &mut Holds,
+        anon: AnonId,
+        original: Original,
+    ) -> Step<'a, P> {
+        let place = (subject.request.space, subject.request.page);
+        let Some(token) = self.alloc_user(core) else {
+            return self.no_frame(core, place.0, holds);
+        };
+        match original {
+            Original::Frame(frame) => {
+                self.memory.copy(frame, token.pfn());
+                self.let_go(core, frame, holds);
+            }
+            Original::Word(word) => self.memory.fill(token.pfn(), word),
+        }
+        let last = core.leave_shared(self.frames, place, anon);
+        debug_assert!(last.is_none(), "the last one takes it home");
+        let frame = core.table.settle(token, subject.home, Residence::Dirty);
+        core.turn(subject.home, PageClass::Shared, PageClass::Dirty, Record::Resident(frame));
+        core.admit(frame);
+        core.counters.pgcow += 1;
+        self.map_resident(core, subject, frame, holds)
     }
 
     fn wait_op<'a>(&'a self, op: OpId) -> Step<'a, P> {
@@ -294,8 +391,8 @@ impl<P: Platform> Mm<P> {
     }
 
     /// A page under way: held as soon as it is there, so that it is still there when its thread runs.
-    fn join_fill<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds, op: OpId) -> Step<'a, P> {
-        if let Some(frame) = core.frame_under(op, Home::Private(request.space, request.page)) {
+    fn join_fill<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, op: OpId) -> Step<'a, P> {
+        if let Some(frame) = core.frame_under(op, subject.home) {
             self.hold(core, frame, holds);
         }
         self.wait_op(op)
@@ -319,14 +416,8 @@ impl<P: Platform> Mm<P> {
     }
 
     /// A resident page: map it, whatever it is going through. The one place that maps a frame of a page's own.
-    fn map_resident<'a>(
-        &'a self,
-        core: &mut Core<P>,
-        request: Request,
-        frame: Pfn,
-        rights: Rights,
-        holds: &mut Holds,
-    ) -> Step<'a, P> {
+    fn map_resident<'a>(&'a self, core: &mut Core<P>, subject: Subject, frame: Pfn, holds: &mut Holds) -> Step<'a, P> {
+        let Subject { request, rights, .. } = subject;
         let page = (request.space, request.page);
         if core.table.get(frame).mapped() {
             // Another thread was faster, or the rights have changed: make the entry say what the area says now.
@@ -349,17 +440,10 @@ impl<P: Platform> Mm<P> {
     }
 
     /// A page whose contents need no I/O. Steps 1 and 3: a frame of its own. Step 2: zeroes that are only read are the shared frame.
-    fn commit<'a>(
-        &'a self,
-        core: &mut Core<P>,
-        request: Request,
-        rights: Rights,
-        holds: &mut Holds,
-        blank: Blank,
-    ) -> Step<'a, P> {
-        let page = (request.space, request.page);
-        if request.access != Access::Write && blank.is_zero() {
-            return self.map_zero(core, page, rights, holds, blank);
+    fn commit<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, blank: Blank) -> Step<'a, P> {
+        let Subject { request, home, .. } = subject;
+        if request.access != Access::Write && blank.is_zero() && home.is_private() {
+            return self.map_zero(core, subject, holds, blank);
         }
         let Some(token) = self.alloc_user(core) else {
             return self.no_frame(core, request.space, holds);
@@ -377,28 +461,27 @@ impl<P: Platform> Mm<P> {
             }
         };
         if blank == Blank::OnZero {
-            core.unmap_page(self.frames, page);
+            core.unmap_page(self.frames, (request.space, request.page));
         }
         let (residence, class) = match copy {
             Some(_) => (Residence::Clean, PageClass::Clean),
             None => (Residence::Dirty, PageClass::Dirty),
         };
-        let home = Home::Private(page.0, page.1);
         let frame = core.table.settle(token, home, residence);
         core.table.get_mut(frame).set_copy(copy);
         core.turn(home, blank.class(), class, Record::Resident(frame));
         core.admit(frame);
-        self.map_resident(core, request, frame, rights, holds)
+        self.map_resident(core, subject, frame, holds)
     }
 
     fn map_zero<'a>(
         &'a self,
         core: &mut Core<P>,
-        page: (SpaceId, Vpn),
-        rights: Rights,
+        Subject { request, home, rights }: Subject,
         holds: &mut Holds,
         blank: Blank,
     ) -> Step<'a, P> {
+        let page = (request.space, request.page);
         // The first record of a page may need a frame for the index.
         if blank == Blank::Untouched && self.frames.free_frames() <= self.watermarks.tables() {
             return self.no_frame(core, page.0, holds);
@@ -408,7 +491,7 @@ impl<P: Platform> Mm<P> {
         let Some(leaf) = core.map_page(self.frames, page, zero, rights.without_write()) else {
             return self.no_frame(core, page.0, holds);
         };
-        core.turn(Home::Private(page.0, page.1), blank.class(), PageClass::Zero, Record::Zero);
+        core.turn(home, blank.class(), PageClass::Zero, Record::Zero);
         // The frame of zeroes goes nowhere, but the table does: it is what the instruction needs to stay.
         self.hold(core, leaf, holds);
         Step::Mapped
@@ -418,11 +501,10 @@ impl<P: Platform> Mm<P> {
     fn begin_fill<'a>(
         &'a self,
         core: &mut Core<P>,
-        request: Request,
+        Subject { request, home, .. }: Subject,
         holds: &mut Holds,
         (slot, tag): (Slot, Tag),
     ) -> Step<'a, P> {
-        let home = Home::Private(request.space, request.page);
         let Some(token) = self.alloc_user(core) else {
             return self.no_frame(core, request.space, holds);
         };

@@ -4,6 +4,7 @@
 //! records: those are in a space's index. A home is not a mapping: which page tables refer to a frame is for [`crate::rmap`] to know.
 
 use crate::addr::Vpn;
+use crate::anon::AnonId;
 use crate::space::SpaceId;
 use core::fmt;
 
@@ -15,18 +16,34 @@ pub(crate) type Place = (SpaceId, Vpn);
 pub(crate) enum Home {
     /// In the index of the only space that has the page, under its own number.
     Private(SpaceId, Vpn),
+    /// In the table of anonymous pages that several spaces have.
+    Anon(AnonId),
+}
+
+impl Home {
+    /// Whether only one space has the page.
+    #[inline]
+    pub fn is_private(self) -> bool {
+        matches!(self, Home::Private(..))
+    }
 }
 
 impl fmt::Display for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Private(space, page) => write!(f, "page {:?} of {space:?}", page.addr()),
+            Self::Anon(anon) => write!(f, "shared page {anon:?}"),
         }
     }
 }
 
 /// Bits of a page number in a user half of 128 TiB (Intel SDM vol. 1 §3.3.7.1: 47 bits of address).
 const PAGE_BITS: u32 = 35;
+
+/// The bit of a packed home that says that it is in no space.
+const SHARED: u64 = 1 << 63;
+
+const _: () = assert!(SpaceId::BITS + PAGE_BITS <= 63);
 
 /// A [`Place`] in 8 bytes. Zero is none: page zero is never mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,7 +71,11 @@ impl PackedHome {
     /// What the descriptor of a frame says that is no page's.
     pub const NONE: Self = Self(0);
 
+    #[inline]
     pub fn get(self) -> Home {
+        if self.0 & SHARED != 0 {
+            return Home::Anon(AnonId::new(self.0 as u32));
+        }
         let (space, page) = unpack(self.0);
         Home::Private(space, page)
     }
@@ -64,10 +85,32 @@ impl From<Home> for PackedHome {
     fn from(home: Home) -> Self {
         match home {
             Home::Private(space, page) => Self(PackedPlace::new((space, page)).0),
+            Home::Anon(anon) => Self(SHARED | u64::from(anon.as_u32())),
         }
     }
 }
 
 fn unpack(raw: u64) -> Place {
     (SpaceId::new((raw >> PAGE_BITS) as u32), Vpn::new(raw & ((1 << PAGE_BITS) - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_home_survives_packing() {
+        let last = Vpn::new((1 << PAGE_BITS) - 1);
+        let space = SpaceId::new((1 << SpaceId::BITS) - 1);
+        for home in [
+            Home::Private(SpaceId::new(0), Vpn::new(1)),
+            Home::Private(space, last),
+            Home::Anon(AnonId::new(0)),
+            Home::Anon(AnonId::new(u32::MAX)),
+        ] {
+            assert_eq!(PackedHome::from(home).get(), home);
+        }
+        assert_eq!(PackedPlace::new((space, last)).get(), Some((space, last)));
+        assert_eq!(PackedPlace::NONE.get(), None);
+    }
 }

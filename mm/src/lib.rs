@@ -16,7 +16,7 @@
 //! ```
 //! - [`addr`]: newtypes. [`platform`]: the seam. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
-//! - [`home`]: where a page's record stands. [`rmap`]: which page tables refer to a frame.
+//! - [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`rmap`]: which page tables refer to a frame.
 //! - [`fault`]: upwards, the one place that maps. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
 //! - [`ops`]: operations under way. [`swap`]: slots and audit. [`stats`]: counters and identities. [`manager`]: the lock and what it guards.
 //!
@@ -29,6 +29,7 @@
 extern crate alloc;
 
 pub mod addr;
+mod anon;
 pub mod fault;
 pub mod frame;
 mod home;
@@ -48,6 +49,7 @@ pub mod space;
 pub mod stats;
 pub mod swap;
 
+pub use anon::{AnonCounts, AnonId};
 pub use manager::{Config, Mm, NoMemory};
 pub use rmap::MapPoolCounts;
 

@@ -5,6 +5,7 @@
 //! extend [`Mm`]: [`crate::fault`], [`crate::pager`], [`crate::reclaim`] and [`crate::space`].
 
 use crate::addr::Pfn;
+use crate::anon::AnonTable;
 use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, Residence};
 use crate::home::{Home, Place};
 use crate::ops::{OpId, OpTable};
@@ -81,6 +82,8 @@ pub struct Mm<P: Platform> {
 pub(crate) struct Core<P: Platform> {
     pub spaces: Spaces<P::Table>,
     pub table: FrameTable,
+    /// Anonymous pages that several spaces have.
+    pub anons: AnonTable,
     /// Mappings of frames beyond the first of each.
     pub mappings: MapPool,
     pub ops: OpTable,
@@ -131,6 +134,7 @@ impl<P: Platform> Mm<P> {
             spaces: Spaces::new(),
             mappings: MapPool::new(config.mappings.unwrap_or_else(|| MapPool::size_for(descs.len()))),
             table: FrameTable::new(descs),
+            anons: AnonTable::new(),
             ops: OpTable::new(config.operations),
             swap,
             policy: SecondChance::default(),
@@ -294,8 +298,9 @@ impl<P: Platform> Core<P> {
     /// Counts one page as `to` instead of `from`.
     pub fn reclass(&mut self, home: Home, from: PageClass, to: PageClass) {
         self.pages.shift(from, to);
-        let Home::Private(space, _) = home;
-        if let Some(s) = self.spaces.get_mut(space) {
+        if let Home::Private(space, _) = home
+            && let Some(s) = self.spaces.get_mut(space)
+        {
             s.shift(from, to);
         }
     }
@@ -303,18 +308,26 @@ impl<P: Platform> Core<P> {
     /// One page goes from one state to another and has this record from now on.
     pub fn turn(&mut self, home: Home, from: PageClass, to: PageClass, record: Record) {
         self.pages.shift(from, to);
-        let Home::Private(space, page) = home;
-        if let Some(s) = self.spaces.get_mut(space) {
-            s.shift(from, to);
-            s.index.set(page, record);
+        match home {
+            Home::Private(space, page) => {
+                if let Some(s) = self.spaces.get_mut(space) {
+                    s.shift(from, to);
+                    s.index.set(page, record);
+                }
+            }
+            Home::Anon(anon) => self.anons.set_record(anon, record),
         }
     }
 
     /// Sets the record of a page that has one; counts are the caller's.
     pub fn set_record(&mut self, home: Home, record: Record) {
-        let Home::Private(space, page) = home;
-        if let Some(s) = self.spaces.get_mut(space) {
-            s.index.set(page, record);
+        match home {
+            Home::Private(space, page) => {
+                if let Some(s) = self.spaces.get_mut(space) {
+                    s.index.set(page, record);
+                }
+            }
+            Home::Anon(anon) => self.anons.set_record(anon, record),
         }
     }
 
@@ -377,11 +390,22 @@ impl<P: Platform> Core<P> {
     /// Takes in that a mapping was removed, and what it said.
     pub fn note_unmapped(&mut self, place: Place, mapping: Mapping) {
         self.forget_mapping(place, mapping.frame);
+        self.count_shared_mapping(place, mapping.frame, PageClass::SharedMapped, PageClass::Absent);
         if mapping.accessed {
             self.table.get_mut(mapping.frame).set_young(true);
         }
         if mapping.dirty {
             self.note_dirty(mapping.frame);
+        }
+    }
+
+    /// Counts a mapping of a space, if what it maps is not the space's alone.
+    #[inline]
+    fn count_shared_mapping(&mut self, place: Place, frame: Pfn, from: PageClass, to: PageClass) {
+        if !self.table.get(frame).home().is_private()
+            && let Some(s) = self.spaces.get_mut(place.0)
+        {
+            s.shift(from, to);
         }
     }
 
@@ -418,7 +442,7 @@ impl<P: Platform> Core<P> {
 
     fn snapshot(&mut self, frames: crate::frame::FrameCounts) -> Snapshot {
         let mapped = self.spaces.iter_mut().map(|(_, s)| s.vmas.pages()).sum();
-        let visible = VisiblePages::of(mapped, &self.pages);
+        let visible = VisiblePages::of(mapped, &self.pages, self.anons.counts().pages);
         self.peak = self.peak.max(visible);
         Snapshot {
             counters: self.counters,
@@ -426,6 +450,7 @@ impl<P: Platform> Core<P> {
             visible,
             peak: self.peak,
             frames,
+            anons: self.anons.counts(),
             mappings: self.mappings.counts(),
             orphaned_io: self.orphaned_io,
             held: self.held,
@@ -459,6 +484,7 @@ impl<P: Platform> Core<P> {
         }
         if frame != self.zero {
             self.note_mapped(frames, place, frame);
+            self.count_shared_mapping(place, frame, PageClass::Absent, PageClass::SharedMapped);
         }
         Some(leaf)
     }

@@ -18,6 +18,7 @@
 //! A page whose words are all the same leaves as `Away(Fill(word))` without I/O, at 6. Numbers are cited where the step is made.
 
 use crate::addr::Pfn;
+use crate::anon::AnonId;
 use crate::ops::OpId;
 use crate::platform::Slot;
 
@@ -49,6 +50,8 @@ pub enum Record {
     Away(PageCopy),
     /// Lost: its slot could not be read, or held something else.
     Failed,
+    /// Not this space's alone: its record stands with those of shared pages.
+    Shared(AnonId),
 }
 
 /// The state of a page as the outside sees it.
@@ -73,6 +76,7 @@ const FILLING: u64 = 3;
 const SLOT: u64 = 4;
 const FILL: u64 = 5;
 const FAILED: u64 = 6;
+const SHARED: u64 = 7;
 const SLOT_BITS: u32 = 29;
 
 const _: () = assert!(Slot::LIMIT == 1 << SLOT_BITS && KIND_BITS + SLOT_BITS + 32 <= 64);
@@ -135,6 +139,7 @@ impl From<Record> for PackedRecord {
             Record::Filling(op) => u64::from(op.as_u16()) << KIND_BITS | FILLING,
             Record::Away(copy) => copy.pack(),
             Record::Failed => FAILED,
+            Record::Shared(anon) => u64::from(anon.as_u32()) << KIND_BITS | SHARED,
         })
     }
 }
@@ -147,6 +152,7 @@ impl From<PackedRecord> for Record {
             RESIDENT => Record::Resident(Pfn::new((packed.0 >> KIND_BITS) as u32)),
             FILLING => Record::Filling(OpId::new((packed.0 >> KIND_BITS) as u16)),
             FAILED => Record::Failed,
+            SHARED => Record::Shared(AnonId::new((packed.0 >> KIND_BITS) as u32)),
             _ => PageCopy::unpack(packed.0).map_or(Record::Failed, Record::Away),
         }
     }
@@ -167,6 +173,7 @@ mod tests {
             Record::Away(PageCopy::Slot(Slot::new(1), Tag::new(0))),
             Record::Away(PageCopy::Fill(u32::MAX)),
             Record::Failed,
+            Record::Shared(AnonId::new(u32::MAX)),
         ] {
             assert_eq!(Record::from(PackedRecord::from(record)), record);
         }

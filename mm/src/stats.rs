@@ -3,6 +3,7 @@
 //! Owns the counts: events since boot ([`Counters`], with the names of Linux's `/proc/vmstat` where it has one) and how many pages are
 //! in which state ([`PageCounts`]). All are behind the manager's lock. [`Snapshot::check`] asserts that the sums agree.
 
+use crate::anon::AnonCounts;
 use crate::frame::{FrameCounts, FrameKind};
 use crate::ops::OpCounts;
 use crate::rmap::MapPoolCounts;
@@ -46,6 +47,10 @@ pub struct Counters {
     pub ptdrop: u64,
     /// Mappings given up because the pool of further mappings was empty.
     pub pgunmap_pool: u64,
+    /// Pages copied because one of those who shared them wrote to them.
+    pub pgcow: u64,
+    /// Pages that a child was given by a fork.
+    pub pgfork: u64,
     /// Times a fault waited for a free frame.
     pub allocstall: u64,
     /// Requests to the store, by kind, when they are begun.
@@ -90,12 +95,16 @@ pub enum PageClass {
     AwayFill,
     /// Lost.
     Failed,
+    /// In a space's index: shared, and counted by its state elsewhere. A page that n spaces have counts n times here.
+    Shared,
+    /// In a space's counts only: pages that are not the space's alone and that its page tables refer to.
+    SharedMapped,
 }
 
 /// Pages in each state.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct PageCounts {
-    counts: [u64; 10],
+    counts: [u64; 12],
 }
 
 impl PageCounts {
@@ -117,10 +126,10 @@ impl PageCounts {
         use PageClass::*;
         [Filling, Clean, Dirty, Cleaning, Evicting].map(|c| self.get(c)).iter().sum()
     }
-    /// Pages a program sees as resident.
+    /// Pages a program sees as resident: its own, and of the shared ones those it has mapped.
     pub fn resident(&self) -> u64 {
         use PageClass::*;
-        [Clean, Dirty, Cleaning, Evicting].map(|c| self.get(c)).iter().sum()
+        [Clean, Dirty, Cleaning, Evicting, SharedMapped].map(|c| self.get(c)).iter().sum()
     }
     /// Pages not in RAM.
     pub fn away(&self) -> u64 {
@@ -145,11 +154,12 @@ pub struct VisiblePages {
 }
 
 impl VisiblePages {
-    pub(crate) fn of(mapped: u64, pages: &PageCounts) -> Self {
+    /// From pages mapped in all spaces, pages by state, and how many of those are not private.
+    pub(crate) fn of(mapped: u64, pages: &PageCounts, shared: u64) -> Self {
         use PageClass::*;
         let get = |classes: &[PageClass]| classes.iter().map(|&c| pages.get(c)).sum();
         Self {
-            uncommitted: mapped.saturating_sub(pages.committed()),
+            uncommitted: mapped.saturating_sub(pages.committed() - shared),
             committed_clean: get(&[Zero, Clean]),
             committed_dirty: get(&[Dirty, Cleaning, Evicting]),
             paged_out: get(&[AwaySlot, AwayFill, Filling, Failed]),
@@ -180,6 +190,8 @@ pub struct Snapshot {
     pub peak: VisiblePages,
     /// Frames by use.
     pub frames: FrameCounts,
+    /// Anonymous pages that several spaces have.
+    pub anons: AnonCounts,
     /// Mappings beyond the first of each frame.
     pub mappings: MapPoolCounts,
     /// Frames whose page is gone while the device works on them.
@@ -216,6 +228,12 @@ impl Snapshot {
             "user frames = filling + clean + dirty + cleaning + evicting + orphaned"
         );
         assert_eq!(c.pgalloc - c.pgfree, user, "user frames = allocated - freed");
+        assert_eq!(
+            self.pages.get(PageClass::Shared),
+            self.anons.refs,
+            "records that say shared = references to shared pages"
+        );
+        assert!(self.anons.refs >= self.anons.pages, "nobody has a shared page");
         let pool = self.mappings;
         assert_eq!(pool.size, pool.used + pool.free, "further mappings = used + free");
         let submitted = c.store_reads + c.store_writes + c.store_discards;

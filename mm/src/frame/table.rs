@@ -83,6 +83,9 @@ impl FrameDesc {
     pub(crate) fn home(&self) -> Home {
         self.home.get()
     }
+    pub(crate) fn set_home(&mut self, home: Home) {
+        self.home = home.into();
+    }
     pub(crate) fn place(&self) -> PackedPlace {
         self.place
     }

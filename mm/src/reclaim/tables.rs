@@ -25,7 +25,9 @@ impl<P: Platform> Mm<P> {
     /// it is held, or maps a held page, or maps many.
     pub(super) fn sample_table(&self, core: &mut Core<P>, frame: Pfn) -> Sample {
         let desc = core.table.get(frame);
-        let (Home::Private(space, page), held) = (desc.home(), desc.holds() > 0);
+        let (Home::Private(space, page), held) = (desc.home(), desc.holds() > 0) else {
+            unreachable!("a table is one space's")
+        };
         let most = match core.progress.effort(crate::reclaim::Policy::len(&core.policy)) {
             _ if self.config.torture => ENTRIES,
             Effort::Usual => FEW,
@@ -61,7 +63,7 @@ impl<P: Platform> Mm<P> {
 
     /// Gives up a table that is on no list.
     pub(super) fn evict_table(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
-        let Home::Private(space, page) = core.table.get(frame).home();
+        let Home::Private(space, page) = core.table.get(frame).home() else { unreachable!("a table is one space's") };
         self.drop_table(core, space, page);
         Fate::Freed
     }

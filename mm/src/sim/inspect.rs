@@ -4,6 +4,7 @@
 //! others agree: record, descriptor, page-table entry, operation, slot. Slow, and only for tests.
 
 use crate::addr::{PageRange, Pfn, Vpn};
+use crate::anon::AnonId;
 use crate::frame::Residence;
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
@@ -44,6 +45,7 @@ pub(super) fn verify(mm: &Mm<SimPlatform>) {
 
 fn all_records<P: Platform>(core: &mut Core<P>) -> Records {
     let mut all = BTreeMap::new();
+    all.extend(core.anons.iter().map(|(anon, record, _)| (Home::Anon(anon), record)));
     for (id, space) in core.spaces.iter_mut() {
         let SpaceLayout { bounds, .. } = space.layout;
         let mut pages = Vec::new();
@@ -65,11 +67,16 @@ fn all_records<P: Platform>(core: &mut Core<P>) -> Records {
 fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
     let mut total = PageCounts::default();
     let mut by_space: BTreeMap<SpaceId, PageCounts> = BTreeMap::new();
+    let mut named: BTreeMap<AnonId, u32> = BTreeMap::new();
     for (&home, &record) in records {
         let class = match record {
             Record::Absent => unreachable!("absent pages have no record"),
             Record::Zero => PageClass::Zero,
             Record::Failed => PageClass::Failed,
+            Record::Shared(anon) => {
+                *named.entry(anon).or_default() += 1;
+                PageClass::Shared
+            }
             Record::Away(copy) => class_of_copy(copy),
             Record::Filling(op) => {
                 let of_op = core.ops.get_mut(op).map(|op| (op.kind, op.pages.clone()));
@@ -86,8 +93,21 @@ fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
             }
         };
         total.shift(PageClass::Absent, class);
-        let Home::Private(space, _) = home;
-        by_space.entry(space).or_default().shift(PageClass::Absent, class);
+        if let Home::Private(space, _) = home {
+            by_space.entry(space).or_default().shift(PageClass::Absent, class);
+        }
+    }
+    for index in 0..core.table.len() {
+        let frame = Pfn::new(index as u32);
+        if core.table.get(frame).mapped() && !core.table.get(frame).home().is_private() {
+            let mapped = core.mappings.places(&core.table, frame);
+            mapped.for_each(|(space, _)| {
+                by_space.entry(space).or_default().shift(PageClass::Absent, PageClass::SharedMapped);
+            });
+        }
+    }
+    for (anon, _, refs) in core.anons.iter() {
+        assert_eq!(named.get(&anon), Some(&refs), "how many have {anon:?}");
     }
     assert_eq!(total, core.pages, "pages by state");
     for (id, space) in core.spaces.iter_mut() {
@@ -156,7 +176,12 @@ fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
     let (zero, mut leaves) = (*zero, 0);
     for (id, space) in spaces.iter_mut() {
         for (page, mapping) in SimTable::mappings(&space.table) {
-            let record = records.get(&Home::Private(id, page)).copied();
+            let mut record = records.get(&Home::Private(id, page)).copied();
+            if let Some(Record::Shared(anon)) = record {
+                let writable = space.table.rights(page).is_some_and(|rights| rights.write.is_allowed());
+                assert!(!writable, "{page:?} of {id:?} is shared, and mapped so that it can be written");
+                record = records.get(&Home::Anon(anon)).copied();
+            }
             let known = mapping.frame == zero || mappings.places(table, mapping.frame).any(|place| place == (id, page));
             assert!(known, "{:?} does not know that {page:?} of {id:?} is mapped to it", mapping.frame);
             let expected = if mapping.frame == zero { Record::Zero } else { Record::Resident(mapping.frame) };
@@ -164,7 +189,7 @@ fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
         }
         for (frame, first) in SimTable::leaves(&space.table) {
             let desc = table.get(frame);
-            let Home::Private(owner, page) = desc.home();
+            let Home::Private(owner, page) = desc.home() else { panic!("a table is one space's: {desc:?}") };
             let known =
                 desc.residence() == Residence::Table && owner == id && page.as_u64() / 512 == first.as_u64() / 512;
             assert!(known, "the table of {first:?} of {id:?}: {desc:?}");
@@ -214,7 +239,7 @@ fn record<R>(
     look: impl FnOnce(&Core<SimPlatform>, Record) -> R,
 ) -> Option<R> {
     mm.core.with_lock(|core| {
-        let record = core.spaces.get_mut(space)?.index.get(page);
+        let (_, record) = core.resolve((space, page))?;
         Some(look(core, record))
     })
 }
@@ -237,7 +262,7 @@ pub(super) fn slot_of(mm: &Mm<SimPlatform>, space: SpaceId, page: Vpn) -> Option
 pub(super) fn evict(mm: &Mm<SimPlatform>, space: SpaceId, range: PageRange) {
     mm.core.with_lock(|core| {
         for page in (range.start.as_u64()..range.end.as_u64()).map(Vpn::new) {
-            let Some(Record::Resident(frame)) = core.spaces.get_mut(space).map(|s| s.index.get(page)) else { continue };
+            let Some((_, Record::Resident(frame))) = core.resolve((space, page)) else { continue };
             if core.table.get(frame).listed() && core.table.get(frame).holds() == 0 {
                 core.forget(frame);
                 mm.evict_now(core, frame);

@@ -156,7 +156,11 @@ impl<P: Platform> Mm<P> {
         if !s.vmas.find(page).is_some_and(|area| area.rights.allow(buffer.access())) {
             return false;
         }
-        match (s.index.get(page), buffer) {
+        let record = match (s.index.get(page), buffer.access()) {
+            (Record::Shared(anon), Access::Read) => core.anons.record(anon),
+            (record, _) => record,
+        };
+        match (record, buffer) {
             (Record::Zero, Buffer::In(out)) => out[part].fill(0),
             (Record::Resident(frame), Buffer::In(out)) => {
                 self.memory.read(frame, offset, &mut out[part]);

@@ -234,7 +234,7 @@ impl<P: Platform> Mm<P> {
         let mut pages: ArrayVec<Vpn, CHUNK> = ArrayVec::new();
         let s = core.spaces.get_mut(space)?;
         let next = s.index.visit(range, CHUNK, |page, record| {
-            if matches!(record, Record::Resident(_) | Record::Zero) {
+            if matches!(record, Record::Resident(_) | Record::Zero | Record::Shared(_)) {
                 pages.push(page);
             }
             record
@@ -271,18 +271,30 @@ impl<P: Platform> Mm<P> {
     /// Gives up what a page has; its record is gone already.
     fn release_page(&self, core: &mut Core<P>, page: (SpaceId, Vpn), record: Record) {
         let home = Home::Private(page.0, page.1);
-        match record {
-            Record::Absent => {}
-            Record::Zero => {
+        let Record::Shared(anon) = record else {
+            let mapped = match record {
+                Record::Resident(frame) => core.table.get(frame).mapped(),
+                record => record == Record::Zero,
+            };
+            if mapped {
                 core.unmap_page(self.frames, page);
+            }
+            return self.release_record(core, home, record);
+        };
+        core.reclass(home, PageClass::Shared, PageClass::Absent);
+        if let Some(record) = core.leave_shared(self.frames, page, anon) {
+            self.release_record(core, Home::Anon(anon), record);
+        }
+    }
+
+    /// Gives up what a page has that nobody has any more. No page table refers to it.
+    fn release_record(&self, core: &mut Core<P>, home: Home, record: Record) {
+        match record {
+            Record::Absent | Record::Shared(_) => {}
+            Record::Zero => {
                 core.reclass(home, PageClass::Zero, PageClass::Absent);
             }
-            Record::Resident(frame) => {
-                if core.table.get(frame).mapped() {
-                    core.unmap_page(self.frames, page);
-                }
-                self.release_frame(core, frame);
-            }
+            Record::Resident(frame) => self.release_frame(core, frame),
             Record::Filling(op) => {
                 if let Some(frame) = core.frame_under(op, home) {
                     self.orphan(core, frame);

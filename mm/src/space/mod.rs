@@ -3,9 +3,10 @@
 //! Owns what a program has mapped and what each of its pages is. Does not own frames' contents or order of eviction. Everything is
 //! behind the manager's lock; operations that may touch many pages run in chunks of [`CHUNK`] and give way between them.
 //!
-//! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`mod@access`]: the kernel's access to user memory.
+//! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`mod@access`]: the kernel's access to user memory. [`mod@fork`]: copies of spaces.
 
 pub(crate) mod access;
+pub(crate) mod fork;
 pub(crate) mod map;
 mod vma;
 
@@ -28,7 +29,7 @@ pub struct SpaceId(u32);
 
 impl SpaceId {
     /// Bits of a name: it must fit beside a page number in 64 bits.
-    const BITS: u32 = 28;
+    pub(crate) const BITS: u32 = 28;
     const SLOT_BITS: u32 = 14;
 
     pub(crate) fn new(raw: u32) -> Self {

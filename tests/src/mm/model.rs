@@ -7,6 +7,7 @@ use mm::fault::FaultError;
 use mm::platform::{Access, Rights};
 use mm::sim::Loss;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Name of a page in the model: space, arena, page in the arena.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,13 +40,16 @@ pub struct Page {
     change: Option<Change>,
     /// What words hold that are not in `words`.
     base: Vec<u64>,
-    words: BTreeMap<u16, Vec<u64>>,
+    /// Copied when one of a parent and its child changes it.
+    words: Arc<BTreeMap<u16, Vec<u64>>>,
     /// Words whose value at the end of a discard under way is open, since they were written meanwhile.
     written_since: BTreeSet<u16>,
     /// The kernel's copies to this page that are under way.
     copies: u32,
     lost: bool,
     losses_seen: usize,
+    /// Whose words may be in the page besides its own: those it was forked from.
+    lineage: BTreeSet<u32>,
     /// Changes with whatever changes the page.
     version: u64,
 }
@@ -56,11 +60,12 @@ impl Default for Page {
             rights: None,
             change: None,
             base: vec![0],
-            words: BTreeMap::new(),
+            words: Arc::default(),
             written_since: BTreeSet::new(),
             copies: 0,
             lost: false,
             losses_seen: 0,
+            lineage: BTreeSet::new(),
             version: 0,
         }
     }
@@ -73,6 +78,8 @@ pub struct Model {
     losses: BTreeMap<u32, usize>,
     losses_read: usize,
     variant: u32,
+    /// Forks under way: parent and child.
+    forks: Vec<(usize, usize)>,
 }
 
 impl core::fmt::Debug for Page {
@@ -117,9 +124,63 @@ impl Model {
         self.losses_read = all.len();
     }
 
+    /// How often the disk lost a page with words that may be this page's.
+    fn losses_of(&mut self, key: Key) -> usize {
+        let lineage = self.page(key).lineage.clone();
+        let codes = core::iter::once(key.code()).chain(lineage);
+        codes.map(|code| self.losses.get(&code).copied().unwrap_or(0)).sum()
+    }
+
+    /// A word was written.
+    pub fn write(&mut self, key: Key, at: u16, value: u64) {
+        self.page(key).write(at, value);
+        self.tell_children(key, &[(at, value)]);
+    }
+
+    /// The kernel begins to copy these words to a page: from now on each may hold its new value. Returns what the page counts.
+    pub fn begin_copy(&mut self, key: Key, words: impl Iterator<Item = (u16, u64)>) -> u64 {
+        let words: Vec<_> = words.collect();
+        self.page(key).begin_copy(&words);
+        self.tell_children(key, &words);
+        self.page(key).version
+    }
+
+    /// A child that is being forked may get a page before or after it is written to.
+    fn tell_children(&mut self, key: Key, words: &[(u16, u64)]) {
+        let children: Vec<_> = self.forks.iter().filter(|fork| fork.0 == key.space).map(|fork| fork.1).collect();
+        for space in children {
+            let page = self.page(Key { space, ..key });
+            page.version += 1;
+            words.iter().for_each(|&(at, value)| page.candidates(at).push(value));
+        }
+    }
+
+    /// `child` gets a copy of what `parent` has, each page at some moment from now on.
+    pub fn begin_fork(&mut self, parent: usize, child: usize) {
+        let old = |key: &Key| key.space == child;
+        self.pages.iter_mut().filter(|(key, _)| old(key)).for_each(|(_, page)| page.reset(None));
+        let mine = |(key, page): (&Key, &Page)| (key.space == parent).then(|| (*key, page.clone()));
+        let pages: Vec<_> = self.pages.iter().filter_map(mine).collect();
+        for (key, page) in pages {
+            let unseen = self.losses_of(key) - page.losses_seen;
+            let mut lineage = page.lineage.clone();
+            lineage.insert(key.code());
+            let twin = Key { space: child, ..key };
+            let version = self.page(twin).version + 1;
+            *self.page(twin) = Page { lineage, version, copies: 0, change: None, losses_seen: 0, ..page };
+            self.page(twin).losses_seen = self.losses_of(twin) - unseen;
+        }
+        self.forks.push((parent, child));
+    }
+
+    /// The child has all it gets.
+    pub fn finish_fork(&mut self, parent: usize, child: usize) {
+        self.forks.retain(|fork| *fork != (parent, child));
+    }
+
     /// Judges an error that an access ended in.
     pub fn judge_error(&mut self, key: Key, access: Access, error: FaultError) {
-        let losses = self.losses.get(&key.code()).copied().unwrap_or(0);
+        let losses = self.losses_of(key);
         let page = self.page(key);
         let plausible = match error {
             FaultError::NotMapped => page.possible_rights().contains(&None),
@@ -137,7 +198,7 @@ impl Model {
     /// A kernel copy may fail if one of its pages is lost, or may be inaccessible.
     pub fn judge_bad_address(&mut self, keys: &[Key], access: Access) {
         let reason = keys.iter().any(|&key| {
-            let losses = self.losses.get(&key.code()).copied().unwrap_or(0);
+            let losses = self.losses_of(key);
             let page = self.page(key);
             page.lost
                 || losses > page.losses_seen
@@ -187,7 +248,7 @@ impl Page {
 
     fn candidates(&mut self, at: u16) -> &mut Vec<u64> {
         let base = &self.base;
-        self.words.entry(at).or_insert_with(|| base.clone())
+        Arc::make_mut(&mut self.words).entry(at).or_insert_with(|| base.clone())
     }
 
     fn assert_possible(&self, access: Access) {
@@ -200,21 +261,19 @@ impl Page {
     pub fn read(&mut self, at: u16, value: u64) {
         self.assert_possible(Access::Read);
         let open = self.copies > 0 || self.vanishing();
-        let candidates = self.candidates(at);
-        let found = candidates.clone();
-        if !open && candidates.len() > 1 && candidates.contains(&value) {
-            *candidates = vec![value];
+        let found = self.words.get(&at).unwrap_or(&self.base).clone();
+        if !open && found.len() > 1 && found.contains(&value) {
+            *self.candidates(at) = vec![value];
         }
         assert!(found.contains(&value), "word {at} reads {value:#x}, not one of {found:x?}: {self:?}");
     }
 
     /// Whether a word may hold this value now.
-    pub fn may_hold(&mut self, at: u16, value: u64) -> bool {
-        self.candidates(at).contains(&value)
+    pub fn may_hold(&self, at: u16, value: u64) -> bool {
+        self.words.get(&at).unwrap_or(&self.base).contains(&value)
     }
 
-    /// A word was written.
-    pub fn write(&mut self, at: u16, value: u64) {
+    fn write(&mut self, at: u16, value: u64) {
         self.assert_possible(Access::Write);
         self.version += 1;
         let (open, vanishing) = (self.copies > 0, self.vanishing());
@@ -229,11 +288,10 @@ impl Page {
         }
     }
 
-    /// The kernel begins to copy these words to the page: from now on each may hold its new value.
-    pub fn begin_copy(&mut self, words: impl Iterator<Item = (u16, u64)>) {
+    fn begin_copy(&mut self, words: &[(u16, u64)]) {
         self.version += 1;
         self.copies += 1;
-        for (at, value) in words {
+        for &(at, value) in words {
             self.candidates(at).push(value);
             if self.vanishing() {
                 self.written_since.insert(at);
@@ -260,7 +318,7 @@ impl Page {
         self.written_since.clear();
         if self.vanishing() {
             self.base.push(0);
-            self.words.values_mut().for_each(|values| values.push(0));
+            Arc::make_mut(&mut self.words).values_mut().for_each(|values| values.push(0));
         }
     }
 
@@ -276,7 +334,7 @@ impl Page {
                 // Words written after the change began may or may not have outlived it.
                 let since = core::mem::take(&mut self.written_since);
                 if copies == 0 {
-                    self.words.retain(|at, _| since.contains(at));
+                    Arc::make_mut(&mut self.words).retain(|at, _| since.contains(at));
                     self.base = vec![0];
                 }
                 self.lost = false;
@@ -286,8 +344,9 @@ impl Page {
 
     fn reset(&mut self, rights: Option<Rights>) {
         let (losses_seen, version, copies) = (self.losses_seen, self.version, self.copies);
+        let lineage = core::mem::take(&mut self.lineage);
         // A copy that is under way may still write to what is mapped there now.
-        let words = if copies > 0 { core::mem::take(&mut self.words) } else { BTreeMap::new() };
-        *self = Self { rights, losses_seen, version, copies, words, ..Self::default() };
+        let words = if copies > 0 { core::mem::take(&mut self.words) } else { Arc::default() };
+        *self = Self { rights, losses_seen, version, copies, words, lineage, ..Self::default() };
     }
 }

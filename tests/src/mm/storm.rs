@@ -4,6 +4,7 @@
 
 mod accesses;
 mod areas;
+mod forks;
 
 use super::model::{Key, Model};
 use super::{PAGE, Watched, World, numbered, settings};
@@ -20,6 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Pages in an arena; arenas lie 1 GiB apart, so that each has page tables of its own.
 const ARENA_PAGES: usize = 48;
 
+/// Programs that there may be at a time besides those that are there from the beginning, as children of theirs.
+const CHILDREN: usize = 3;
+
 /// What a storm is like.
 #[derive(Clone, Copy, Debug)]
 pub struct StormConfig {
@@ -35,8 +39,19 @@ pub struct StormConfig {
     pub operations: u64,
     /// Every so many operations of a thread, the whole state is inspected.
     pub inspect_every: u64,
+    /// Whether programs fork.
+    pub forks: Forks,
     /// Whether there may be too little swap. A program that is out of memory ends, as it would in the kernel.
     pub supply: Supply,
+}
+
+/// Whether programs fork.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Forks {
+    /// Never.
+    Never,
+    /// Now and then.
+    Some,
 }
 
 /// How much memory there is, disk and all.
@@ -62,9 +77,11 @@ impl StormConfig {
             ..DiskConfig::good(16_384)
         };
         let mm = Config { torture: rng.below(3) != 0, operations: 8 + rng.below(89) as usize, ..Config::default() };
-        let frames = 52 + rng.below(70) as usize;
+        let frames = 52 + 9 * CHILDREN + rng.below(70) as usize;
         let machine = SimConfig { frames, disk: Some(disk), mm, tlb: 1 + rng.below(48) as usize, seed };
-        Self { machine, spaces: 3, threads: 3, arenas: 3, operations, inspect_every: 64, supply: Supply::Ample }
+        let (spaces, threads, arenas) = (3, 3, 3);
+        let (supply, forks) = (Supply::Ample, Forks::Some);
+        Self { machine, spaces, threads, arenas, operations, inspect_every: 64, forks, supply }
     }
 
     /// The same with a disk that may not hold what RAM does not.
@@ -91,19 +108,34 @@ pub struct Outcome {
     pub lost: usize,
     /// Programs that ended because memory was out.
     pub out_of_memory: usize,
+    /// Children that were forked.
+    pub forks: u64,
+    /// Pages that were copied because somebody wrote to a shared one.
+    pub copied: u64,
 }
 
 /// What all threads share.
 struct Stage {
     machine: Arc<SimMachine>,
     journal: Journal,
-    spaces: Vec<SpaceId>,
+    /// Spaces by number: those of the programs, and those of children.
+    spaces: Mutex<Vec<SpaceId>>,
     model: Mutex<Model>,
     /// Arenas that somebody is changing.
     busy: Mutex<Vec<bool>>,
     /// Programs that are out of memory.
     ended: Mutex<BTreeSet<usize>>,
+    /// Children that there are.
+    children: Mutex<BTreeSet<usize>>,
+    counts: Mutex<Counts>,
     config: StormConfig,
+}
+
+/// What happened.
+#[derive(Default)]
+struct Counts {
+    forks: u64,
+    out_of_memory: usize,
 }
 
 /// A thread of a program.
@@ -127,10 +159,12 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     let stage = Arc::new(Stage {
         machine: world.machine.clone(),
         journal: world.sim.journal(),
-        spaces: spaces.clone(),
+        spaces: Mutex::new([&spaces[..], &[spaces[0]; CHILDREN]].concat()),
         model: Mutex::default(),
-        busy: Mutex::new(vec![false; config.spaces * config.arenas]),
+        busy: Mutex::new(vec![false; (config.spaces + CHILDREN) * config.arenas]),
         ended: Mutex::default(),
+        children: Mutex::default(),
+        counts: Mutex::default(),
         config,
     });
     let threads = config.spaces * config.threads;
@@ -150,7 +184,7 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     world.assert_empty();
     let (model, losses) = (stage.model.lock().expect("nobody panicked"), world.machine.disk().losses());
     assert!(counters.swap_read_err + counters.swap_audit_err <= losses.len() as u64, "losses nobody injected");
-    let ended = stage.ended.lock().expect("nobody panicked").len();
+    let Counts { forks, out_of_memory: ended } = *stage.counts.lock().expect("nobody panicked");
     assert!(counters.oom_kill >= ended as u64 && (ended == 0 || config.supply == Supply::Tight));
     Outcome {
         hash: world.sim.journal().hash(),
@@ -159,6 +193,8 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
         swapped_out: counters.pswpout,
         lost: model.lost_pages(),
         out_of_memory: ended,
+        forks,
+        copied: counters.pgcow,
     }
 }
 
@@ -209,6 +245,7 @@ impl Thread {
             94 => self.protect().await,
             95 => self.discard().await,
             96 => self.drop_table(),
+            97 if self.stage.config.forks == Forks::Some && self.rng.below(3) == 0 => self.fork().await,
             97 => self.short_lived_space().await,
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
             _ if self.rng.below(20) == 0 => self.stage.machine.disk().alter_any(),
@@ -225,7 +262,9 @@ impl Thread {
     async fn failed(&mut self, error: FaultError) {
         if error == FaultError::OutOfMemory {
             assert_eq!(self.stage.config.supply, Supply::Tight, "there is memory");
-            self.stage.ended.lock().expect("nobody panicked").insert(self.space);
+            if self.stage.ended.lock().expect("nobody panicked").insert(self.space) {
+                self.stage.counts.lock().expect("nobody panicked").out_of_memory += 1;
+            }
             self.stage.journal.note("out of memory", self.space as u64);
             self.stage.machine.mm().release_holds(&mut self.holds);
             self.stage.machine.mm().destroy_space(self.id()).await;
@@ -251,6 +290,6 @@ impl Thread {
     }
 
     fn id(&self) -> SpaceId {
-        self.stage.spaces[self.space]
+        self.stage.spaces.lock().expect("nobody panicked")[self.space]
     }
 }

@@ -10,7 +10,7 @@ impl Thread {
     pub(super) async fn load(&mut self) {
         let (key, at) = (self.any_page(), self.rng.below(512));
         let addr = self.stage.addr(key, at);
-        let loaded = self.stage.machine.load(self.stage.spaces[self.space], addr, &mut self.holds).await;
+        let loaded = self.stage.machine.load(self.id(), addr, &mut self.holds).await;
         if let Err(error) = loaded {
             self.failed(error).await;
         }
@@ -29,7 +29,7 @@ impl Thread {
         let (key, at) = (self.any_page(), self.rng.below(512));
         let word = self.stage.model().fresh_word(key);
         let addr = self.stage.addr(key, at);
-        let stored = self.stage.machine.store(self.stage.spaces[self.space], addr, word, &mut self.holds).await;
+        let stored = self.stage.machine.store(self.id(), addr, word, &mut self.holds).await;
         if let Err(error) = stored {
             self.failed(error).await;
         }
@@ -38,7 +38,7 @@ impl Thread {
         }
         let mut model = self.stage.model();
         match stored {
-            Ok(()) => model.page(key).write(at as u16, word),
+            Ok(()) => model.write(key, at as u16, word),
             Err(error) => model.judge_error(key, Access::Write, error),
         }
         self.stage.journal.note("store", stored.map_or_else(|error| error as u64, |()| word));
@@ -62,7 +62,7 @@ impl Thread {
         }
         let mut model = self.stage.model();
         match stored {
-            Ok(()) => keys.iter().zip(stores).for_each(|(&key, (_, word))| model.page(key).write(at as u16, word)),
+            Ok(()) => keys.iter().zip(stores).for_each(|(&key, (_, word))| model.write(key, at as u16, word)),
             Err(FaultError::OutOfMemory | FaultError::SpaceGone) => panic!("store_all: {stored:?}"),
             Err(_) => {}
         }
@@ -97,8 +97,7 @@ impl Thread {
         {
             let mut model = self.stage.model();
             for (index, &key) in touched.iter().enumerate() {
-                model.page(key).begin_copy(per_page(index));
-                versions.push(model.page(key).version());
+                versions.push(model.begin_copy(key, per_page(index)));
             }
         }
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -1,0 +1,213 @@
+//! Fork: another space gets a copy of all areas and pages, and nothing is copied before somebody writes.
+//!
+//! Owns how pages become shared ([`Core::share`]) and private again ([`Core::take_home`], [`Core::leave_shared`]). Does not own what a
+//! fault does with them, the copy above all (that is [`crate::fault`]), nor the table of shared pages ([`crate::anon`]).
+//!
+//! ```text
+//!                      fork: the record moves                        fork: one more
+//!   private record ──────────────────────────► Shared(anon), refs 2 ◄──────────────► refs n
+//!        ▲                                           │  refs − 1: written to (copied), unmapped, discarded, exit
+//!        └───────────────────────────────────────────┘
+//!          refs 1: the next fault of who is left takes it home
+//! ```
+//! A page with nothing to share (never written, or the same word throughout) is copied by copying its record. Every page is moved under
+//! the lock, so whatever it goes through (being read in, written out, evicted) goes on; whoever comes from an operation finds its home.
+
+use super::{CHUNK, Liveness, SpaceId, Vma};
+use crate::addr::{PageRange, Vpn};
+use crate::anon::AnonId;
+use crate::home::{Home, Place};
+use crate::manager::{Core, Mm, NoMemory, class_of, class_of_copy};
+use crate::page::{PageCopy, Record};
+use crate::platform::{PageTable, Platform};
+use crate::stats::PageClass;
+use arrayvec::ArrayVec;
+
+impl<P: Platform> Mm<P> {
+    /// Gives `child`, which is empty and laid out as `parent` is, a copy of all that `parent` has mapped.
+    ///
+    /// Other threads of the parent may run meanwhile: the child gets each page as it is at some moment during the call. Whoever made the
+    /// child destroys it, also if this fails, or is dropped half-way: what it has by then is as legal as anything.
+    ///
+    /// Fails if memory has run out, or the parent is gone.
+    pub async fn fork_space(&self, parent: SpaceId, child: SpaceId) -> Result<(), NoMemory> {
+        let bounds =
+            self.core.with_lock(|core| core.spaces.get_mut(parent).map(|s| s.layout.bounds)).ok_or(NoMemory)?;
+        for step in [Self::fork_areas as Copying<P>, Self::fork_pages] {
+            let mut next = Some(bounds.start);
+            while let Some(start) = next {
+                // The child's index, its areas and the shared pages' table grow by a few frames at most in each step.
+                self.wait_for_frame().await?;
+                let rest = PageRange { start, end: bounds.end };
+                next = self.core.with_lock(|core| step(self, core, Family { parent, child }, rest))?;
+                if next.is_some() {
+                    crate::yield_now().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies up to [`CHUNK`] areas.
+    fn fork_areas(&self, core: &mut Core<P>, family: Family, range: PageRange) -> Result<Option<Vpn>, NoMemory> {
+        let parent = core.spaces.get_mut(family.parent).filter(|s| !s.dying).ok_or(NoMemory)?;
+        let areas: ArrayVec<Vma, CHUNK> = parent
+            .vmas
+            .overlapping(range)
+            .filter(|area| area.range.start >= range.start)
+            .take(CHUNK)
+            .copied()
+            .collect();
+        let next = if areas.is_full() { areas.last().map(|area| area.range.end) } else { None };
+        let child = core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
+        let live = areas.into_iter().filter(|area| area.liveness == Liveness::Live);
+        live.for_each(|area| child.vmas.insert(area));
+        Ok(next)
+    }
+
+    /// Shares up to [`CHUNK`] pages.
+    fn fork_pages(&self, core: &mut Core<P>, family: Family, range: PageRange) -> Result<Option<Vpn>, NoMemory> {
+        let mut pages: ArrayVec<(Vpn, Record), CHUNK> = ArrayVec::new();
+        let parent = core.spaces.get_mut(family.parent).filter(|s| !s.dying).ok_or(NoMemory)?;
+        let next = parent.index.visit(range, CHUNK, |page, record| {
+            pages.push((page, record));
+            record
+        });
+        core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
+        for (page, record) in pages {
+            self.fork_page(core, family, page, record);
+        }
+        Ok(next)
+    }
+
+    fn fork_page(&self, core: &mut Core<P>, Family { parent, child }: Family, page: Vpn, record: Record) {
+        let Some(true) = core.spaces.get_mut(child).map(|s| s.vmas.find(page).is_some()) else { return };
+        let (twin, class) = match record {
+            Record::Absent => return,
+            Record::Zero => (record, PageClass::Zero),
+            Record::Away(PageCopy::Fill(_)) => (record, PageClass::AwayFill),
+            Record::Failed => (record, PageClass::Failed),
+            Record::Resident(_) | Record::Filling(_) | Record::Away(_) => {
+                core.write_protect((parent, page));
+                (Record::Shared(core.share((parent, page), record)), PageClass::Shared)
+            }
+            Record::Shared(_) => (record, PageClass::Shared),
+        };
+        if let Record::Shared(anon) = twin {
+            core.anons.add_ref(anon);
+        }
+        core.turn(Home::Private(child, page), PageClass::Absent, class, twin);
+        core.counters.pgfork += 1;
+    }
+}
+
+/// A part of a fork that copies some of what lies in a range, and says where to go on.
+type Copying<P> = fn(&Mm<P>, &mut Core<P>, Family, PageRange) -> Result<Option<Vpn>, NoMemory>;
+
+/// Who forks.
+#[derive(Clone, Copy)]
+struct Family {
+    parent: SpaceId,
+    child: SpaceId,
+}
+
+impl<P: Platform> Core<P> {
+    /// Where the record of a page stands that a space has, and what it says: for tests.
+    #[cfg(feature = "sim")]
+    pub fn resolve(&mut self, (space, page): Place) -> Option<(Home, Record)> {
+        Some(match self.spaces.get_mut(space)?.index.get(page) {
+            Record::Shared(anon) => (Home::Anon(anon), self.anons.record(anon)),
+            record => (Home::Private(space, page), record),
+        })
+    }
+
+    /// A private page can be shared from now on; one space has it so far.
+    fn share(&mut self, place: Place, record: Record) -> AnonId {
+        let class = self.class_of_record(record);
+        let anon = self.anons.insert(record);
+        self.rehome(Home::Private(place.0, place.1), Home::Anon(anon), record);
+        self.pages.shift(PageClass::Absent, PageClass::Shared);
+        if let Some(s) = self.spaces.get_mut(place.0) {
+            s.shift(class, PageClass::Shared);
+            s.index.set(place.1, Record::Shared(anon));
+        }
+        anon
+    }
+
+    /// The only space that has a shared page takes it as its own. Returns its record.
+    pub fn take_home(&mut self, place: Place, anon: AnonId) -> Record {
+        let Some(record) = self.anons.drop_ref(anon) else { unreachable!("somebody else has it, too") };
+        let class = self.class_of_record(record);
+        self.rehome(Home::Anon(anon), Home::Private(place.0, place.1), record);
+        self.pages.shift(PageClass::Shared, PageClass::Absent);
+        if let Some(s) = self.spaces.get_mut(place.0) {
+            s.shift(PageClass::Shared, class);
+            s.index.set(place.1, record);
+        }
+        record
+    }
+
+    /// A space gives a shared page up: it has copied it, or does not want it. Its record and the counts are the caller's. Returns the
+    /// page's record if nobody has it now.
+    pub fn leave_shared(
+        &mut self,
+        frames: &crate::frame::FrameAllocator<P::Lock>,
+        place: Place,
+        anon: AnonId,
+    ) -> Option<Record> {
+        self.unmap_page(frames, place);
+        self.anons.drop_ref(anon)
+    }
+
+    /// The page's record stands somewhere else from now on, and its frame says so.
+    fn rehome(&mut self, from: Home, to: Home, record: Record) {
+        let frame = match record {
+            Record::Resident(frame) => Some(frame),
+            Record::Filling(op) => self.frame_under(op, from),
+            _ => None,
+        };
+        let Some(frame) = frame else { return };
+        self.count_mappings(frame, PageClass::SharedMapped, PageClass::Absent);
+        self.table.get_mut(frame).set_home(to);
+        self.count_mappings(frame, PageClass::Absent, PageClass::SharedMapped);
+    }
+
+    /// Counts the mappings of a page that has another home now.
+    fn count_mappings(&mut self, frame: crate::addr::Pfn, from: PageClass, to: PageClass) {
+        let Self { mappings, table, spaces, .. } = self;
+        if table.get(frame).home().is_private() {
+            return;
+        }
+        for (space, _) in mappings.places(table, frame) {
+            if let Some(s) = spaces.get_mut(space) {
+                s.shift(from, to);
+            }
+        }
+    }
+
+    /// How a page with this record is counted.
+    pub fn class_of_record(&self, record: Record) -> PageClass {
+        match record {
+            Record::Absent => PageClass::Absent,
+            Record::Zero => PageClass::Zero,
+            Record::Resident(frame) => class_of(self.table.get(frame).residence()),
+            Record::Filling(_) => PageClass::Filling,
+            Record::Away(copy) => class_of_copy(copy),
+            Record::Failed => PageClass::Failed,
+            Record::Shared(_) => PageClass::Shared,
+        }
+    }
+
+    /// From now on a store to the page at `place` faults. Takes in its D bit.
+    fn write_protect(&mut self, (space, page): Place) {
+        let Some(s) = self.spaces.get_mut(space) else { return };
+        // An area that allows no access has no mappings.
+        let Some(area) = s.vmas.find(page) else { return };
+        if let Some(stale) = s.table.protect(page, area.rights.without_write()) {
+            let mapping = s.table.flush(stale);
+            if mapping.frame != self.zero && mapping.dirty {
+                self.note_dirty(mapping.frame);
+            }
+        }
+    }
+}
