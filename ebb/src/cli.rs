@@ -92,6 +92,19 @@ pub struct RunArguments {
     pub program: Vec<OsString>,
 }
 
+/// The `--out` of a command line that could not be understood as a whole; the last of several, as in one that can be.
+pub fn named_out(words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let (mut named, mut words) = (None, words.skip(1).take_while(|word| word != "--"));
+    while let Some(word) = words.next() {
+        if word == "--out" {
+            named = words.next().or(named);
+        } else if let Some(value) = word.as_encoded_bytes().strip_prefix(b"--out=") {
+            named = std::str::from_utf8(value).ok().map(OsString::from).or(named);
+        }
+    }
+    named.map(PathBuf::from)
+}
+
 /// What `--accel` accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AccelChoice {
@@ -143,6 +156,16 @@ mod tests {
         assert_eq!(argv(&["./a", "--", "b"]).1, own(&["./a", "--", "b"]));
         assert_eq!(argv(&["--", "./a", "--", "b"]).1, own(&["./a", "--", "b"]));
         assert_eq!(argv(&["--", "--odd"]).1, own(&["--odd"]));
+    }
+
+    #[test]
+    fn the_output_directory_is_found_in_a_command_line_that_is_wrong() {
+        let out = |words: &str| named_out(words.split(' ').map(OsString::from));
+        assert_eq!(out("ebb run --rma 32M --out there"), Some("there".into()));
+        assert_eq!(out("ebb run --out=here --rma --out there ./a"), Some("there".into()));
+        for none in ["ebb", "ebb run --rma", "ebb run --out", "ebb run --rma -- ./a --out there"] {
+            assert_eq!(out(none), None, "{none}");
+        }
     }
 
     #[test]

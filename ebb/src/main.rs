@@ -45,7 +45,12 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing can be done about a closed stderr here.
             let _ = error.print();
-            return if error.use_stderr() { ending::BAD_INPUT.into() } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            let complaint = error.to_string();
+            let complaint = complaint.lines().next().unwrap_or_default();
+            return run::misused(cli::named_out(std::env::args_os()), complaint).into();
         }
     };
     match cli.command {

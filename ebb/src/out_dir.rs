@@ -1,9 +1,10 @@
 //! The output directory: what ebb writes there, and what it leaves alone.
 //!
-//! Owns: `report.json` and `kernel.log` (only ever replaced if an earlier run wrote them), and a
-//! scratch directory that is gone after the run, or, if the run was killed, after the next one. Does not own what is in the report (`report`).
+//! Owns: `report.json` and `kernel.log` (only ever replaced if an earlier run wrote them), a scratch
+//! directory that is gone after the run, or, if the run was killed, after the next one, and that one run
+//! at a time writes there. Does not own what is in the report (`report`).
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,8 @@ impl Scratch {
 #[derive(Debug)]
 pub struct OutDir {
     path: PathBuf,
+    /// The directory itself, locked (flock(2)): nothing is left behind, and the system unlocks it however ebb ends.
+    _lock: File,
 }
 
 impl OutDir {
@@ -56,6 +59,13 @@ impl OutDir {
                 "--out {shown} cannot be made: {error}; name a directory that can be written"
             )),
         })?;
+        let lock = File::open(path).map_err(|error| unusable(path, &error))?;
+        // Some file systems cannot lock directories: there, two runs at once are the user's to avoid.
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            return Err(Ending::bad_input(format!(
+                "--out {shown} is where another run is writing now: wait for it or name another --out"
+            )));
+        }
         for (name, start) in [(REPORT, REPORT_START), (LOG, LOG_START)] {
             let file = path.join(name);
             if !is_ours(&file, start) {
@@ -66,10 +76,14 @@ impl OutDir {
             }
         }
         // The one reliable test of whether files can be made: to make one.
-        tempfile::tempfile_in(path).map_err(|error| {
-            Ending::bad_input(format!("--out {shown} cannot be written: {error}; name a directory that can be"))
-        })?;
-        Ok(Self { path: path.to_owned() })
+        tempfile::tempfile_in(path).map_err(|error| unusable(path, &error))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The directory, if an earlier run has left its report there.
+    pub fn with_report(path: &Path) -> Option<Self> {
+        let begun = File::open(path.join(REPORT)).ok()?.metadata().is_ok_and(|file| file.len() > 0);
+        begun.then(|| Self::open(path).ok()).flatten()
     }
 
     /// A directory for the run's own files, removed when the value is dropped. Those of runs that were
@@ -136,6 +150,11 @@ impl OutDir {
     }
 }
 
+fn unusable(path: &Path, error: &io::Error) -> Ending {
+    let shown = path.display();
+    Ending::bad_input(format!("--out {shown} cannot be written: {error}; name a directory that can be"))
+}
+
 /// The process that made a scratch directory, by the directory's name; none if no ebb gave it that name.
 fn scratch_owner(name: &str) -> Option<u32> {
     let (owner, random) = name.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
@@ -182,6 +201,16 @@ mod tests {
             assert_eq!(std::fs::read_to_string(out.report_path()).unwrap(), report(text));
         }
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_run_at_a_time_writes_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let first = OutDir::open(scratch.path()).unwrap();
+        assert!(OutDir::open(scratch.path()).unwrap_err().message.contains("another run is writing"));
+        drop(first);
+        OutDir::open(scratch.path()).unwrap();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
 
     #[test]

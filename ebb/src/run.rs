@@ -39,8 +39,7 @@ struct Finished {
 /// Does it all, and returns what to exit with.
 pub fn run(arguments: &RunArguments) -> Status {
     let tree = SourceTree::find();
-    let default_out = || tree.as_ref().map_or_else(|| PathBuf::from(OUT_ELSEWHERE), SourceTree::default_out);
-    let out = match OutDir::open(&arguments.out.clone().unwrap_or_else(default_out)) {
+    let out = match OutDir::open(&arguments.out.clone().unwrap_or_else(|| default_out(tree.as_ref()))) {
         Ok(out) => out,
         Err(ending) => return say(&ending),
     };
@@ -55,6 +54,23 @@ pub fn run(arguments: &RunArguments) -> Status {
             say(&ending)
         }
     }
+}
+
+fn default_out(tree: Option<&SourceTree>) -> PathBuf {
+    tree.map_or_else(|| PathBuf::from(OUT_ELSEWHERE), SourceTree::default_out)
+}
+
+/// The command line could not be understood, and that has been said. A report that an earlier run left is replaced, so
+/// that nobody takes it for this one's.
+pub fn misused(out: Option<PathBuf>, complaint: &str) -> Status {
+    let ending = Ending::bad_input(complaint);
+    let out = out.unwrap_or_else(|| default_out(SourceTree::find().as_ref()));
+    if let Some(out) = OutDir::with_report(&out) {
+        let request = Request::default();
+        let sources = Sources { request: &request, ending: &ending, seen: None, backtrace: &[], host: None };
+        write_report(&sources, &out);
+    }
+    ending.status
 }
 
 fn say(ending: &Ending) -> Status {

@@ -74,11 +74,12 @@ pub fn out_of_memory(killed: &Process) {
     let swap = snapshot.slots.map_or((0, 0), |slots| (slots.total, slots.free));
     let (_, pages) = killed.page_counts();
     log::warn!(
-        "out of memory: killing {} ({}), which has {} pages in RAM and {} in swap; {} of {} frames are free, {} of {} swap slots",
+        "out of memory: killing {} ({}), which has {} pages in RAM, {} in swap and {} that are one word; {} of {} frames are free, {} of {} swap slots",
         String::from_utf8_lossy(&killed.executable),
         killed.pid.number(),
         pages.resident(),
-        pages.away(),
+        pages.get(PageClass::AwaySlot),
+        pages.get(PageClass::AwayFill),
         snapshot.frames.free,
         snapshot.frames.total,
         swap.1,
@@ -105,11 +106,13 @@ impl fmt::Display for Held<'_> {
             let comma = if i > 0 { "," } else { "" };
             write!(
                 f,
-                "{comma}{{\"pid\":{},\"program\":{},\"mapped\":{mapped},\"resident\":{},\"paged_out\":{}}}",
+                "{comma}{{\"pid\":{},\"program\":{},\"mapped\":{mapped},\"resident\":{},\"paged_out\":{},\
+                 \"one_word\":{}}}",
                 process.pid.number(),
                 Json(String::from_utf8_lossy(&process.executable)),
                 pages.resident(),
-                pages.away(),
+                pages.get(PageClass::AwaySlot),
+                pages.get(PageClass::AwayFill),
             )?;
         }
         f.write_str("]")

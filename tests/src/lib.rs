@@ -1,5 +1,6 @@
 //! Scenarios on the simulator and on the machine.
 
+pub mod counting;
 pub mod features;
 pub mod harness;
 pub mod mm;

@@ -1,7 +1,6 @@
 //! What the memory manager's data structures and futures cost, counted to the byte.
 //!
 //! A file of its own, because the counter is the process's allocator.
-#![expect(unsafe_code, reason = "a counting allocator implements GlobalAlloc")]
 
 use mm::addr::{Pfn, VirtAddr, Vpn};
 use mm::fault::{FaultKind, Holds};
@@ -11,52 +10,11 @@ use mm::page::{PackedRecord, Record};
 use mm::platform::{Access, Rights};
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::Placement;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use tests::counting::{Counting, bytes, calls};
 use tests::mm::{PAGE, anonymous, ready, space_with, word};
-
-struct Counting;
-
-thread_local! {
-    // Per thread, so that the test harness's other threads do not count.
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to `System` unchanged, which keeps the contract; counting touches `const`-initialised thread-locals without
-// destructors, so it neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.set(CALLS.get() + 1);
-        LIVE.set(LIVE.get() + layout.size() as i64);
-        // SAFETY: the caller's obligations are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        CALLS.set(CALLS.get() + 1);
-        LIVE.set(LIVE.get() - layout.size() as i64);
-        // SAFETY: the block came from `System.alloc` above with this layout.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Allocator calls made by `work`.
-fn calls(work: impl FnOnce()) -> u64 {
-    let before = CALLS.get();
-    work();
-    CALLS.get() - before
-}
-
-/// Bytes that `make` allocates and what it returns still has.
-fn bytes<T>(make: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.get();
-    let made = make();
-    (made, (LIVE.get() - before) as usize)
-}
 
 /// Bytes of index for each of `count` pages that `place` puts somewhere.
 fn index_bytes(count: u64, place: impl Fn(u64) -> u64) -> f64 {

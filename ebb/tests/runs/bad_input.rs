@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::bench::{Bench, Done, names, program};
+use super::bench::{Bench, Done, names, program, send, wait_gone};
 
 /// Runs with the script `die 9`, so that a QEMU that was started would show.
 fn refused(options: &[&str], argv: &[&str], sentence: &str) -> Done {
@@ -79,6 +79,35 @@ fn usage_errors_have_a_status_of_ours() {
         assert_eq!(done.status, 120, "{}", done.stderr);
         assert!(done.report.is_null());
     }
+}
+
+#[test]
+fn the_report_of_an_earlier_run_is_not_taken_for_that_of_a_usage_error() {
+    let mut bench = Bench::new("boot; exit exited 0; end 33").program(&["./prog"]);
+    let child = bench.start();
+    bench.finish(child.wait_with_output().unwrap()).is("exited", 0);
+    let out = bench.path("out");
+    let misused = Bench::with("die 9", &["--colour", "red", "--out", out.to_str().unwrap()]).run();
+    assert_eq!(misused.status, 120, "{}", misused.stderr);
+    let report = std::fs::read_to_string(out.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["outcome"], &report["exit_status"]), (&"bad_input".into(), &120.into()));
+    assert!(report["message"].as_str().unwrap().contains("--colour"), "{report}");
+}
+
+#[test]
+fn a_second_run_into_the_same_directory_is_refused() {
+    let mut bench = Bench::new("pid running; boot; hang").program(&["./prog"]);
+    let child = bench.start();
+    let qemu = bench.qemu_pid("running");
+    let out = bench.path("out");
+    let second = Bench::with("die 9", &["--out", out.to_str().unwrap()]).run();
+    assert_eq!(second.status, 120, "{}", second.stderr);
+    second.says("another run is writing");
+    assert_eq!(second.stderr.lines().count(), 1, "one sentence: {}", second.stderr);
+    send("INT", child.id());
+    bench.finish(child.wait_with_output().unwrap()).is("interrupted", 130);
+    wait_gone(qemu);
 }
 
 #[test]

@@ -1,53 +1,16 @@
 //! Polling, waking and yielding neither allocate nor free: counted, not believed.
 //!
 //! A file of its own, because the counter is the process's allocator.
-#![expect(unsafe_code, reason = "a counting allocator implements GlobalAlloc")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
 use executor::{Class, Clock, Config, Executor, Instant, Measure, yield_now};
 use futures_util::task::AtomicWaker;
-
-struct Counting;
-
-thread_local! {
-    // Per thread, so that the test harness's other threads do not count.
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    CALLS.set(CALLS.get() + 1);
-}
-
-// SAFETY: every call goes to `System` unchanged, which keeps the contract; counting
-// touches a `const`-initialised thread-local without a destructor, so it neither
-// allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's obligations are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the block came from `System.alloc` above with this layout.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
+use tests::counting::{Counting, calls};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Allocator calls made by `work`.
-fn calls(work: impl FnOnce()) -> u64 {
-    let before = CALLS.get();
-    work();
-    CALLS.get() - before
-}
 
 struct Still;
 
