@@ -10,6 +10,7 @@ use mm::platform::Platform;
 use mm::{Config, Mm};
 
 use crate::address_space::UserTables;
+use crate::heap;
 use crate::phys::Memory;
 use crate::storage::Storage;
 use crate::sync::{IrqLock, Once};
@@ -22,6 +23,10 @@ impl Platform for Machine {
     type Memory = Memory;
     type Table = UserTables;
     type Store = Storage;
+
+    fn shrink_caches() -> usize {
+        heap::shrink()
+    }
 }
 
 static MM: Once<Mm<Machine>> = Once::new();

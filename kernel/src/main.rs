@@ -10,6 +10,7 @@ mod acpi;
 mod address_space;
 mod arch;
 mod boot;
+mod cache;
 mod cmdline;
 mod console;
 mod devices;

@@ -22,6 +22,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     type Table: PageTable;
     /// Where paged-out pages go.
     type Store: BackingStore;
+
+    /// Gives back frames that are kept only for speed, and returns how many. Reclaim asks before it evicts anything.
+    fn shrink_caches() -> usize {
+        0
+    }
 }
 
 /// Contents of frames, by number. The manager calls these only for frames it was given.

@@ -4,6 +4,7 @@
 //! where the console's bytes go and come from `stdio.rs`'s. Moving bytes to and from user memory is done by
 //! `syscall/file.rs`. Disk files come with the ext4 actor (design D11).
 
+mod allocators;
 pub mod proc;
 pub mod stdio;
 

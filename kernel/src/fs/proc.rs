@@ -10,6 +10,7 @@ use core::fmt::Write;
 use mm::space::{Label, Vma};
 use mm::stats::{PageClass, Snapshot, VisiblePages};
 
+use super::allocators;
 use crate::process::memory::{self, Usage};
 use crate::process::process::Process;
 use crate::process::promptness;
@@ -25,6 +26,10 @@ pub enum File {
     MemInfo,
     /// `/proc/vmstat`
     VmStat,
+    /// `/proc/slabinfo`
+    SlabInfo,
+    /// `/proc/buddyinfo`
+    BuddyInfo,
     /// `/proc/self/maps`
     Maps,
     /// `/proc/self/statm`
@@ -39,6 +44,8 @@ impl File {
         match name {
             b"meminfo" => Some(Self::MemInfo),
             b"vmstat" => Some(Self::VmStat),
+            b"slabinfo" => Some(Self::SlabInfo),
+            b"buddyinfo" => Some(Self::BuddyInfo),
             _ => None,
         }
     }
@@ -59,6 +66,8 @@ impl File {
         let written = match self {
             Self::MemInfo => meminfo(&mut text),
             Self::VmStat => vmstat(&mut text, &memory::snapshot()),
+            Self::SlabInfo => allocators::slabinfo(&mut text),
+            Self::BuddyInfo => allocators::buddyinfo(&mut text),
             Self::Maps => maps(&mut text, process),
             Self::StatM => statm(&mut text, process),
             Self::Status => status(&mut text, process),

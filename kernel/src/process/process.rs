@@ -24,6 +24,7 @@ use super::futex::FutexQueue;
 use super::signal::{Actions, Pending, Signal, SignalSet};
 use super::thread::ThreadState;
 use crate::arch::paging::SpaceRoot;
+use crate::cache::{Live, Type};
 use crate::fs::FdTable;
 use crate::sync::Mutex;
 use crate::syscall::errno::Errno;
@@ -107,6 +108,7 @@ pub struct Process {
     /// What the first thread's own `exit` said.
     first_thread_status: AtomicU8,
     finished: WaitCell,
+    _live: Live,
 }
 
 struct ThreadList {
@@ -117,9 +119,11 @@ struct ThreadList {
 
 impl Process {
     /// A process without threads around a fresh address space.
+    #[track_caller]
     pub fn new(space: SpaceId, root: SpaceRoot, heap_start: u64, executable: Vec<u8>) -> Arc<Self> {
         let pid = Tid::next();
         Arc::new(Self {
+            _live: Type::Process.object(),
             pid,
             executable,
             space,

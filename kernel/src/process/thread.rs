@@ -23,6 +23,7 @@ use super::signal::{AltStack, DefaultAction, Disposition, Handler, Origin, Pendi
 use super::{promptness, stats};
 use crate::arch::cpu::timestamp;
 use crate::arch::user::{Access, Trap, UserThread};
+use crate::cache::{Live, Type};
 use crate::irq::InterruptKind;
 use crate::sync::Mutex;
 use crate::syscall::abi::USER_END;
@@ -44,12 +45,15 @@ pub struct ThreadState {
     pub waiter: Arc<Waiter>,
     blocked: AtomicU64,
     waker: Mutex<Option<Waker>>,
+    _live: Live,
 }
 
 impl ThreadState {
     /// A thread that has not run yet.
+    #[track_caller]
     pub fn new(tid: Tid, waiter: Arc<Waiter>) -> Self {
-        Self { tid, pending: Pending::default(), waiter, blocked: AtomicU64::new(0), waker: Mutex::new(None) }
+        let _live = Type::ThreadState.object();
+        Self { tid, pending: Pending::default(), waiter, blocked: AtomicU64::new(0), waker: Mutex::new(None), _live }
     }
 
     /// Sends it a signal.
@@ -102,6 +106,7 @@ pub struct Thread {
     /// The signal whose handler is called next.
     pub delivery: Option<(SigInfo, Handler)>,
     held: HeldPages,
+    _live: Live,
 }
 
 /// What a thread does next.
@@ -116,6 +121,7 @@ enum Next {
 
 impl Thread {
     /// A thread of `process` that starts with these registers.
+    #[track_caller]
     pub fn new(process: Arc<Process>, state: Arc<ThreadState>, machine: UserThread) -> Self {
         Self {
             machine,
@@ -127,6 +133,7 @@ impl Thread {
             restartable_call: None,
             delivery: None,
             held: HeldPages::default(),
+            _live: Type::Thread.object(),
         }
     }
 

@@ -111,6 +111,9 @@ impl<P: Platform> Mm<P> {
             if self.config.torture {
                 self.torture();
             }
+            if P::shrink_caches() > 0 {
+                self.announce_frames();
+            }
             self.reclaim_until_high().await;
         }
     }

@@ -45,6 +45,7 @@ const TEXT: &[u8] = b"tide\nebb\0and flow";
 pub const CASES: &[Case] = &[
     ok(Workload("hello"), &[], &["hello, 2893 digits", "OK hello"]),
     ok(Workload("threads"), &[], &["OK threads"]),
+    ok(Workload("slab-churn"), &[], &["OK slab-churn"]),
     case(Workload("panics"), &[], RUST_PANIC, &["…panicked at", "as announced", "OK panics unwound"]),
     case(Workload("nullderef"), &[], SIGSEGV, &["about to read"]),
     case(Workload("nullderef"), &["write"], SIGSEGV, &["about to write"]),
