@@ -16,6 +16,13 @@ use crate::{HeaderError, Label, PAGE_BYTES, Pages, SwapHeader, Uuid};
 /// Room in an ext4 image beside the directory's contents: metadata, journal, and what a program writes.
 const EXT4_SLACK: u64 = 64 << 20;
 
+/// What the file system has, whatever the host's mke2fs.conf says: newer versions turn on what the kernel's library
+/// does not know (`orphan_file`, `metadata_csum_seed`).
+const EXT4_FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
+                             huge_file,dir_nlink,extra_isize,metadata_csum";
+/// Everything is initialised now, so that nobody has to do it later, and the root directory is the superuser's.
+const EXT4_OPTIONS: &str = "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0";
+
 /// Why an image was not made. Each reads as one sentence.
 #[derive(Debug, Error)]
 pub enum BuildError {
@@ -78,7 +85,8 @@ pub fn create_ext4_image(path: &Path, directory: &Path) -> Result<(), BuildError
     file.set_len(bytes).map_err(io_error)?;
     drop(file);
     let mut command = Command::new("mke2fs");
-    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"]).arg(directory).arg(path);
+    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-O", EXT4_FEATURES, "-E", EXT4_OPTIONS]);
+    command.arg("-d").arg(directory).arg(path);
     let failed = |message: String| {
         let _ = std::fs::remove_file(path);
         BuildError::Mke2fs { path: path.to_owned(), message }

@@ -54,7 +54,7 @@ fn offered() -> Result<(), String> {
 /// Boots the kernel and waits for its boot record; the program gets no further than that matters,
 /// because the machine has no disks and nobody reads its output.
 fn trial(emulator: &Emulator, machine: &Machine<'_>, messages: &Path) -> Result<(), String> {
-    let machine = Machine { accel: Accel::Kvm, swap: None, ..*machine };
+    let machine = Machine { accel: Accel::Kvm, swap: None, data: None, ..*machine };
     let failed = |error| format!("QEMU could not be tried: {error}");
     let mut qemu = Qemu::spawn(emulator, &machine, messages).map_err(failed)?;
     let end = Instant::now() + PATIENCE;

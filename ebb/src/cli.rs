@@ -60,7 +60,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "SIZE|IMAGE|none", default_value = "256M")]
     pub swap: OsString,
 
-    /// Data disk, from a directory or an image (not supported yet: refused)
+    /// Data disk, mounted at /: a DIR (a copy of what is in it, for this run) or an ext4 IMAGE (used as it is)
     #[arg(long, value_name = "DIR|IMAGE")]
     pub disk: Option<PathBuf>,
 
@@ -85,7 +85,7 @@ pub struct RunArguments {
     pub kernel: Option<PathBuf>,
 
     /// The program and its arguments: a bare name is one of our workloads, a path is a static Linux
-    /// executable of yours; after the options, and `--` may be left out [default: pressure seq-write mib=192]
+    /// executable of yours, disk:/PATH is one on the data disk; after the options, and `--` may be left out [default: pressure seq-write mib=192]
     // Without allow_hyphen_values, which would take a mistyped option for the program: once the first
     // word is there, those after it are taken whatever they look like.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM ARG")]

@@ -17,6 +17,7 @@ mod cargo;
 mod cli;
 mod cmdline;
 mod console;
+mod data_image;
 mod ending;
 mod live;
 mod os;

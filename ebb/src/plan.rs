@@ -1,7 +1,7 @@
 //! What a run will be, with everything checked that can be checked before anything boots.
 //!
 //! Owns: the order of the checks, RAM's lower bounds, and the kernel's options. Does not own the
-//! checks themselves (`program_check`, `swap_image`, `cmdline`, `qemu`).
+//! checks themselves (`program_check`, `swap_image`, `data_image`, `cmdline`, `qemu`).
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cargo::SourceTree;
 use crate::cli::{AccelChoice, RunArguments};
 use crate::cmdline;
+use crate::data_image::{Data, OnDisk};
 use crate::ending::Ending;
 use crate::program::Named;
 use crate::program_check::{self, ProgramFile};
@@ -47,8 +48,10 @@ pub struct Plan {
     pub swap: Swap,
     /// The kernel's file.
     pub kernel: PathBuf,
-    /// The program's file.
-    pub program: PathBuf,
+    /// Its data disk.
+    pub data: Data,
+    /// The program's file; none if the program is on the data disk.
+    pub program: Option<PathBuf>,
     /// The kernel's command line.
     pub cmdline: String,
     /// What was asked about KVM.
@@ -69,21 +72,30 @@ pub fn make(arguments: &RunArguments, tree: Option<&SourceTree>, request: &mut R
     request.ram = Some(ram);
     let swap = Swap::parse(&arguments.swap).map_err(Ending::bad_input)?;
     request.swap = Some(swap.bytes());
-    if arguments.disk.is_some() {
-        return Err(Ending::bad_input(
-            "--disk is not supported yet: the kernel has no file system so far (README says what is missing); leave it out",
-        ));
+    let data = Data::parse(arguments.disk.as_deref()).map_err(Ending::bad_input)?;
+    let on_disk = OnDisk::parse(&request.argv[0], &data).map_err(Ending::bad_input)?;
+    let mut options: Vec<_> = OPTIONS.iter().map(OsString::from).chain(arguments.append.iter().cloned()).collect();
+    let mut argv = request.argv.clone();
+    if let Some(OnDisk(path)) = &on_disk {
+        options.push([OsStr::new("init="), path.as_os_str()].into_iter().collect());
+        argv[0] = path.into();
     }
-    let options: Vec<_> = OPTIONS.iter().map(OsString::from).chain(arguments.append.iter().cloned()).collect();
-    let cmdline = cmdline::join(&options, &request.argv).map_err(Ending::bad_input)?;
-    let program = Named::new(&request.argv[0]).locate(tree)?;
-    let file =
-        program_check::check(&program).map_err(|error| Ending::bad_input(format!("{} {error}", program.display())))?;
-    check_fit(ram, file)?;
+    let cmdline = cmdline::join(&options, &argv).map_err(Ending::bad_input)?;
+    let program = match &on_disk {
+        Some(on_disk) => {
+            data.host_file(on_disk).map(|file| checked(&file)).transpose()?;
+            None
+        }
+        None => {
+            let program = Named::new(&request.argv[0]).locate(tree)?;
+            check_fit(ram, checked(&program)?)?;
+            Some(program)
+        }
+    };
     let emulator = Emulator::find()?;
     let kernel = find_kernel(arguments.kernel.as_deref(), tree)?;
     let limit = Duration::from_secs(arguments.timeout);
-    Ok(Plan { ram, swap, kernel, program, cmdline, accel: arguments.accel, limit, emulator })
+    Ok(Plan { ram, swap, data, kernel, program, cmdline, accel: arguments.accel, limit, emulator })
 }
 
 fn parse_ram(word: &OsStr) -> Result<Bytes, Ending> {
@@ -96,6 +108,10 @@ fn parse_ram(word: &OsStr) -> Result<Bytes, Ending> {
         return Err(Ending::bad_input(format!("--ram {shown} is not a multiple of {}: round it", Bytes(RAM_STEP))));
     }
     Ok(ram)
+}
+
+fn checked(program: &Path) -> Result<ProgramFile, Ending> {
+    program_check::check(program).map_err(|error| Ending::bad_input(format!("{} {error}", program.display())))
 }
 
 fn check_fit(ram: Bytes, program: ProgramFile) -> Result<(), Ending> {

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use disk_image::builder::create_swap_image;
+use disk_image::builder::{create_ext4_image, create_swap_image};
 
 use crate::accel;
 use crate::cargo::SourceTree;
 use crate::cli::RunArguments;
 use crate::console::Screen;
+use crate::data_image::Data;
 use crate::ending::{Ending, Status};
 use crate::live::Live;
 use crate::os::Signals;
@@ -85,14 +86,17 @@ fn execute(plan: &Plan, out: &OutDir) -> Result<Finished, Ending> {
     let in_out = |error| Ending::internal(format!("cannot write into the output directory: {error}"));
     let scratch = out.scratch().map_err(in_out)?;
     let messages = scratch.path().join("qemu.log");
-    let (swap, disposable) = swap_drive(&plan.swap, scratch.path())?;
+    let (swap, swap_file) = swap_drive(&plan.swap, scratch.path())?;
+    let (data, data_file) = data_drive(&plan.data, scratch.path())?;
+    let disposable: Vec<_> = swap_file.into_iter().chain(data_file).collect();
     let machine = Machine {
         accel: crate::qemu::Accel::Tcg,
         ram: plan.ram,
         kernel: &plan.kernel,
-        program: &plan.program,
+        program: plan.program.as_deref(),
         cmdline: &plan.cmdline,
         swap: swap.as_ref().map(|(path, cache)| Drive { id: "swap", path, cache: *cache }),
+        data: data.as_ref().map(|(path, cache)| Drive { id: "data", path, cache: *cache }),
     };
     let accel = accel::decide(plan.accel, &plan.emulator, &machine, &messages)?;
     let machine = Machine { accel, ..machine };
@@ -102,7 +106,7 @@ fn execute(plan: &Plan, out: &OutDir) -> Result<Finished, Ending> {
         .map_err(|error| Ending::qemu_failed(format!("QEMU cannot be started: {error}")))?;
     let live = Live::new(plan.ram, &screen);
     let lost = |error| Ending::internal(format!("lost touch with QEMU: {error}"));
-    let session = Session::new(qemu, screen, live, log, plan.limit).map_err(lost)?.dispose_of(disposable.as_deref());
+    let session = Session::new(qemu, screen, live, log, plan.limit).map_err(lost)?.dispose_of(disposable);
     let reporter = session.reporter();
     std::thread::spawn(move || while reporter.send(Event::Signal(signals.wait())).is_ok() {});
     let seen = session.run(&messages).map_err(lost)?;
@@ -110,16 +114,30 @@ fn execute(plan: &Plan, out: &OutDir) -> Result<Finished, Ending> {
     Ok(Finished { seen, host, kernel: plan.kernel.clone() })
 }
 
-type SwapDrive = Option<(PathBuf, Cache)>;
+/// A disk's image, and how carefully it is written.
+type DriveImage = Option<(PathBuf, Cache)>;
 
 /// The swap disk's image, and whether it may be removed once QEMU has it open.
-fn swap_drive(swap: &Swap, scratch: &Path) -> Result<(SwapDrive, Option<PathBuf>), Ending> {
+fn swap_drive(swap: &Swap, scratch: &Path) -> Result<(DriveImage, Option<PathBuf>), Ending> {
     match swap {
         Swap::None => Ok((None, None)),
         Swap::Image { path, .. } => Ok((Some((path.clone(), Cache::Writeback)), None)),
         Swap::Fresh(pages) => {
             let path = scratch.join("swap.img");
             create_swap_image(&path, *pages).map_err(Ending::internal)?;
+            Ok((Some((path.clone(), Cache::Unsafe)), Some(path)))
+        }
+    }
+}
+
+/// The data disk's image, and whether it may be removed once QEMU has it open.
+fn data_drive(data: &Data, scratch: &Path) -> Result<(DriveImage, Option<PathBuf>), Ending> {
+    match data {
+        Data::None => Ok((None, None)),
+        Data::Image(path) => Ok((Some((path.clone(), Cache::Writeback)), None)),
+        Data::Directory(directory) => {
+            let path = scratch.join("data.img");
+            create_ext4_image(&path, directory).map_err(Ending::internal)?;
             Ok((Some((path.clone(), Cache::Unsafe)), Some(path)))
         }
     }

@@ -17,7 +17,7 @@ mod series;
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -94,7 +94,7 @@ pub struct Observed {
 }
 
 /// A run in progress.
-pub struct Session<'a> {
+pub struct Session {
     qemu: Qemu,
     lines: Lines,
     events: Receiver<Event>,
@@ -102,7 +102,7 @@ pub struct Session<'a> {
     live: Live,
     log: File,
     /// Removed as soon as QEMU has it open, so that not even a killed ebb leaves it behind.
-    disposable: Option<&'a Path>,
+    disposable: Vec<PathBuf>,
     /// When the run is over at the latest.
     deadline: Instant,
     /// When QEMU is killed, once it has been asked to end or should have ended by itself.
@@ -110,7 +110,7 @@ pub struct Session<'a> {
     observed: Observed,
 }
 
-impl<'a> Session<'a> {
+impl Session {
     /// Takes over a QEMU that has just been started.
     ///
     /// # Errors
@@ -119,12 +119,12 @@ impl<'a> Session<'a> {
         let (lines, events) = Lines::start(&qemu, &screen)?;
         let deadline = qemu.started + limit;
         let observed = Observed::default();
-        Ok(Self { qemu, lines, events, screen, live, log, disposable: None, deadline, kill_at: None, observed })
+        Ok(Self { qemu, lines, events, screen, live, log, disposable: Vec::new(), deadline, kill_at: None, observed })
     }
 
-    /// Has a file removed once QEMU has opened it.
-    pub fn dispose_of(mut self, file: Option<&'a Path>) -> Self {
-        self.disposable = file;
+    /// Has files removed once QEMU has opened them.
+    pub fn dispose_of(mut self, files: Vec<PathBuf>) -> Self {
+        self.disposable = files;
         self
     }
 
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
             Message::Greeting => self.ask(Request::Capabilities),
             Message::Answer(Request::Capabilities, _) => {
                 // QEMU answers from its main loop, which begins after it has opened every disk.
-                if let Some(file) = self.disposable.take() {
+                for file in self.disposable.drain(..) {
                     let _ = std::fs::remove_file(file);
                 }
             }

@@ -7,9 +7,9 @@
 use alloc::boxed::Box;
 use core::ptr::NonNull;
 
-use drivers::block::Buffers;
+use arrayvec::ArrayVec;
 use drivers::hal::{self, DeviceMemory};
-use drivers::pci::{ConfigPorts, Pci, PciError, VirtioPci};
+use drivers::pci::{ConfigPorts, DeviceFunction, MAX_DISKS, Pci, PciError, VirtioPci};
 use drivers::virtio_blk::{InitError, VirtioBlk};
 use mm::frame::{FrameKind, Order};
 use virtio_drivers::{BufferDirection, Hal};
@@ -23,10 +23,12 @@ use crate::boot::memory::PAGE;
 use crate::frames;
 use crate::irq::{DeviceVector, NoVector};
 use crate::process::promptness;
-use crate::storage::SwapIo;
+use crate::storage::{self, DiskIo};
 
-/// A virtio disk whose requests own buffers of type `B`.
-pub type Disk<B = SwapIo> = VirtioBlk<DirectMap, VirtioPci, B>;
+/// A virtio disk.
+pub type Disk = VirtioBlk<DirectMap, VirtioPci, DiskIo>;
+/// As many as there can be.
+pub type Disks = ArrayVec<&'static Disk, MAX_DISKS>;
 
 /// Why a disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,20 +44,26 @@ pub enum DiskError {
     Vector(#[from] NoVector),
 }
 
-/// Sets up the first virtio disk, if there is one. Disks live as long as the kernel.
-pub fn first_disk<B: Buffers + Send + 'static>() -> Result<Option<&'static Disk<B>>, DiskError> {
+/// Sets up the virtio disks, in bus order. They live as long as the kernel.
+pub fn disks() -> Result<Disks, DiskError> {
     // SAFETY: ring 0, and nobody else uses the configuration ports: this is called once, at boot.
     let mut pci = Pci::new(unsafe { ConfigPorts::new() });
-    let Some(&at) = pci.virtio_disks().first() else { return Ok(None) };
+    pci.virtio_disks().into_iter().map(|at| open(&mut pci, at)).collect()
+}
+
+fn open(pci: &mut Pci<ConfigPorts>, at: DeviceFunction) -> Result<&'static Disk, DiskError> {
     let vector = DeviceVector::take()?;
     let transport = pci.open_virtio::<DirectMap>(at, vector.route())?;
-    let disk: &'static Disk<B> = Box::leak(Box::new(Disk::new(transport)?));
-    vector.handle(Box::new(|| {
-        promptness::completion_announced();
+    let disk: &'static Disk = Box::leak(Box::new(Disk::new(transport)?));
+    vector.handle(Box::new(move || {
+        // What the pager takes is the swap disk's; the data disk wakes a task of the kernel's own.
+        if storage::is_swap(disk) {
+            promptness::completion_announced();
+        }
         disk.on_interrupt();
     }));
     log::info!("disk at {at}: {:?}", disk.info());
-    Ok(Some(disk))
+    Ok(disk)
 }
 
 /// Memory as devices see it: physical addresses, reached through the direct map. There is no IOMMU.

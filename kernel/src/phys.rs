@@ -24,6 +24,16 @@ impl Memory {
         Self { spans }
     }
 
+    /// Copies the beginning of a frame out.
+    pub fn copy_from(&self, frame: Pfn, out: &mut [u8]) {
+        self.read(frame, 0, out);
+    }
+
+    /// Copies into the beginning of a frame.
+    pub fn copy_to(&self, frame: Pfn, data: &[u8]) {
+        self.write(frame, 0, data);
+    }
+
     fn page(&self, frame: Pfn) -> *mut u8 {
         let address = PhysAddr::new(frame.phys());
         assert!(self.spans.iter().any(|s| s.start <= address && address < s.end), "{frame:?} is not a frame of ours");

@@ -12,6 +12,8 @@ use mm::stats::{PageClass, Snapshot, VisiblePages};
 
 use crate::boot::BootInfo;
 use crate::cmdline::Options;
+use crate::devices::Disk;
+use crate::fs::disk::volume;
 use crate::fs::proc::vmstat_counters;
 use crate::machine::mm;
 use crate::process::process::Process;
@@ -127,13 +129,13 @@ impl fmt::Display for Figures<'_> {
         let polls = scheduler::executor().stats();
         write!(
             f,
-            "\"t_ns\":{},\"vmstat\":{},\"pages\":{},\"frames\":{},\"disk\":{{\"swap\":{}}},\"stall_ns\":{},\
+            "\"t_ns\":{},\"vmstat\":{},\"pages\":{},\"frames\":{},\"disk\":{},\"stall_ns\":{},\
              \"poll\":{{\"polls\":{},\"max_ns\":{}}}",
             time::now_ns(),
             Counters(self.0),
             Pages(&self.0.visible),
             Frames(self.0),
-            DiskCounts,
+            Disks,
             stats::stall_ns(),
             polls.polls,
             polls.longest.map_or(0, |longest| longest.took.as_nanos()),
@@ -199,12 +201,27 @@ impl fmt::Display for SwapArea<'_> {
     }
 }
 
-struct DiskCounts;
+/// The disks there are, by what they are for.
+struct Disks;
+
+impl fmt::Display for Disks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match mm().store() {
+            Some(store) => write!(f, "{{\"swap\":{}", DiskCounts(store.disk()))?,
+            None => f.write_str("{\"swap\":{}")?,
+        }
+        if let Some(volume) = volume() {
+            write!(f, ",\"data\":{}", DiskCounts(volume.disk().disk()))?;
+        }
+        f.write_str("}")
+    }
+}
+
+struct DiskCounts(&'static Disk);
 
 impl fmt::Display for DiskCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(disk) = mm().store().map(|store| store.disk()) else { return f.write_str("{}") };
-        let counters = disk.counters();
+        let counters = self.0.counters();
         let [read, write, flush, discard] =
             [Kind::Read, Kind::Write, Kind::Flush, Kind::Discard].map(|kind| counters.of(kind));
         let fields = [

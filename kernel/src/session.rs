@@ -3,7 +3,8 @@
 //! Owns the order of what happens once the executor runs, and which tasks there are. Does not own how anything is done.
 //!
 //! ```text
-//!   swap disk ─► memory manager ─► pager, reclaim ─► program from the boot module ─► its end ─► last record, power off
+//!   disks ─► memory manager ─► pager, reclaim ─► data disk mounted ─► program from the boot module or the disk
+//!         ─► its end ─► data disk unmounted ─► last record, power off
 //! ```
 #![expect(unsafe_code, reason = "looks at the boot module, which is RAM nobody else uses")]
 
@@ -16,15 +17,14 @@ use mm::frame::FrameDesc;
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
-use crate::cmdline::{Options, Stdin, Swap, Torture};
-use crate::devices;
-use crate::fs::stdio;
+use crate::cmdline::{Options, Stdin, Torture};
+use crate::disks;
+use crate::fs::{self, stdio};
 use crate::machine;
 use crate::phys::Memory;
 use crate::power::{self, End};
-use crate::process::{self, Program, Running};
+use crate::process::{self, Program, Running, Source};
 use crate::scheduler::executor;
-use crate::storage::Storage;
 use crate::telemetry::Command;
 use crate::{arch, console, frames, report, selftest, telemetry};
 
@@ -47,18 +47,20 @@ pub struct Boot {
 /// From the first task to the end of the machine.
 pub async fn run(mut boot: Boot) {
     let options = boot.options;
-    let Some(module) = boot.info.module else { refuse_without_module(options) };
     let spans = Vec::from_iter(boot.info.memory.runs()).leak();
-    let store = open_swap(options, Memory::new(spans)).await;
+    let found = disks::find(options, &Memory::new(spans)).await;
     let mut key = [0; 8];
     arch::random::fill(&mut key);
     let torture = options.torture == Torture::On;
     let config =
         Config { torture, torture_every: TORTURE_EVERY, audit_key: u64::from_le_bytes(key), ..Config::default() };
-    let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), store);
+    let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
-    let (program, beside) = start_programs(options, module).await;
+    if let Some(disk) = found.data {
+        disks::mount(disk, Memory::new(spans)).await;
+    }
+    let (program, beside) = start_programs(options, boot.info.module).await;
     frames::reclaim(&mut boot.info.memory, RegionKind::Module);
     selftest::run(&options.selftests);
     report::started(&boot.info, options);
@@ -71,37 +73,13 @@ pub async fn run(mut boot: Boot) {
     }
     // The disk learns what is free, unless it is slow to listen.
     let _in_time = executor().timers().timeout(DISCARD_PATIENCE, mm.discards_done()).await;
+    disks::unmount().await;
     report::ended(&ended);
     power::end(End::Clean)
 }
 
-fn refuse_without_module(options: &Options) -> ! {
-    match &options.init {
-        Some(path) => power::refuse(format_args!(
-            "init={path} needs a data disk, which this kernel cannot read yet; give the program as the boot module (QEMU's -initrd)"
-        )),
-        None => power::refuse(format_args!(
-            "there is no program: give a static ELF file as the boot module (QEMU's -initrd)"
-        )),
-    }
-}
-
-async fn open_swap(options: &Options, memory: Memory) -> Option<Storage> {
-    if options.swap == Swap::Off {
-        return None;
-    }
-    let disk = match devices::first_disk() {
-        Ok(disk) => disk?,
-        Err(error) => power::refuse(format_args!("the swap disk cannot be used: {error}")),
-    };
-    match Storage::open(disk, &memory).await {
-        Ok(storage) => Some(storage),
-        Err(refusal) => power::refuse(format_args!("the first virtio disk is not used for swap: {refusal}")),
-    }
-}
-
 /// Starts the first program, and those beside it: each a process of its own.
-async fn start_programs(options: &Options, module: PhysRange) -> (Running, Vec<Running>) {
+async fn start_programs(options: &Options, module: Option<PhysRange>) -> (Running, Vec<Running>) {
     if options.stdin == Stdin::Com1 {
         stdio::open_input();
         console::open_input(stdio::input_arrived);
@@ -109,20 +87,44 @@ async fn start_programs(options: &Options, module: PhysRange) -> (Running, Vec<R
             Command::EndOfInput(total) => stdio::end_of_input_after(total),
         });
     }
-    let unnamed = [String::from("program")];
+    let source = first_program(options, module).await;
+    let unnamed = [options.init.clone().unwrap_or_else(|| String::from("program"))];
     let argv = if options.argv.is_empty() { &unnamed[..] } else { &options.argv[..] };
-    let first = start(options, module, argv).await;
+    let first = start(options, &source, argv).await;
     let mut beside = Vec::new();
     for argv in &options.beside {
-        beside.push(start(options, module, argv).await);
+        beside.push(start(options, &source, argv).await);
     }
     (first, beside)
 }
 
-async fn start(options: &Options, module: PhysRange, argv: &[String]) -> Running {
+/// The boot module, or else the program on the data disk that `init=` names.
+async fn first_program(options: &Options, module: Option<PhysRange>) -> Source<'static> {
+    let path = match (module, &options.init) {
+        (Some(module), None) => return Source::Bytes(module_bytes(module)),
+        (Some(_), Some(path)) => {
+            power::refuse(format_args!("there are two programs, a boot module and init={path}: give one"))
+        }
+        (None, None) => power::refuse(format_args!(
+            "there is no program: give a static ELF file as the boot module (QEMU's -initrd), or init=PATH and a data disk"
+        )),
+        (None, Some(path)) => path,
+    };
+    if fs::disk::volume().is_none() {
+        power::refuse(format_args!(
+            "init={path} needs a data disk, and there is none: give an ext4 image as a virtio disk"
+        ));
+    }
+    match fs::find_program(path.as_bytes()).await {
+        Ok(file) => Source::File(file),
+        Err(errno) => power::refuse(format_args!("init={path}: there is no such program on the data disk ({errno:?})")),
+    }
+}
+
+async fn start(options: &Options, source: &Source<'static>, argv: &[String]) -> Running {
     let argv: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
     let env = process::environment(options.env.iter().map(|entry| entry.as_bytes()));
-    match process::start(&Program { file: module_bytes(module), argv: &argv, env: &env }).await {
+    match process::start(&Program { file: source.clone(), argv: &argv, env: &env }).await {
         Ok(running) => running,
         Err(error) => power::refuse(format_args!("{}: {error}", String::from_utf8_lossy(argv[0]))),
     }

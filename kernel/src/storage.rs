@@ -1,10 +1,9 @@
-//! The swap device: `mm`'s [`BackingStore`] over a virtio disk.
+//! The swap device: `mm`'s [`BackingStore`] over a virtio disk; and the memory that requests to any disk own ([`DiskIo`]).
 //!
 //! Owns the translation between slots and sectors, the check of the header in slot 0, and requests that the disk refused for good,
 //! which come back as failed. Does not own the disk ([`crate::devices`]) nor which slot holds what (`mm`).
 #![expect(unsafe_code, reason = "states that a request's frames are memory the device may use")]
 
-use core::future::poll_fn;
 use core::task::{Context, Poll};
 
 use crossbeam_queue::ArrayQueue;
@@ -12,46 +11,121 @@ use disk_image::{HeaderError, Pages, SwapHeader};
 use drivers::block::{Buffers, Cookie, Kind, Refused, Request, Sector, SectorCount};
 use drivers::hal::{PhysAddr, PhysRange};
 use futures_util::task::AtomicWaker;
-use mm::addr::PAGE_SIZE;
-use mm::frame::FrameKind;
-use mm::ops::OpId;
-use mm::platform::{
-    BackingStore, Discards, IoFrames, PhysMemory, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
-};
+use mm::addr::{PAGE_SIZE, Pfn};
+use mm::frame::{Frame, FrameKind};
+use mm::platform::{BackingStore, Discards, PhysMemory, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest};
 
 use crate::devices::Disk;
 use crate::frames;
 use crate::phys::Memory;
 use crate::process::promptness;
+use crate::sync::Once;
 
 /// Sectors in a slot.
 const SECTORS_PER_SLOT: u32 = (PAGE_SIZE / 512) as u32;
 /// Refused requests that may wait to be reported; more than the manager ever has under way.
 const REFUSALS: usize = 256;
 
-/// A request of `mm`'s as the disk driver carries it: it owns the frames until the device is done.
-pub struct SwapIo(StoreRequest);
+/// What a disk's request owns until the device is done.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and boxing would allocate when memory is short"
+)]
+pub enum DiskIo {
+    /// A request of `mm`'s with its frames.
+    Store(StoreRequest),
+    /// Memory that the data disk's blocks pass through.
+    Bounce(Bounce),
+}
 
 // SAFETY: the frames' tokens are inside, so nobody frees, maps anew or reuses them before the value is taken apart; the frames are
 // whole pages of RAM, always the same ones in the same order.
-unsafe impl Buffers for SwapIo {
+unsafe impl Buffers for DiskIo {
     fn segments(&self) -> impl Iterator<Item = PhysRange> {
-        self.0.frames.iter().map(|frame| PhysRange::new(PhysAddr(frame.pfn().phys()), PAGE_SIZE as u32))
+        let (frames, run) = match self {
+            Self::Store(request) => (&request.frames[..], None),
+            Self::Bounce(bounce) => (&[][..], Some(bounce.range())),
+        };
+        let pages = frames.iter().map(|frame| PhysRange::new(PhysAddr(frame.pfn().phys()), PAGE_SIZE as u32));
+        pages.chain(run)
     }
 }
 
-/// Why a disk cannot be used for swap.
+/// A run of contiguous frames for data on its way, of which the first bytes are in use.
+pub struct Bounce {
+    run: Frame,
+    used: usize,
+}
+
+impl Bounce {
+    /// Uses a run, none of it yet.
+    pub fn new(run: Frame) -> Self {
+        Self { run, used: 0 }
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Says how many bytes the next request moves.
+    pub fn set_used(&mut self, bytes: usize) {
+        assert!(bytes <= self.run.order().frames() * PAGE_SIZE, "more than the run holds");
+        self.used = bytes;
+    }
+
+    /// The frames, in order.
+    pub fn frames(&self) -> impl Iterator<Item = Pfn> + use<> {
+        let first = self.run.pfn().as_u32();
+        (0..self.run.order().frames() as u32).map(move |index| Pfn::new(first + index))
+    }
+
+    fn range(&self) -> PhysRange {
+        PhysRange::new(PhysAddr(self.run.pfn().phys()), self.used as u32)
+    }
+}
+
+/// The first page of a disk, by which disks are told apart.
+pub type FirstPage = [u8; PAGE_SIZE];
+
+/// A disk's first page cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SwapRefused {
-    /// Its header is not one of ours.
-    #[error("{0}")]
-    Header(#[from] HeaderError),
-    /// Its first page cannot be read.
-    #[error("the swap disk's first page cannot be read")]
-    Unreadable,
+pub enum Unreadable {
+    /// The disk says no.
+    #[error("its first page cannot be read")]
+    Failed,
     /// There is no frame to read it into.
-    #[error("there is no memory to read the swap disk's header into")]
+    #[error("there is no memory to read its first page into")]
     NoMemory,
+}
+
+/// Reads the first page of a disk that nobody uses yet; zeroes if the disk has not even one.
+pub async fn read_first_page(disk: &'static Disk, memory: &Memory) -> Result<FirstPage, Unreadable> {
+    let mut page = [0; PAGE_SIZE];
+    if disk.info().end.0 < u64::from(SECTORS_PER_SLOT) {
+        return Ok(page);
+    }
+    let frame = frames::get().alloc_page(FrameKind::Dma).ok_or(Unreadable::NoMemory)?;
+    let mut bounce = Bounce::new(frame);
+    bounce.set_used(PAGE_SIZE);
+    let (sector, sectors) = (Sector(0), SectorCount(SECTORS_PER_SLOT));
+    let request = Request { cookie: Cookie(0), kind: Kind::Read, sector, sectors, buffers: DiskIo::Bounce(bounce) };
+    let (request, result) = match disk.submit(request).await {
+        Ok(done) => (done.request, done.result.map_err(|_| Unreadable::Failed)),
+        Err(refused) => (refused.into_request(), Err(Unreadable::Failed)),
+    };
+    if let DiskIo::Bounce(Bounce { run, .. }) = request.buffers {
+        memory.read(run.pfn(), 0, &mut page);
+        frames::get().free(run);
+    }
+    result.map(|()| page)
+}
+
+static SWAP_DISK: Once<&'static Disk> = Once::new();
+
+/// Whether a disk is the one that is swapped on. Takes no lock.
+pub fn is_swap(disk: &'static Disk) -> bool {
+    SWAP_DISK.get().is_some_and(|swap| core::ptr::eq(*swap, disk))
 }
 
 /// A virtio disk as swap.
@@ -63,33 +137,15 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Reads and checks the disk's header. The disk must not be in use by anybody else.
-    pub async fn open(disk: &'static Disk, memory: &Memory) -> Result<Self, SwapRefused> {
+    /// Checks the disk's header. The disk must not be in use by anybody else.
+    pub fn open(disk: &'static Disk, page: &FirstPage) -> Result<Self, HeaderError> {
         let pages = disk.info().end.0 / u64::from(SECTORS_PER_SLOT);
         let mut storage = Self { disk, slots: 1, refused: ArrayQueue::new(REFUSALS), waker: AtomicWaker::new() };
-        let page = storage.read_first_page(memory).await?;
-        let header = SwapHeader::parse(&page, Pages(pages))?;
+        let header = SwapHeader::parse(page, Pages(pages))?;
         let slots = u32::try_from(header.pages().0).unwrap_or(Slot::LIMIT);
         storage.slots = slots.min(Slot::LIMIT);
+        SWAP_DISK.call_once(|| disk);
         Ok(storage)
-    }
-
-    async fn read_first_page(&self, memory: &Memory) -> Result<[u8; PAGE_SIZE], SwapRefused> {
-        let frame = frames::get().alloc_page(FrameKind::User).ok_or(SwapRefused::NoMemory)?;
-        let frames = IoFrames::from_iter([frame.lend()]);
-        let request = StoreRequest { op: OpId::new(0), kind: StoreKind::Read, slot: Slot::new(0), count: 1, frames };
-        if let Err(request) = self.try_submit(request) {
-            request.frames.into_iter().for_each(|f| frames::get().free(f.returned()));
-            return Err(SwapRefused::Unreadable);
-        }
-        let completion = poll_fn(|cx| self.poll_complete(cx)).await;
-        let mut page = [0; PAGE_SIZE];
-        for frame in completion.request.frames {
-            memory.read(frame.pfn(), 0, &mut page);
-            frames::get().free(frame.returned());
-        }
-        completion.result.map_err(|_| SwapRefused::Unreadable)?;
-        Ok(page)
     }
 
     /// The disk's own counts.
@@ -116,12 +172,12 @@ impl BackingStore for Storage {
         let sector = Sector(u64::from(request.slot.as_u32()) * u64::from(SECTORS_PER_SLOT));
         let sectors = SectorCount(request.count * SECTORS_PER_SLOT);
         let cookie = Cookie(u64::from(request.op.as_u16()));
-        match self.disk.try_submit(Request { cookie, kind, sector, sectors, buffers: SwapIo(request) }) {
+        match self.disk.try_submit(Request { cookie, kind, sector, sectors, buffers: DiskIo::Store(request) }) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(request)) => Err(request.buffers.0),
+            Err(Refused::Full(request)) => Err(store_request(request)),
             Err(refused) => {
                 log::warn!("swap: the disk refuses a request: {refused:?}");
-                self.refused.push(refused.into_request().buffers.0)?;
+                self.refused.push(store_request(refused.into_request()))?;
                 self.waker.wake();
                 Ok(())
             }
@@ -135,11 +191,19 @@ impl BackingStore for Storage {
             return Poll::Ready(StoreCompletion { request, result: Err(StoreError) });
         }
         self.disk.poll_complete(cx).map(|done| StoreCompletion {
-            request: done.request.buffers.0,
+            request: store_request(done.request),
             result: done.result.map_err(|error| {
                 log::warn!("swap: {error}");
                 StoreError
             }),
         })
+    }
+}
+
+/// What comes out of the stream is what [`BackingStore::try_submit`] put in: other requests have futures of their own.
+fn store_request(request: Request<DiskIo>) -> StoreRequest {
+    match request.buffers {
+        DiskIo::Store(request) => request,
+        DiskIo::Bounce(_) => unreachable!("a request comes back with its own buffers"),
     }
 }

@@ -16,6 +16,11 @@ const GNU_STACK: u32 = 0x6474_e551;
 const READ_EXECUTE: u32 = 5;
 const READ_WRITE: u32 = 6;
 
+/// A whole file.
+fn parse_file(bytes: &[u8]) -> Result<Image, ImageError> {
+    Image::parse(bytes, bytes.len() as u64)
+}
+
 /// A program header to be written.
 #[derive(Clone, Copy)]
 struct Header {
@@ -66,12 +71,12 @@ const DYN: u16 = 3;
 const ENTRY: u64 = 0x40_0100;
 
 fn refusal(headers: &[Header]) -> ImageError {
-    Image::parse(&file(EXEC, ENTRY, headers)).expect_err("this file is not for us")
+    parse_file(&file(EXEC, ENTRY, headers)).expect_err("this file is not for us")
 }
 
 #[test]
 fn a_program_with_fixed_addresses_is_laid_out_where_it_says() {
-    let image = Image::parse(&file(EXEC, ENTRY, &ordinary())).expect("an ordinary program");
+    let image = parse_file(&file(EXEC, ENTRY, &ordinary())).expect("an ordinary program");
     assert_eq!(image.entry, ENTRY);
     assert_eq!(image.program_headers, 0x40_0040);
     assert_eq!(image.program_header_count, 2);
@@ -86,7 +91,7 @@ fn a_program_with_fixed_addresses_is_laid_out_where_it_says() {
 #[test]
 fn a_static_pie_goes_to_the_base_for_such_programs() {
     let headers = [load(READ_EXECUTE, 0, 0, 0x1000, 0x1000), load(READ_WRITE, 0x1800, 0x2800, 0x100, 0x100)];
-    let image = Image::parse(&file(DYN, 0x10, &headers)).expect("a static-PIE program");
+    let image = parse_file(&file(DYN, 0x10, &headers)).expect("a static-PIE program");
     assert_eq!(image.entry, PIE_BASE + 0x10);
     assert_eq!(image.segments[1].start, PIE_BASE + 0x2800);
 }
@@ -95,12 +100,12 @@ fn a_static_pie_goes_to_the_base_for_such_programs() {
 fn an_executable_stack_is_noticed() {
     let mut headers = ordinary();
     headers.push(Header { kind: GNU_STACK, flags: 7, ..load(7, 0, 0, 0, 0) });
-    assert!(Image::parse(&file(EXEC, ENTRY, &headers)).expect("a program").executable_stack);
+    assert!(parse_file(&file(EXEC, ENTRY, &headers)).expect("a program").executable_stack);
 }
 
 #[test]
 fn a_file_of_another_kind_gets_its_reason() {
-    let parse = |bytes: &[u8]| Image::parse(bytes).expect_err("not a program");
+    let parse = |bytes: &[u8]| parse_file(bytes).expect_err("not a program");
     assert_eq!(parse(b""), ImageError::Empty);
     assert_eq!(parse(b"#!/bin/sh\necho\n"), ImageError::Script);
     assert_eq!(parse(b"MZ and so on"), ImageError::NotElf);
@@ -121,7 +126,7 @@ fn a_file_of_another_kind_gets_its_reason() {
 #[test]
 fn this_test_itself_is_dynamic_and_refused_as_such() {
     let own = std::env::current_exe().and_then(std::fs::read).expect("a test can read itself");
-    assert_eq!(Image::parse(&own), Err(ImageError::Dynamic));
+    assert_eq!(parse_file(&own), Err(ImageError::Dynamic));
     let mut headers = ordinary();
     headers.push(Header { kind: INTERP, ..load(4, 0x200, 0x40_0200, 0x1c, 0x1c) });
     assert_eq!(refusal(&headers), ImageError::Dynamic);
@@ -151,7 +156,7 @@ fn a_segment_that_cannot_be_loaded_gets_its_reason() {
 
 #[test]
 fn an_entry_point_must_be_code() {
-    let parse = |entry| Image::parse(&file(EXEC, entry, &ordinary()));
+    let parse = |entry| parse_file(&file(EXEC, entry, &ordinary()));
     for entry in [0, 0x40_1000, 0x3f_ffff, u64::MAX] {
         assert_eq!(parse(entry), Err(ImageError::EntryOutside(entry)));
     }
@@ -176,7 +181,7 @@ proptest! {
             let at = 64 + 8 + word * 8;
             bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
-        if let Ok(image) = Image::parse(&bytes) {
+        if let Ok(image) = parse_file(&bytes) {
             let mut end = 0x1000;
             for segment in &image.segments {
                 prop_assert!(segment.page_start() >= end && segment.page_end() <= 0x7fff_ffff_f000);

@@ -75,3 +75,15 @@ fn a_data_file_is_scanned_written_and_found_wrong_when_a_bit_flips() {
     assert_eq!(flipped.status, 1);
     assert!(flipped.text.contains("FAIL file-scan filler page=77 word=125"), "{}", flipped.text);
 }
+
+#[test]
+fn the_model_of_files_is_right_about_linux() {
+    for seed in [1, 2, 3] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let model = Program::Workload("file-model").build().unwrap_or_else(|error| panic!("{error}"));
+        let outcome = run(&model, &["ops=3000", &format!("seed={seed}")], b"", directory.path());
+        assert_eq!(outcome.status, 0, "{}", outcome.text);
+        let again = run(&model, &["verify=1"], b"", directory.path());
+        assert_eq!(again.status, 0, "{}", again.text);
+    }
+}

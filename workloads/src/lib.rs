@@ -15,6 +15,7 @@
 //! | [`maps`] | `/proc/self/maps` |
 //! | [`latency`] | histograms of cycles |
 //! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
+//! | [`tree`] | a directory tree as lines that can be compared |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
 //! | [`pressure`] | the main workload's options, phases and kinds |
 //!
@@ -34,4 +35,5 @@ pub mod pressure;
 pub mod references;
 pub mod registers;
 pub mod rng;
+pub mod tree;
 pub mod zipf;

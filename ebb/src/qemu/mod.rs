@@ -70,12 +70,14 @@ pub struct Machine<'a> {
     pub ram: Bytes,
     /// The kernel's ELF file.
     pub kernel: &'a Path,
-    /// The first program's ELF file, passed as the boot module.
-    pub program: &'a Path,
+    /// The first program's ELF file, passed as the boot module. `None`: it is on the data disk.
+    pub program: Option<&'a Path>,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// The first disk, which the kernel takes for swap.
+    /// The disk that the kernel takes for swap, by its header.
     pub swap: Option<Drive<'a>>,
+    /// The disk that the kernel takes for the data disk, by its superblock.
+    pub data: Option<Drive<'a>>,
 }
 
 /// QEMU's ends of the sockets, as numbers that it inherits.
@@ -106,14 +108,13 @@ impl Machine<'_> {
             add(&["-chardev", &format!("socket,id={id},fd={fd}"), "-serial", &format!("chardev:{id}")]);
         }
         add(&["-chardev", &format!("socket,id=qmp,fd={}", sockets.control), "-mon", "chardev=qmp,mode=control"]);
-        if let Some(drive) = self.swap {
-            list.extend(drive_arguments(&drive));
+        for drive in [self.swap, self.data].iter().flatten() {
+            list.extend(drive_arguments(drive));
         }
-        for (option, value) in [
-            ("-kernel", self.kernel.as_os_str()),
-            ("-initrd", self.program.as_os_str()),
-            ("-append", OsStr::new(self.cmdline)),
-        ] {
+        let program = self.program.map(|program| ("-initrd", program.as_os_str()));
+        let options =
+            [Some(("-kernel", self.kernel.as_os_str())), program, Some(("-append", OsStr::new(self.cmdline)))];
+        for (option, value) in options.into_iter().flatten() {
             list.extend([OsString::from(option), value.to_owned()]);
         }
         list
@@ -209,9 +210,10 @@ mod tests {
             accel: Accel::Tcg,
             ram: Bytes::mib(64),
             kernel: Path::new("kernel"),
-            program: Path::new("hello"),
+            program: Some(Path::new("hello")),
             cmdline: "exit=debug -- hello",
             swap: Some(swap),
+            data: None,
         };
         let line = line(&machine);
         for part in [

@@ -52,7 +52,8 @@ fn sizes_must_be_sizes_and_enough() {
     refused(&["--swap", "12Q"], &["./prog"], "unknown unit");
     refused(&["--swap", "1K"], &["./prog"], "too small");
     refused(&["--swap", "missing.img"], &["./prog"], "does not exist");
-    refused(&["--disk", "data"], &["./prog"], "not supported yet");
+    refused(&["--disk", "data"], &["./prog"], "does not exist: give a directory");
+    refused(&[], &["disk:/prog"], "add --disk");
     refused(&["--append", "--"], &["./prog"], "is not an option");
     refused(&[], &["./prog", &"x".repeat(4000)], "shorten them");
     refused(&["--kernel", "./nothing"], &["./prog"], "is not a file");

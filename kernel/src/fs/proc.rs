@@ -6,11 +6,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::ops::ControlFlow;
 
 use mm::space::{Label, Vma};
 use mm::stats::{PageClass, Snapshot, VisiblePages};
 
+use super::Kind;
 use super::allocators;
+use super::attributes::{Attributes, FileType};
+use super::vnode::{Access, DirEntry, Synthetic};
 use crate::process::memory::{self, Usage};
 use crate::process::process::Process;
 use crate::process::promptness;
@@ -39,27 +43,6 @@ pub enum File {
 }
 
 impl File {
-    /// By its name under `/proc`.
-    pub fn of_system(name: &[u8]) -> Option<Self> {
-        match name {
-            b"meminfo" => Some(Self::MemInfo),
-            b"vmstat" => Some(Self::VmStat),
-            b"slabinfo" => Some(Self::SlabInfo),
-            b"buddyinfo" => Some(Self::BuddyInfo),
-            _ => None,
-        }
-    }
-
-    /// By its name under `/proc/PID`.
-    pub fn of_process(name: &[u8]) -> Option<Self> {
-        match name {
-            b"maps" => Some(Self::Maps),
-            b"statm" => Some(Self::StatM),
-            b"status" => Some(Self::Status),
-            _ => None,
-        }
-    }
-
     /// Its contents as they are now.
     pub fn render(self, process: &Process) -> Result<Vec<u8>, Errno> {
         let mut text = Text(Vec::new());
@@ -244,4 +227,118 @@ fn status(text: &mut Text, process: &Process) -> core::fmt::Result {
     writeln!(text, "VmStk:\t{:>8} kB", kib(labelled(process, |area| area.label == Label::Stack)))?;
     writeln!(text, "VmSwap:\t{:>8} kB", kib(counts.away()))?;
     writeln!(text, "Threads:\t{}", process.thread_count())
+}
+
+/// `st_dev` of everything under `/proc`.
+const DEVICE: u64 = 5;
+
+/// A place under `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// `/proc`
+    Root,
+    /// `/proc/self`
+    OfProcess,
+    /// `/proc/self/exe`: a symbolic link to the program.
+    Executable,
+    /// A file.
+    Text(File),
+}
+
+impl Node {
+    /// Names of one directory, in order.
+    const SYSTEM: [(&'static [u8], Self); 5] = [
+        (b"meminfo", Self::Text(File::MemInfo)),
+        (b"vmstat", Self::Text(File::VmStat)),
+        (b"slabinfo", Self::Text(File::SlabInfo)),
+        (b"buddyinfo", Self::Text(File::BuddyInfo)),
+        (b"self", Self::OfProcess),
+    ];
+    const OF_PROCESS: [(&'static [u8], Self); 4] = [
+        (b"maps", Self::Text(File::Maps)),
+        (b"statm", Self::Text(File::StatM)),
+        (b"status", Self::Text(File::Status)),
+        (b"exe", Self::Executable),
+    ];
+
+    fn children(self) -> &'static [(&'static [u8], Self)] {
+        match self {
+            Self::Root => &Self::SYSTEM,
+            Self::OfProcess => &Self::OF_PROCESS,
+            Self::Executable | Self::Text(_) => &[],
+        }
+    }
+
+    fn inode(self) -> u64 {
+        match self {
+            Self::Root => 1,
+            Self::OfProcess => 2,
+            Self::Executable => 3,
+            Self::Text(file) => 4 + file as u64,
+        }
+    }
+
+    fn kind(self) -> FileType {
+        match self {
+            Self::Root | Self::OfProcess => FileType::Directory,
+            Self::Executable => FileType::Symlink,
+            Self::Text(_) => FileType::Regular,
+        }
+    }
+}
+
+impl Synthetic for Node {
+    const ROOT: Self = Self::Root;
+
+    fn child(self, name: &[u8], who: &Process) -> Result<Self, Errno> {
+        if self.kind() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let number = core::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        if self == Self::Root && number == Some(who.pid.number()) {
+            return Ok(Self::OfProcess);
+        }
+        let found = self.children().iter().find(|(known, _)| *known == name);
+        found.map(|(_, node)| *node).ok_or(Errno::ENOENT)
+    }
+
+    fn parent(self) -> Option<Self> {
+        match self {
+            Self::Root => None,
+            Self::Executable | Self::Text(File::Maps | File::StatM | File::Status) => Some(Self::OfProcess),
+            Self::OfProcess | Self::Text(_) => Some(Self::Root),
+        }
+    }
+
+    fn attributes(self, _: &Process) -> Result<Attributes, Errno> {
+        let permissions = match self.kind() {
+            FileType::Directory => 0o555,
+            FileType::Symlink => 0o777,
+            _ => 0o444,
+        };
+        Ok(Attributes::made_up(self.kind(), permissions, DEVICE, self.inode()))
+    }
+
+    fn link(self, who: &Process) -> Option<Vec<u8>> {
+        (self == Self::Executable).then(|| who.executable.to_vec())
+    }
+
+    fn entries(self, _: &Process, from: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>) {
+        for (next, (name, node)) in (1..).zip(self.children()).skip(from as usize) {
+            if emit(DirEntry { inode: node.inode(), kind: node.kind(), name, next }).is_break() {
+                return;
+            }
+        }
+    }
+
+    async fn open(self, access: Access, who: &Process) -> Result<Kind, Errno> {
+        match self {
+            Self::Text(file) if !access.write => {
+                memory::wait_for_room().await.map_err(|_| Errno::ENOMEM)?;
+                memory::settle_counts().await;
+                Ok(Kind::Snapshot { contents: file.render(who)? })
+            }
+            _ => Err(Errno::EACCES),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Turns an ELF file into a process that is ready to run.
 //!
-//! Owns the order: lay out (`elf_image.rs`), map, copy, protect, stack (`stack.rs`). The file is a slice of the boot
-//! module; segments become anonymous private memory with the file's bytes copied in, because there are no file
-//! objects to map yet. The space has no threads while this runs, so nobody sees a page before its rights are final.
+//! Owns the order: lay out (`elf_image.rs`), map, copy, protect, stack (`stack.rs`). The file is the boot
+//! module or on the data disk; segments become anonymous private memory with the file's bytes copied in, because there
+//! are no file objects to map yet. The space has no threads while this runs, so nobody sees a page before its rights are final.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -18,11 +19,16 @@ use super::stack::{self, ProgramFacts, TooBig};
 use crate::arch;
 use crate::arch::layout::USER_START;
 use crate::arch::user::UserThread;
+use crate::fs::disk::Inode;
 use crate::syscall::abi::{PAGE_SIZE, USER_END};
 use crate::syscall::errno::Errno;
 
 /// Unmapped pages below the stack: what runs off its end faults instead of reaching the next mapping.
 const STACK_GUARD: u64 = 1 << 20;
+/// Where program headers are looked for: linkers put them behind the ELF header.
+const HEAD_BYTES: usize = 4096;
+/// Bytes of a file on the disk that are copied at once.
+const PIECE: usize = 16 << 10;
 
 /// Why a program did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,11 +50,52 @@ impl From<Errno> for StartError {
     }
 }
 
+/// Where a program's file is.
+#[derive(Clone)]
+pub enum Source<'a> {
+    /// In memory: the boot module.
+    Bytes(&'a [u8]),
+    /// On the data disk.
+    File(Arc<Inode>),
+}
+
+impl Source<'_> {
+    /// The file's length, and as much of its beginning as the headers may take.
+    async fn head(&self) -> Result<(u64, Cow<'_, [u8]>), Errno> {
+        match self {
+            Self::Bytes(bytes) => Ok((bytes.len() as u64, Cow::Borrowed(bytes))),
+            Self::File(file) => {
+                let size = file.attributes().await?.size;
+                Ok((size, Cow::Owned(file.read(0, HEAD_BYTES).await?)))
+            }
+        }
+    }
+
+    /// Copies part of the file to user memory.
+    async fn copy_to(&self, process: &Process, to: u64, from: u64, len: u64) -> Result<(), Errno> {
+        match self {
+            Self::Bytes(bytes) => process.write_bytes(to, &bytes[from as usize..(from + len) as usize]).await,
+            Self::File(file) => {
+                let mut done = 0;
+                while done < len {
+                    let bytes = file.read(from + done, PIECE.min((len - done) as usize)).await?;
+                    if bytes.is_empty() {
+                        // Cut short since it was looked at.
+                        return Err(Errno::EIO);
+                    }
+                    process.write_bytes(to + done, &bytes).await?;
+                    done += bytes.len() as u64;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 /// What to run.
-#[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
-    /// The file's bytes.
-    pub file: &'a [u8],
+    /// Where its bytes are.
+    pub file: Source<'a>,
     /// Its arguments, the name first.
     pub argv: &'a [&'a [u8]],
     /// Its environment, `NAME=VALUE` each.
@@ -71,7 +118,10 @@ fn stack_bottom() -> u64 {
 
 /// Makes a process of `program`; the result are the registers of its first thread.
 pub async fn load(program: &Program<'_>) -> Result<(Arc<Process>, UserThread), StartError> {
-    let image = Image::parse(program.file)?;
+    let image = {
+        let (size, head) = program.file.head().await?;
+        Image::parse(&head, size)?
+    };
     let executable = executable_path(program.argv);
     let (space, root) = crate::address_space::create(layout()).map_err(|_| Errno::ENOMEM)?;
     let process = Process::new(space, root, image.end(), executable);
@@ -86,7 +136,7 @@ pub async fn load(program: &Program<'_>) -> Result<(Arc<Process>, UserThread), S
 
 async fn fill(process: &Process, image: &Image, program: &Program<'_>) -> Result<UserThread, StartError> {
     for segment in &image.segments {
-        load_segment(process, segment, program.file).await?;
+        load_segment(process, segment, &program.file).await?;
     }
     let top = USER_END;
     let protection = Protection { execute: image.executable_stack, ..Protection::READ_WRITE };
@@ -99,13 +149,11 @@ async fn fill(process: &Process, image: &Image, program: &Program<'_>) -> Result
     Ok(machine)
 }
 
-async fn load_segment(process: &Process, segment: &Segment, file: &[u8]) -> Result<(), Errno> {
+async fn load_segment(process: &Process, segment: &Segment, file: &Source<'_>) -> Result<(), Errno> {
     let start = segment.page_start();
     let len = segment.page_end() - start;
     process.map(MapWish::image(start, len)).await?;
-    let from = segment.file_offset as usize;
-    let bytes = &file[from..from + segment.file_size as usize];
-    process.write_bytes(segment.start, bytes).await?;
+    file.copy_to(process, segment.start, segment.file_offset, segment.file_size).await?;
     let SegmentRights { read, write, execute } = segment.rights;
     let protection = Protection { read, write, execute };
     if protection != Protection::READ_WRITE {

@@ -144,10 +144,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// Checks `file` and lays the program out; nothing is loaded.
-    pub fn parse(file: &[u8]) -> Result<Self, ImageError> {
-        let header = file_header(file)?;
-        let headers = program_headers(&header, file)?;
+    /// Checks a file of `size` bytes that begins with `head` and lays the program out; nothing is loaded. The program headers
+    /// must be in `head`.
+    pub fn parse(head: &[u8], size: u64) -> Result<Self, ImageError> {
+        let header = file_header(head)?;
+        let headers = program_headers(&header, head)?;
         if headers.iter().any(|h| h.p_type == abi::PT_INTERP) {
             return Err(ImageError::Dynamic);
         }
@@ -155,7 +156,7 @@ impl Image {
         let mut segments = ArrayVec::new();
         for h in headers.iter().filter(|h| h.p_type == abi::PT_LOAD && h.p_memsz != 0) {
             let index = segments.len();
-            let segment = checked_segment(index, &h, bias, file)?;
+            let segment = checked_segment(index, &h, bias, size)?;
             check_order(index, segments.last(), &segment)?;
             segments.try_push(segment).map_err(|_| ImageError::TooManySegments)?;
         }
@@ -246,11 +247,11 @@ fn bias(header: &FileHeader<LittleEndian>, headers: &SegmentTable<'_, LittleEndi
     PIE_BASE.saturating_sub(first.map_or(0, |h| h.p_vaddr & !(PAGE - 1)))
 }
 
-fn checked_segment(index: usize, h: &ProgramHeader, bias: u64, file: &[u8]) -> Result<Segment, ImageError> {
+fn checked_segment(index: usize, h: &ProgramHeader, bias: u64, size: u64) -> Result<Segment, ImageError> {
     if h.p_filesz > h.p_memsz {
         return Err(ImageError::FileLargerThanMemory(index));
     }
-    if slice(file, h.p_offset, h.p_filesz).is_none() {
+    if h.p_offset.checked_add(h.p_filesz).is_none_or(|end| end > size) {
         return Err(ImageError::Truncated(Part::Segment(index)));
     }
     if h.p_filesz != 0 && h.p_offset % PAGE != h.p_vaddr % PAGE {

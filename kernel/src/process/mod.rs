@@ -30,7 +30,7 @@ pub mod thread;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-pub use elf::{Program, StartError};
+pub use elf::{Program, Source, StartError};
 pub use process::Outcome;
 
 use crate::sync::Mutex;

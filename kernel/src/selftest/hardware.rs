@@ -3,7 +3,7 @@
 
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arch::areas::{self, Mapping};
+use crate::arch::areas::{self, Mapping, Writes};
 use crate::arch::paging::{Entry, EntryFlags};
 use crate::arch::pat::{self, Caching};
 use crate::arch::{gdt, kernel_space};
@@ -38,7 +38,7 @@ pub(super) fn pat() {
 /// Feature P22: device registers are uncached, outside RAM, in no queue of reclaim, and an unmapped entry is zero.
 pub(super) fn mmio() {
     let mut devices = 0;
-    areas::each(&mut |start, Mapping { physical, caching }| {
+    areas::each(&mut |start, Mapping { physical, caching, writes }| {
         let pages = physical.len() / PAGE;
         for page in 0..pages {
             let entry = live_entry(start + page * PAGE).expect("an area is mapped");
@@ -46,7 +46,7 @@ pub(super) fn mmio() {
             assert_eq!(Caching::of(entry.flags()), caching, "at {start:?}");
             assert!(entry.has(EntryFlags::NO_EXECUTE) && !entry.has(EntryFlags::USER), "at {start:?}");
             let writable = entry.has(EntryFlags::WRITABLE);
-            assert_eq!(writable, caching != Caching::WriteBack, "at {start:?}: only tables are read-only");
+            assert_eq!(writable, writes == Writes::Allowed, "at {start:?}: only tables are read-only");
         }
         assert_eq!(live_entry(start + physical.len()), None, "the guard behind {start:?}");
         if caching == Caching::Uncached {

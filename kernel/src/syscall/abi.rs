@@ -83,6 +83,13 @@ abi_struct! {
     }
 }
 abi_struct! {
+    /// `struct statfs`
+    Statfs, 120 {
+        f_type: u64, f_bsize: u64, f_blocks: u64, f_bfree: u64, f_bavail: u64, f_files: u64, f_ffree: u64, f_fsid: u64,
+        f_namelen: u64, f_frsize: u64, f_flags: u64, spare: [u64; 4],
+    }
+}
+abi_struct! {
     /// `struct rusage`
     Rusage, 144 {
         ru_utime: Timeval, ru_stime: Timeval, ru_maxrss: i64, ru_ixrss: i64, ru_idrss: i64, ru_isrss: i64,

@@ -7,20 +7,28 @@
 //! ABI: number in rax, arguments in rdi rsi rdx r10 r8 r9, result or -errno in rax (psABI appendix A.2.1).
 
 pub mod abi;
+mod descriptor;
+mod dir;
 pub mod errno;
 mod file;
 mod mem;
+mod names;
+mod path;
 mod process;
 mod signal;
+mod stat;
 mod sync;
 mod time;
+
+use alloc::boxed::Box;
 
 use linux_raw_sys::general as nr;
 
 use crate::arch::user::SyscallRequest;
-use crate::process::stats;
+use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
 use errno::{Errno, SysResult};
+use file::Position;
 
 /// What a dispatched call leaves its thread to do.
 #[derive(Debug)]
@@ -46,19 +54,18 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
         nr::__NR_set_tid_address => process::set_tid_address(thread, a),
         nr::__NR_set_robust_list => process::set_robust_list(b),
         nr::__NR_alarm => Ok(0),
-        nr::__NR_umask => Ok(0o022),
+        nr::__NR_umask => path::umask(thread, a),
         nr::__NR_madvise => return mem::madvise_now(a, b, c),
         nr::__NR_kill => signal::kill(thread, a, b),
         nr::__NR_tkill => signal::tgkill(thread, a, b),
         nr::__NR_tgkill => signal::tgkill(thread, b, c),
-        nr::__NR_close => file::close(thread, a),
-        nr::__NR_lseek => file::lseek(thread, a, b, c),
-        nr::__NR_dup => file::dup(thread, a, 0),
-        nr::__NR_dup2 => file::dup2(thread, a, b),
-        nr::__NR_dup3 => file::dup3(thread, a, b, c),
-        nr::__NR_fcntl => file::fcntl(thread, a, b, c),
-        nr::__NR_ioctl => file::ioctl(thread, a),
-        nr::__NR_fsync | nr::__NR_fdatasync => file::fsync(thread, a),
+        nr::__NR_close => descriptor::close(thread, a),
+        nr::__NR_lseek => return descriptor::lseek_now(thread, a, b, c),
+        nr::__NR_dup => descriptor::dup(thread, a, 0),
+        nr::__NR_dup2 => descriptor::dup2(thread, a, b),
+        nr::__NR_dup3 => descriptor::dup3(thread, a, b, c),
+        nr::__NR_fcntl => descriptor::fcntl(thread, a, b, c),
+        nr::__NR_ioctl => descriptor::ioctl(thread, a),
         nr::__NR_msync => mem::msync(a, b, c),
         nr::__NR_futex => return sync::futex_now(thread, &request.args),
         nr::__NR_sched_setaffinity => Ok(0),
@@ -83,24 +90,28 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_mprotect => mem::mprotect(thread, a, b, c).await,
         nr::__NR_madvise => mem::madvise(thread, a, b, c).await,
 
-        nr::__NR_read => file::read(thread, a, b, c).await,
-        nr::__NR_write => file::write(thread, a, b, c).await,
-        nr::__NR_pread64 => file::pread64(thread, a, b, c, d).await,
-        nr::__NR_readv => file::readv(thread, a, b, c).await,
-        nr::__NR_writev => file::writev(thread, a, b, c).await,
-        nr::__NR_open => file::openat(thread, a, b).await,
-        nr::__NR_openat => file::openat(thread, b, c).await,
-        nr::__NR_stat | nr::__NR_lstat => file::stat(thread, a, b).await,
-        nr::__NR_fstat => file::fstat(thread, a, b).await,
-        nr::__NR_newfstatat => file::newfstatat(thread, [a, b, c, d]).await,
-        nr::__NR_statx => file::statx(thread, [a, b, c, d, e]).await,
-        nr::__NR_access => file::access(thread, a, b).await,
-        nr::__NR_faccessat | nr::__NR_faccessat2 => file::access(thread, b, c).await,
-        nr::__NR_readlink => file::readlink(thread, a, b, c).await,
-        nr::__NR_readlinkat => file::readlink(thread, b, c, d).await,
-        nr::__NR_getcwd => file::getcwd(thread, a, b).await,
-        nr::__NR_poll => file::poll(thread, a, b, file::PollTimeout::Milliseconds(c)).await,
-        nr::__NR_ppoll => file::poll(thread, a, b, file::PollTimeout::Timespec(c)).await,
+        nr::__NR_read => file::read(thread, a, b, c, Position::Current).await,
+        nr::__NR_write => file::write(thread, a, b, c, Position::Current).await,
+        nr::__NR_pread64 => match Position::at(d) {
+            Ok(position) => file::read(thread, a, b, c, position).await,
+            Err(errno) => Err(errno),
+        },
+        nr::__NR_pwrite64 => match Position::at(d) {
+            Ok(position) => file::write(thread, a, b, c, position).await,
+            Err(errno) => Err(errno),
+        },
+        nr::__NR_readv => file::readv(thread, a, b, c, Position::Current).await,
+        nr::__NR_writev => file::writev(thread, a, b, c, Position::Current).await,
+        nr::__NR_preadv => match Position::at(d) {
+            Ok(position) => file::readv(thread, a, b, c, position).await,
+            Err(errno) => Err(errno),
+        },
+        nr::__NR_pwritev => match Position::at(d) {
+            Ok(position) => file::writev(thread, a, b, c, position).await,
+            Err(errno) => Err(errno),
+        },
+        nr::__NR_poll => descriptor::poll(thread, a, b, descriptor::PollTimeout::Milliseconds(c)).await,
+        nr::__NR_ppoll => descriptor::poll(thread, a, b, descriptor::PollTimeout::Timespec(c)).await,
 
         nr::__NR_rt_sigaction => signal::rt_sigaction(thread, [a, b, c, d]).await,
         nr::__NR_rt_sigprocmask => signal::rt_sigprocmask(thread, [a, b, c, d]).await,
@@ -130,9 +141,10 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_getrusage => process::getrusage(thread, a, b).await,
         nr::__NR_sched_getaffinity => process::sched_getaffinity(thread, [a, b, c]).await,
         nr::__NR_getcpu => process::getcpu(thread, a, b).await,
-        _ => {
-            stats::count_unknown_call(number);
-            Err(Errno::ENOSYS)
-        }
+        _ => match wait_for_room().await {
+            // Boxed, because these are the longest futures, and the rest of the thread's should not carry them along.
+            Ok(()) => Box::pin(names::dispatch(thread, number, [a, b, c, d, e, f])).await,
+            Err(_) => Err(Errno::ENOMEM),
+        },
     })
 }

@@ -10,6 +10,7 @@
 
 mod artifacts;
 pub mod bare;
+pub mod disk;
 mod finished;
 pub mod qmp;
 mod run;

@@ -27,6 +27,16 @@ pub struct Mapping {
     pub physical: PhysRange,
     /// How it is cached.
     pub caching: Caching,
+    /// Whether it can be written.
+    pub writes: Writes,
+}
+
+/// Whether an area can be written: firmware's tables cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Writes {
+    Allowed,
+    Refused,
 }
 
 /// Memory outside RAM, mapped until [`unmap`].
@@ -72,7 +82,8 @@ pub fn map_at(
 ) -> Result<Mapped, OutOfTables> {
     let physical = PhysRange::new(range.start.align_down(PAGE), range.end.align_up(PAGE));
     let pages = physical.len() / PAGE + GUARD;
-    let mapping = Mapping { physical, caching };
+    let writes = if caching == Caching::WriteBack { Writes::Refused } else { Writes::Allowed };
+    let mapping = Mapping { physical, caching, writes };
     let area = with_areas(|areas| match place {
         Place::Anywhere => areas.alloc(pages, 0, mapping),
         Place::At(start) => {
@@ -82,12 +93,25 @@ pub fn map_at(
     })
     .map_err(|_| OutOfTables)?;
     let base = area.start() * PAGE;
-    if let Err(error) = kernel_space::map_pages(base, physical, caching, source) {
+    if let Err(error) = kernel_space::map_pages(base, mapping, source) {
         release(base, physical);
         return Err(error);
     }
     let start = core::ptr::with_exposed_provenance_mut((base + (range.start - physical.start)) as usize);
     Ok(Mapped { start: NonNull::new(start).expect("no area is at 0"), len: range.len() })
+}
+
+/// Maps RAM of our own as a stack, for ever, and returns the address above it. The page below is never mapped: it is the guard page of
+/// another area, or free.
+pub fn map_stack(memory: PhysRange, source: &mut TableSource<'_>) -> Result<VirtAddr, OutOfTables> {
+    let mapping = Mapping { physical: memory, caching: Caching::WriteBack, writes: Writes::Allowed };
+    let area = with_areas(|areas| areas.alloc(memory.len() / PAGE + GUARD, 0, mapping)).map_err(|_| OutOfTables)?;
+    let base = area.start() * PAGE;
+    if let Err(error) = kernel_space::map_pages(base, mapping, source) {
+        release(base, memory);
+        return Err(error);
+    }
+    Ok(VirtAddr::new(base + memory.len()))
 }
 
 /// Ends a mapping.

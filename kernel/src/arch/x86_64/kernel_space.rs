@@ -10,10 +10,10 @@ use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, VirtAddr};
 
+use super::areas::{Mapping, Writes};
 use super::image::{self, Segment};
 use super::layout::{AREAS, AREAS_LEN, TOP_LEVEL_SPAN};
 use super::paging::{ENTRIES, Entry, EntryFlags, KERNEL_HALF, Level, SpaceRoot, TableRef};
-use super::pat::Caching;
 use super::{cpu, direct_map, stack, tlb};
 use crate::boot::memory::PAGE;
 use crate::boot::{BootInfo, EarlyMemory, PhysRange};
@@ -76,13 +76,9 @@ pub fn leave(ended: SpaceRoot) {
 }
 
 /// Maps a physical range at `base`, in the areas. On failure some of it is mapped.
-pub(super) fn map_pages(
-    base: u64,
-    physical: PhysRange,
-    caching: Caching,
-    source: &mut TableSource<'_>,
-) -> Result<(), OutOfTables> {
-    let rights = if caching == Caching::WriteBack { CONSTANTS } else { VARIABLES };
+pub(super) fn map_pages(base: u64, mapping: Mapping, source: &mut TableSource<'_>) -> Result<(), OutOfTables> {
+    let Mapping { physical, caching, writes } = mapping;
+    let rights = if writes == Writes::Allowed { VARIABLES } else { CONSTANTS };
     let mut tables = Tables { root: root().table(), source };
     for offset in (0..physical.len()).step_by(PAGE as usize) {
         tables.map_page(base + offset, physical.start + offset, rights | caching.flags())?;

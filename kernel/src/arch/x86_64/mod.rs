@@ -11,6 +11,7 @@ pub mod areas;
 mod context;
 pub mod cpu;
 pub mod direct_map;
+pub mod fiber;
 pub mod fpu;
 pub mod gdt;
 mod idt;

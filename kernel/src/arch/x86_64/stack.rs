@@ -6,10 +6,16 @@
 #![expect(unsafe_code, reason = "a static that the CPU writes to")]
 
 use core::cell::UnsafeCell;
+use core::num::NonZero;
 
+use corosensei::stack::{Stack as CoroutineStack, StackPointer};
 use x86_64::VirtAddr;
 
+use super::areas;
+use super::kernel_space::{OutOfTables, TableSource};
 use super::trap::Position;
+use crate::boot::PhysRange;
+use crate::sync::Once;
 
 /// A stack of `PAGES` pages above a guard page.
 #[repr(C, align(4096))]
@@ -70,6 +76,40 @@ pub fn guards() -> [VirtAddr; 4] {
     [KERNEL_STACK.guard(), DOUBLE_FAULT_STACK.guard(), NMI_STACK.guard(), MACHINE_CHECK_STACK.guard()]
 }
 
+/// The stack of the one fiber there is. It is mapped when it is made and never given back.
+pub struct FiberStack {
+    top: VirtAddr,
+    len: u64,
+}
+
+/// Where it is, for backtraces.
+static FIBER_STACK: Once<(VirtAddr, VirtAddr)> = Once::new();
+
+impl FiberStack {
+    /// Maps `memory`, which is the stack's for ever, above a guard page.
+    pub fn new(memory: PhysRange, source: &mut TableSource<'_>) -> Result<Self, OutOfTables> {
+        let (len, top) = (memory.len(), areas::map_stack(memory, source)?);
+        FIBER_STACK.call_once(|| (top - len - 4096, top));
+        Ok(Self { top, len })
+    }
+}
+
+// SAFETY: the memory is mapped, is nobody else's, and the page below it is never mapped, so that an overflow is a double fault.
+unsafe impl CoroutineStack for FiberStack {
+    fn base(&self) -> StackPointer {
+        address(self.top)
+    }
+
+    fn limit(&self) -> StackPointer {
+        // With the guard page, as the trait asks.
+        address(self.top - self.len - 4096)
+    }
+}
+
+fn address(at: VirtAddr) -> StackPointer {
+    NonZero::new(at.as_u64() as usize).expect("no stack is at address 0")
+}
+
 /// What a stack frame says of its caller. `None` for a frame that is on none of our stacks.
 pub fn caller(frame: u64) -> Option<Position> {
     let stacks = [
@@ -79,7 +119,8 @@ pub fn caller(frame: u64) -> Option<Position> {
         (MACHINE_CHECK_STACK.guard(), MACHINE_CHECK_STACK.top()),
     ];
     let inside = |&(guard, top): &(VirtAddr, VirtAddr)| frame >= guard.as_u64() + 4096 && frame + 16 <= top.as_u64();
-    if !frame.is_multiple_of(8) || frame > u64::MAX - 16 || !stacks.iter().any(inside) {
+    let fiber = FIBER_STACK.get();
+    if !frame.is_multiple_of(8) || frame > u64::MAX - 16 || !stacks.iter().chain(fiber).any(inside) {
         return None;
     }
     let frame = core::ptr::with_exposed_provenance::<[u64; 2]>(frame as usize);

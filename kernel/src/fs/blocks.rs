@@ -1,0 +1,168 @@
+//! The data disk as the file system's library sees it: blocks, read and written synchronously, with a small cache.
+//!
+//! Owns: the seam to the disk ([`Blocks`]: async, in blocks of 4 KiB), and the device under the library ([`Device`]) that
+//! waits for it by leaving the fiber's stack, with a write-through cache of a fixed number of blocks, because the library
+//! keeps next to none itself. Does not own what is in a block (`ext4.rs`), nor how the disk works (`crate::data_disk`).
+//! Pure: host tests run it over a file.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::future::Future;
+
+use rsext4::{BlockIo, DeviceCapabilities, DeviceGeometry, Ext4Error, Ext4Result, SectorId, WriteFlags};
+
+use crate::arch::fiber::Suspender;
+
+/// Bytes in a block: a page, so that a block moves between the disk and a frame by itself.
+pub const BLOCK: usize = 4096;
+
+/// The number of a block on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlockNumber(pub u64);
+
+/// The disk did not do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockFailed;
+
+/// Whether a disk takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Writable {
+    Yes,
+    No,
+}
+
+/// A disk of blocks.
+pub trait Blocks: Send + Sync + 'static {
+    /// How many blocks there are.
+    fn count(&self) -> u64;
+    /// Whether it can be written.
+    fn writable(&self) -> Writable;
+    /// Reads whole blocks from `first` on.
+    fn read(&self, first: BlockNumber, out: &mut [u8]) -> impl Future<Output = Result<(), BlockFailed>>;
+    /// Writes whole blocks from `first` on.
+    fn write(&self, first: BlockNumber, data: &[u8]) -> impl Future<Output = Result<(), BlockFailed>>;
+    /// Makes every write that has completed durable.
+    fn flush(&self) -> impl Future<Output = Result<(), BlockFailed>>;
+}
+
+/// A block in the cache.
+struct Cached {
+    number: BlockNumber,
+    /// Set when it is used, cleared by the hand that looks for a victim.
+    used: bool,
+    bytes: Box<[u8]>,
+}
+
+/// The device under the library.
+pub struct Device<'a, B> {
+    blocks: &'a B,
+    suspender: &'a Suspender<'a>,
+    cache: Vec<Cached>,
+    limit: usize,
+    hand: usize,
+}
+
+impl<'a, B: Blocks> Device<'a, B> {
+    /// A device whose cache holds at most `limit` blocks.
+    pub fn new(blocks: &'a B, suspender: &'a Suspender<'a>, limit: usize) -> Self {
+        Self { blocks, suspender, cache: Vec::with_capacity(limit), limit, hand: 0 }
+    }
+
+    fn find(&mut self, number: BlockNumber) -> Option<&mut Cached> {
+        self.cache.iter_mut().find(|cached| cached.number == number)
+    }
+
+    /// The block's contents, if they are cached.
+    fn look_up(&mut self, number: BlockNumber) -> Option<&[u8]> {
+        let cached = self.find(number)?;
+        cached.used = true;
+        Some(&cached.bytes)
+    }
+
+    /// Keeps a copy of a block that is on the disk like this.
+    fn keep(&mut self, number: BlockNumber, contents: &[u8]) {
+        if let Some(cached) = self.find(number) {
+            cached.bytes.copy_from_slice(contents);
+            return;
+        }
+        if self.cache.len() < self.limit {
+            self.cache.push(Cached { number, used: false, bytes: contents.into() });
+            return;
+        }
+        // Second chance: used blocks are passed over once.
+        for _ in 0..2 * self.cache.len() {
+            self.hand = (self.hand + 1) % self.cache.len();
+            let cached = &mut self.cache[self.hand];
+            if !core::mem::take(&mut cached.used) {
+                cached.number = number;
+                cached.bytes.copy_from_slice(contents);
+                return;
+            }
+        }
+    }
+
+    fn forget(&mut self, number: BlockNumber) {
+        self.cache.retain(|cached| cached.number != number);
+        self.hand = 0;
+    }
+}
+
+fn number(sector: SectorId) -> BlockNumber {
+    BlockNumber(sector.raw())
+}
+
+impl<B: Blocks> BlockIo for Device<'_, B> {
+    fn read(&mut self, buffer: &mut [u8], sector: SectorId, count: u32) -> Ext4Result<()> {
+        let first = number(sector);
+        if count == 1
+            && let Some(contents) = self.look_up(first)
+        {
+            buffer.copy_from_slice(contents);
+            return Ok(());
+        }
+        self.suspender.block_on(self.blocks.read(first, buffer)).map_err(|BlockFailed| Ext4Error::io())?;
+        if count == 1 {
+            self.keep(first, buffer);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, buffer: &[u8], sector: SectorId, _count: u32) -> Ext4Result<()> {
+        let first = number(sector);
+        let written = self.suspender.block_on(self.blocks.write(first, buffer));
+        for (block, contents) in (first.0..).map(BlockNumber).zip(buffer.chunks(BLOCK)) {
+            match written {
+                Ok(()) => self.keep(block, contents),
+                // What the disk holds now is not known.
+                Err(BlockFailed) => self.forget(block),
+            }
+        }
+        written.map_err(|BlockFailed| Ext4Error::io())
+    }
+
+    fn write_with_flags(&mut self, buffer: &[u8], sector: SectorId, count: u32, flags: WriteFlags) -> Ext4Result<()> {
+        if flags.contains(WriteFlags::FUA) {
+            return Err(Ext4Error::unsupported());
+        }
+        self.write(buffer, sector, count)
+    }
+
+    fn geometry(&self) -> DeviceGeometry {
+        DeviceGeometry::new(BLOCK as u32, self.blocks.count())
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let read_only = self.blocks.writable() == Writable::No;
+        DeviceCapabilities { read_only, flush: true, barrier: true, ..DeviceCapabilities::default() }
+    }
+
+    fn flush(&mut self) -> Ext4Result<()> {
+        self.suspender.block_on(self.blocks.flush()).map_err(|BlockFailed| Ext4Error::io())
+    }
+
+    /// The journal's order: what was written before is on the disk before anything written later.
+    fn barrier(&mut self) -> Ext4Result<()> {
+        self.flush()
+    }
+}

@@ -1,0 +1,404 @@
+//! The operations on the mounted ext4 file system, in our words.
+//!
+//! Owns the translation between the library (`rsext4`) and the kernel: inode numbers, attributes, errno. Every method
+//! runs on the actor's fiber and may leave its stack to wait for the disk. Does not own paths (`walk.rs`), open files
+//! (`disk.rs`) or the cache of blocks (`blocks.rs`).
+
+use alloc::vec::Vec;
+
+use rsext4::{
+    Clock, DirectoryCursor, DirectoryEntryType, Ext4, Ext4Error, Ext4ErrorKind, Ext4Result, Ext4Timestamp, FileName,
+    FilePermissions, InodeFlags, InodeInfo, InodeMetadataUpdate, InodeNumber, MountOptions, MountServices,
+    MountedServices, MutationContext, NoopObserver, PreallocationOptions, RangeOperation, RenameOptions,
+};
+
+use super::actor::{Settings, buffer};
+use super::attributes::{Attributes, DATA_DEVICE, FileType, Moment};
+use super::blocks::{BLOCK, Blocks, Device, Writable};
+use crate::arch::fiber::Suspender;
+use crate::syscall::errno::Errno;
+
+/// The number of an inode on the data disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ino(pub u32);
+
+impl Ino {
+    fn raw(self) -> Result<InodeNumber, Errno> {
+        InodeNumber::new(self.0).map_err(errno)
+    }
+}
+
+/// An inode and what is known about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// Its number.
+    pub ino: Ino,
+    /// What `stat` shows.
+    pub attributes: Attributes,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it names.
+    pub ino: Ino,
+    /// Of this type.
+    pub kind: FileType,
+    /// The name.
+    pub name: Vec<u8>,
+    /// Where the entry after it is.
+    pub next: u64,
+}
+
+/// An inode that lost a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlinked {
+    /// Which.
+    pub ino: Ino,
+    /// Names it has left; with none, it is to be reaped once nobody has it open.
+    pub links: u16,
+}
+
+/// What a new inode is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Maker {
+    /// The permissions asked for.
+    pub permissions: u16,
+    /// Those taken off.
+    pub umask: u16,
+}
+
+/// What to change about an inode; times are set or left.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Change {
+    pub permissions: Option<u16>,
+    pub owner: Option<(u32, u32)>,
+    pub accessed: Option<Moment>,
+    pub modified: Option<Moment>,
+}
+
+/// How a rename treats what has the new name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of renameat2(2)")]
+pub enum Rename {
+    Replace,
+    NoReplace,
+    Exchange,
+}
+
+/// How much room a volume has.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct VolumeFacts {
+    pub root: Ino,
+    pub blocks: u64,
+    pub free_blocks: u64,
+    pub inodes: u64,
+    pub free_inodes: u64,
+    pub writable: Writable,
+}
+
+/// Why a data disk cannot be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MountError {
+    /// The library refuses it.
+    #[error("its file system cannot be mounted: {0}")]
+    Refused(#[from] Ext4Error),
+    /// Blocks that are not pages.
+    #[error("its file system has blocks of {0} bytes, and only 4096 can be used (mke2fs -b 4096)")]
+    BlockSize(u64),
+}
+
+struct WallClock(fn() -> u64);
+
+impl Clock for WallClock {
+    fn now(&self) -> Ext4Result<Ext4Timestamp> {
+        Ok(timestamp(Moment { ns: (self.0)().cast_signed() }))
+    }
+}
+
+fn timestamp(moment: Moment) -> Ext4Timestamp {
+    Ext4Timestamp::new(moment.seconds(), moment.subsecond())
+}
+
+/// The mounted file system.
+pub struct Volume<'a, B: Blocks> {
+    ext4: Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>,
+}
+
+impl<'a, B: Blocks> Volume<'a, B> {
+    /// Mounts; a journal that was left behind is replayed.
+    pub fn mount(
+        blocks: &'a B,
+        settings: Settings,
+        suspender: &'a Suspender<'a>,
+    ) -> Result<(Self, VolumeFacts), MountError> {
+        let device = Device::new(blocks, suspender, settings.cached_blocks);
+        let services = MountServices::new(WallClock(settings.clock), (), NoopObserver);
+        let options = match blocks.writable() {
+            Writable::Yes => MountOptions::read_write(),
+            Writable::No => MountOptions::read_only_no_journal_replay(),
+        };
+        let mut volume = Self { ext4: Ext4::mount(device, services, options)? };
+        let block_size = volume.ext4.statfs().block_size;
+        if block_size != BLOCK as u64 {
+            // Nothing has been changed but the mount's own marks; they are taken back.
+            volume.ext4.unmount()?;
+            return Err(MountError::BlockSize(block_size));
+        }
+        let facts = volume.facts();
+        Ok((volume, facts))
+    }
+
+    /// How much room there is.
+    pub fn facts(&self) -> VolumeFacts {
+        let stats = self.ext4.statfs();
+        VolumeFacts {
+            root: Ino(self.ext4.root_inode().raw()),
+            blocks: stats.total_blocks,
+            free_blocks: stats.free_blocks,
+            inodes: stats.total_inodes.into(),
+            free_inodes: stats.free_inodes.into(),
+            writable: if self.ext4.options().readonly { Writable::No } else { Writable::Yes },
+        }
+    }
+
+    /// What has this name in a directory.
+    pub fn look_up(&mut self, directory: Ino, name: &[u8]) -> Result<Found, Errno> {
+        let found = self.ext4.lookup_child(directory.raw()?, file_name(name)?).map_err(errno)?;
+        found.map(|info| found_of(&info)).ok_or(Errno::ENOENT)
+    }
+
+    /// What `stat` shows of an inode.
+    pub fn inspect(&mut self, ino: Ino) -> Result<Found, Errno> {
+        let info = self.ext4.inode(ino.raw()?).map_err(errno)?;
+        Ok(found_of(&info))
+    }
+
+    /// Makes an empty file.
+    pub fn create(&mut self, directory: Ino, name: &[u8], maker: Maker) -> Result<Found, Errno> {
+        let (context, permissions) = mutation(maker)?;
+        let info = self.ext4.create_regular_file(context, directory.raw()?, file_name(name)?, permissions);
+        info.map(|info| found_of(&info)).map_err(errno)
+    }
+
+    /// Makes an empty directory.
+    pub fn make_directory(&mut self, parent: Ino, name: &[u8], maker: Maker) -> Result<Found, Errno> {
+        let (context, permissions) = mutation(maker)?;
+        let info = self.ext4.create_directory(context, parent.raw()?, file_name(name)?, permissions);
+        info.map(|info| found_of(&info)).map_err(errno)
+    }
+
+    /// Makes a symbolic link.
+    pub fn make_link(&mut self, directory: Ino, name: &[u8], target: &[u8]) -> Result<Found, Errno> {
+        let (context, _) = mutation(Maker { permissions: 0o777, umask: 0 })?;
+        let info = self.ext4.create_symlink(context, directory.raw()?, file_name(name)?, target);
+        info.map(|info| found_of(&info)).map_err(errno)
+    }
+
+    /// Gives an inode another name.
+    pub fn hard_link(&mut self, ino: Ino, directory: Ino, name: &[u8]) -> Result<(), Errno> {
+        self.ext4.hard_link(ino.raw()?, directory.raw()?, file_name(name)?).map(drop).map_err(errno)
+    }
+
+    /// Takes a name from a file.
+    pub fn unlink(&mut self, directory: Ino, name: &[u8]) -> Result<Unlinked, Errno> {
+        let outcome = self.ext4.unlink(directory.raw()?, file_name(name)?).map_err(errno)?;
+        Ok(Unlinked { ino: Ino(outcome.inode.raw()), links: outcome.remaining_links })
+    }
+
+    /// Takes an empty directory away.
+    pub fn remove_directory(&mut self, parent: Ino, name: &[u8]) -> Result<Unlinked, Errno> {
+        let outcome = self.ext4.remove_empty_directory(parent.raw()?, file_name(name)?).map_err(errno)?;
+        Ok(Unlinked { ino: Ino(outcome.inode.raw()), links: outcome.remaining_links })
+    }
+
+    /// Moves a name; says what lost its name to it.
+    pub fn rename(
+        &mut self,
+        (from, old): (Ino, &[u8]),
+        (to, new): (Ino, &[u8]),
+        how: Rename,
+    ) -> Result<Option<Unlinked>, Errno> {
+        let options = match how {
+            Rename::Replace => RenameOptions::REPLACE,
+            Rename::NoReplace => RenameOptions::NO_REPLACE,
+            Rename::Exchange => RenameOptions::EXCHANGE,
+        };
+        let outcome = self.ext4.rename(from.raw()?, file_name(old)?, to.raw()?, file_name(new)?, options);
+        let replaced = outcome.map_err(errno)?.replaced;
+        Ok(replaced.map(|lost| Unlinked { ino: Ino(lost.inode.raw()), links: lost.remaining_links }))
+    }
+
+    /// Gives back an inode without names, which nobody has open any more.
+    pub fn reap(&mut self, ino: Ino) -> Result<(), Errno> {
+        self.ext4.reap_unlinked_inode(ino.raw()?).map_err(errno)
+    }
+
+    /// The target of a symbolic link.
+    pub fn read_link(&mut self, ino: Ino) -> Result<Vec<u8>, Errno> {
+        let found = self.inspect(ino)?;
+        if found.attributes.kind != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        self.read(ino, 0, (found.attributes.size as usize).min(BLOCK))
+    }
+
+    /// At most `len` bytes of a file; fewer at its end.
+    pub fn read(&mut self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
+        let mut bytes = buffer(len)?;
+        let count = self.ext4.read_inode(ino.raw()?, offset, &mut bytes).map_err(errno)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    /// Writes; a file that ends before grows.
+    pub fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.ext4.write_inode(ino.raw()?, offset, bytes).map_err(errno)
+    }
+
+    /// Cuts or extends a file.
+    pub fn truncate(&mut self, ino: Ino, size: u64) -> Result<(), Errno> {
+        self.ext4.truncate_inode(ino.raw()?, size).map_err(errno)
+    }
+
+    /// Has blocks allocated for a range.
+    pub fn allocate(&mut self, ino: Ino, offset: u64, len: u64, keep_size: bool) -> Result<(), Errno> {
+        self.ext4.preallocate_inode(ino.raw()?, offset, len, PreallocationOptions { keep_size }).map_err(errno)
+    }
+
+    /// Makes a hole.
+    pub fn punch(&mut self, ino: Ino, offset: u64, len: u64) -> Result<(), Errno> {
+        self.ext4.operate_inode_range(ino.raw()?, offset, len, RangeOperation::PunchHole).map_err(errno)
+    }
+
+    /// Changes attributes.
+    pub fn change(&mut self, ino: Ino, change: Change) -> Result<(), Errno> {
+        let permissions = change.permissions.map(FilePermissions::new).transpose().map_err(errno)?;
+        let update = InodeMetadataUpdate {
+            permissions,
+            owner: change.owner,
+            atime: change.accessed.map(timestamp),
+            mtime: change.modified.map(timestamp),
+            ..InodeMetadataUpdate::default()
+        };
+        self.ext4.update_inode_metadata(ino.raw()?, update).map(drop).map_err(errno)
+    }
+
+    /// At most `most` entries of a directory from a position on: 0, or what the entry before said.
+    pub fn entries(&mut self, directory: Ino, from: u64, most: usize) -> Result<Vec<Entry>, Errno> {
+        let number = directory.raw()?;
+        let indexed = self.ext4.inode(number).map_err(errno)?.flags.contains(InodeFlags::DIRECTORY_INDEX);
+        let found = self.ext4.read_directory(number, cursor(from, indexed), most).map_err(errno)?;
+        let entry = |entry: rsext4::DirectoryEntry| Entry {
+            ino: Ino(entry.inode.raw()),
+            kind: file_type(entry.file_type),
+            name: entry.name,
+            next: position(entry.next_cursor),
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    /// Makes everything durable.
+    pub fn sync(&mut self) -> Result<(), Errno> {
+        self.ext4.sync().map_err(errno)
+    }
+
+    /// Makes everything durable and marks the file system clean.
+    pub fn unmount(&mut self) -> Result<(), Errno> {
+        self.ext4.unmount().map_err(errno)
+    }
+}
+
+/// The position behind the last entry: the largest that `d_off` can say.
+const END: u64 = i64::MAX as u64;
+
+/// A directory's position as a number: an offset, or, in a hashed directory, the hash. Of names with the very same hash (one pair in
+/// 2^63), only the first would be found again.
+fn position(cursor: DirectoryCursor) -> u64 {
+    match cursor {
+        DirectoryCursor::Start => 0,
+        DirectoryCursor::Linear { offset } => offset,
+        DirectoryCursor::HTree { major, minor, .. } => u64::from(major >> 1) << 32 | u64::from(minor),
+        DirectoryCursor::End => END,
+    }
+}
+
+fn cursor(position: u64, indexed: bool) -> DirectoryCursor {
+    match position {
+        0 => DirectoryCursor::Start,
+        END => DirectoryCursor::End,
+        at if indexed => DirectoryCursor::HTree { major: ((at >> 32) as u32) << 1, minor: at as u32, collision: 0 },
+        offset => DirectoryCursor::Linear { offset },
+    }
+}
+
+fn file_name(name: &[u8]) -> Result<FileName<'_>, Errno> {
+    FileName::new(name).map_err(|_| if name.len() > rsext4::DIRNAME_LEN { Errno::ENAMETOOLONG } else { Errno::EINVAL })
+}
+
+/// Everything belongs to the superuser: there are no other users yet.
+fn mutation(maker: Maker) -> Result<(MutationContext, FilePermissions), Errno> {
+    let permissions = FilePermissions::new(maker.permissions & 0o7777).map_err(errno)?;
+    Ok((MutationContext::new(0, 0, 0, maker.umask), permissions))
+}
+
+fn found_of(info: &InodeInfo) -> Found {
+    let moment = |seconds: u32| Moment { ns: i64::from(seconds) * 1_000_000_000 };
+    let attributes = Attributes {
+        kind: file_type(info.file_type()),
+        permissions: info.mode & 0o7777,
+        inode: info.number.as_u64(),
+        device: DATA_DEVICE,
+        links: info.links.into(),
+        uid: info.uid,
+        gid: info.gid,
+        size: info.size,
+        blocks: info.blocks,
+        rdev: 0,
+        accessed: moment(info.atime),
+        modified: moment(info.mtime),
+        changed: moment(info.ctime),
+    };
+    Found { ino: Ino(info.number.raw()), attributes }
+}
+
+fn file_type(kind: DirectoryEntryType) -> FileType {
+    match kind {
+        DirectoryEntryType::RegularFile | DirectoryEntryType::Unknown => FileType::Regular,
+        DirectoryEntryType::Directory => FileType::Directory,
+        DirectoryEntryType::CharacterDevice => FileType::Character,
+        DirectoryEntryType::BlockDevice => FileType::Block,
+        DirectoryEntryType::Fifo => FileType::Fifo,
+        DirectoryEntryType::Socket => FileType::Socket,
+        DirectoryEntryType::Symlink => FileType::Symlink,
+    }
+}
+
+/// The library's reasons as errno(3).
+fn errno(error: Ext4Error) -> Errno {
+    use Ext4ErrorKind as Kind;
+    let errno = match error.kind() {
+        Kind::NotFound => Errno::ENOENT,
+        Kind::AlreadyExists => Errno::EEXIST,
+        Kind::NotDirectory => Errno::ENOTDIR,
+        Kind::IsDirectory => Errno::EISDIR,
+        Kind::NotEmpty => Errno::ENOTEMPTY,
+        Kind::NoSpace | Kind::QuotaExceeded => Errno::ENOSPC,
+        Kind::NoMemory => Errno::ENOMEM,
+        Kind::ReadOnly => Errno::EROFS,
+        Kind::TooManyLinks => Errno::EMLINK,
+        Kind::PermissionDenied => Errno::EPERM,
+        Kind::Busy => Errno::EBUSY,
+        Kind::BadFileDescriptor => Errno::EBADF,
+        Kind::InvalidInput | Kind::Overflow => Errno::EINVAL,
+        Kind::FileTooLarge => Errno::EFBIG,
+        Kind::Unsupported | Kind::UnsupportedFeature | Kind::UnsupportedCapability => Errno::EOPNOTSUPP,
+        _ => Errno::EIO,
+    };
+    if errno == Errno::EIO {
+        log::warn!("data disk: {error}");
+    }
+    errno
+}

@@ -1,0 +1,159 @@
+//! Open files: what a descriptor refers to.
+//!
+//! Owns what kinds there are, their offset and status flags. Reading and writing is in `syscall/file.rs`, because it
+//! goes to and from user memory. Closing is dropping the last reference.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use linux_raw_sys::general as flag;
+use maitake_sync::{Mutex, MutexGuard};
+use mutex_traits::ConstInit;
+
+use super::attributes::{Attributes, FileType};
+use super::disk::Inode;
+use super::vnode::{Access, Vnode};
+use crate::process::process::Process;
+use crate::sync::IrqLock;
+use crate::syscall::errno::Errno;
+
+/// One of the console's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Stream {
+    Input,
+    Output,
+    Error,
+    /// All of it, as `/dev/console` and `/dev/tty` are opened.
+    Both,
+}
+
+/// What an open file is.
+pub enum Kind {
+    /// The console.
+    Console(Stream),
+    /// A file made up when it was opened; reading it twice gives the same bytes.
+    Snapshot {
+        /// Its bytes.
+        contents: Vec<u8>,
+    },
+    /// `/dev/null`
+    Null,
+    /// `/dev/zero`
+    Zero,
+    /// `/dev/full`
+    Full,
+    /// `/dev/random`, `/dev/urandom`
+    Random,
+    /// A directory, or something opened for its name only (O_PATH): its node says which.
+    Place,
+    /// A regular file of the data disk.
+    Disk(Arc<Inode>),
+}
+
+/// An open file; descriptors made by `dup` share one, and with it the offset.
+pub struct OpenFile {
+    /// What it is.
+    pub kind: Kind,
+    /// What it may be used for.
+    pub access: Access,
+    /// What it was opened as, if it has a name.
+    pub node: Option<Vnode>,
+    /// `O_APPEND`, `O_NONBLOCK` and what else fcntl(2) changes.
+    status: AtomicU32,
+    offset: AtomicU64,
+    /// Held while the offset is used and moved: reads and writes of one open file happen one after the other (read(2)).
+    turn: Mutex<(), IrqLock>,
+}
+
+/// Where `lseek` counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of lseek(2)")]
+pub enum Whence {
+    Set,
+    Current,
+    End,
+}
+
+/// Status flags that fcntl(2) may change and we keep.
+const CHANGEABLE: u32 = flag::O_APPEND | flag::O_NONBLOCK | flag::O_DIRECT | flag::O_NOATIME | flag::FASYNC;
+
+impl OpenFile {
+    /// A file that has just been opened with these flags (open(2)), at its beginning.
+    pub fn new(kind: Kind, flags: u32) -> Self {
+        Self {
+            kind,
+            access: Access::of_flags(flags),
+            node: None,
+            status: AtomicU32::new(flags & CHANGEABLE),
+            offset: AtomicU64::new(0),
+            turn: Mutex::new_with_raw_mutex((), IrqLock::INIT),
+        }
+    }
+
+    /// The same, with the name it was opened by.
+    pub fn named(self, node: Vnode) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    /// Waits for the turn to use the offset.
+    pub async fn turn(&self) -> MutexGuard<'_, (), IrqLock> {
+        self.turn.lock().await
+    }
+
+    /// Where the next read or write begins.
+    pub fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    /// Moves it.
+    pub fn set_offset(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// Whether writes go to the end.
+    pub fn appends(&self) -> bool {
+        self.status.load(Ordering::Relaxed) & flag::O_APPEND != 0
+    }
+
+    /// F_GETFL.
+    pub fn flags(&self) -> u32 {
+        let mode = match self.access {
+            Access { read: true, write: true } => flag::O_RDWR,
+            Access { write: true, .. } => flag::O_WRONLY,
+            Access { read: true, .. } => flag::O_RDONLY,
+            Access { .. } => flag::O_PATH,
+        };
+        mode | self.status.load(Ordering::Relaxed)
+    }
+
+    /// F_SETFL.
+    pub fn set_flags(&self, flags: u32) {
+        self.status.store(flags & CHANGEABLE, Ordering::Relaxed);
+    }
+
+    /// lseek(2), where the size is `size`.
+    pub fn seek(&self, distance: i64, whence: Whence, size: u64) -> Result<u64, Errno> {
+        let base = match whence {
+            Whence::Set => 0,
+            Whence::Current => self.offset(),
+            Whence::End => size,
+        };
+        let target = base.checked_add_signed(distance).filter(|at| *at <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
+        self.set_offset(target);
+        Ok(target)
+    }
+
+    /// What fstat(2) shows.
+    pub async fn attributes(&self, who: &Process) -> Result<Attributes, Errno> {
+        if let Some(node) = &self.node {
+            return node.attributes(who).await;
+        }
+        Ok(match &self.kind {
+            // A pipe: programs then neither ask for a terminal nor seek.
+            Kind::Console(stream) => Attributes::made_up(FileType::Fifo, 0o600, 1, 2 + *stream as u64),
+            _ => Attributes::made_up(FileType::Regular, 0o444, 1, 16),
+        })
+    }
+}
