@@ -83,7 +83,7 @@ impl Holds {
 }
 
 /// What the path without waits came to.
-enum Step<'a, P: Platform> {
+pub(crate) enum Step<'a, P: Platform> {
     Mapped,
     Failed(FaultError),
     /// For an operation, for room in the operation table, or for a frame; and what that makes the fault.
@@ -92,25 +92,25 @@ enum Step<'a, P: Platform> {
 
 /// Who faults on what.
 #[derive(Clone, Copy)]
-struct Request {
-    space: SpaceId,
-    page: Vpn,
-    access: Access,
+pub(crate) struct Request {
+    pub space: SpaceId,
+    pub page: Vpn,
+    pub access: Access,
 }
 
 /// Which page a fault is about.
 #[derive(Clone, Copy)]
-struct Subject {
-    request: Request,
+pub(crate) struct Subject {
+    pub request: Request,
     /// Where its record stands.
-    home: Home,
+    pub home: Home,
     /// What its mapping may allow.
-    rights: Rights,
+    pub rights: Rights,
 }
 
 /// What a copy is made of.
 #[derive(Clone, Copy)]
-enum Original {
+pub(crate) enum Original {
     Frame(Pfn),
     Word(u32),
 }
@@ -309,6 +309,9 @@ impl<P: Platform> Mm<P> {
         }
         let record = space.index.get(request.page);
         let subject = Subject { request, home: Home::Private(request.space, request.page), rights };
+        if let Some(page) = area.object_page(request.page) {
+            return self.serve_object(core, subject, holds, record, page);
+        }
         match record {
             Record::Shared(anon) => self.serve_shared(core, subject, holds, anon),
             record => self.serve(core, subject, holds, record),
@@ -317,7 +320,13 @@ impl<P: Platform> Mm<P> {
 
     /// A page whose record stands where `subject` says.
     #[inline]
-    fn serve<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, record: Record) -> Step<'a, P> {
+    pub(crate) fn serve<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        subject: Subject,
+        holds: &mut Holds,
+        record: Record,
+    ) -> Step<'a, P> {
         match record {
             Record::Resident(frame) => self.map_resident(core, subject, frame, holds),
             Record::Absent => self.commit(core, subject, holds, Blank::Untouched),
@@ -333,7 +342,7 @@ impl<P: Platform> Mm<P> {
     /// An anonymous page that several spaces have since a fork: to be read it is mapped where it is; who writes gets a copy, made as
     /// soon as the page is there; the last one who has it takes it home.
     #[cold]
-    fn serve_shared<'a>(
+    pub(crate) fn serve_shared<'a>(
         &'a self,
         core: &mut Core<P>,
         subject: Subject,
@@ -348,22 +357,21 @@ impl<P: Platform> Mm<P> {
         let shared = Subject { home: Home::Anon(anon), rights: subject.rights.without_write(), ..subject };
         match core.anons.record(anon) {
             Record::Resident(frame) if subject.request.access == Access::Write => {
-                self.copy_on_write(core, subject, holds, anon, Original::Frame(frame))
+                self.copy_on_write(core, subject, holds, Original::Frame(frame))
             }
             Record::Away(PageCopy::Fill(word)) if subject.request.access == Access::Write => {
-                self.copy_on_write(core, subject, holds, anon, Original::Word(word))
+                self.copy_on_write(core, subject, holds, Original::Word(word))
             }
             record => self.serve(core, shared, holds, record),
         }
     }
 
-    /// A shared page is written to: the space gets a page of its own, and has the shared one no more.
-    fn copy_on_write<'a>(
+    /// A page that is not the space's alone is written to: the space gets a page of its own instead.
+    pub(crate) fn copy_on_write<'a>(
         &'a self,
         core: &mut Core<P>,
         subject: Subject,
         holds: &mut Holds,
-        anon: AnonId,
         original: Original,
     ) -> Step<'a, P> {
         let place = (subject.request.space, subject.request.page);
@@ -377,10 +385,9 @@ impl<P: Platform> Mm<P> {
             }
             Original::Word(word) => self.memory.fill(token.pfn(), word),
         }
-        let last = core.leave_shared(self.frames, place, anon);
-        debug_assert!(last.is_none(), "the last one takes it home");
+        let class = core.leave_original(self.frames, place);
         let frame = core.table.settle(token, subject.home, Residence::Dirty);
-        core.turn(subject.home, PageClass::Shared, PageClass::Dirty, Record::Resident(frame));
+        core.turn(subject.home, class, PageClass::Dirty, Record::Resident(frame));
         core.admit(frame);
         core.counters.pgcow += 1;
         self.map_resident(core, subject, frame, holds)

@@ -5,6 +5,7 @@
 
 use crate::addr::Vpn;
 use crate::anon::AnonId;
+use crate::object::{ObjectId, ObjectPage};
 use crate::space::SpaceId;
 use core::fmt;
 
@@ -18,6 +19,8 @@ pub(crate) enum Home {
     Private(SpaceId, Vpn),
     /// In the table of anonymous pages that several spaces have.
     Anon(AnonId),
+    /// In the index of a memory object.
+    Object(ObjectId, ObjectPage),
 }
 
 impl Home {
@@ -33,6 +36,7 @@ impl fmt::Display for Home {
         match self {
             Self::Private(space, page) => write!(f, "page {:?} of {space:?}", page.addr()),
             Self::Anon(anon) => write!(f, "shared page {anon:?}"),
+            Self::Object(object, page) => write!(f, "page {} of {object:?}", page.as_u64()),
         }
     }
 }
@@ -42,8 +46,10 @@ const PAGE_BITS: u32 = 35;
 
 /// The bit of a packed home that says that it is in no space.
 const SHARED: u64 = 1 << 63;
+/// The bit that tells objects from shared anonymous pages.
+const OBJECT: u64 = 1 << 62;
 
-const _: () = assert!(SpaceId::BITS + PAGE_BITS <= 63);
+const _: () = assert!(SpaceId::BITS + PAGE_BITS <= 63 && ObjectId::BITS + ObjectPage::BITS <= 62);
 
 /// A [`Place`] in 8 bytes. Zero is none: page zero is never mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -74,10 +80,18 @@ impl PackedHome {
     #[inline]
     pub fn get(self) -> Home {
         if self.0 & SHARED != 0 {
-            return Home::Anon(AnonId::new(self.0 as u32));
+            return self.get_shared();
         }
         let (space, page) = unpack(self.0);
         Home::Private(space, page)
+    }
+
+    fn get_shared(self) -> Home {
+        if self.0 & OBJECT == 0 {
+            return Home::Anon(AnonId::new(self.0 as u32));
+        }
+        let object = ObjectId::new(((self.0 & !(SHARED | OBJECT)) >> ObjectPage::BITS) as u32);
+        Home::Object(object, ObjectPage::new(self.0 & ((1 << ObjectPage::BITS) - 1)))
     }
 }
 
@@ -86,6 +100,9 @@ impl From<Home> for PackedHome {
         match home {
             Home::Private(space, page) => Self(PackedPlace::new((space, page)).0),
             Home::Anon(anon) => Self(SHARED | u64::from(anon.as_u32())),
+            Home::Object(object, page) => {
+                Self(SHARED | OBJECT | u64::from(object.raw()) << ObjectPage::BITS | page.as_u64())
+            }
         }
     }
 }
@@ -107,6 +124,8 @@ mod tests {
             Home::Private(space, last),
             Home::Anon(AnonId::new(0)),
             Home::Anon(AnonId::new(u32::MAX)),
+            Home::Object(ObjectId::new(0), ObjectPage::new(0)),
+            Home::Object(ObjectId::new((1 << ObjectId::BITS) - 1), ObjectPage::new((1 << ObjectPage::BITS) - 1)),
         ] {
             assert_eq!(PackedHome::from(home).get(), home);
         }

@@ -16,7 +16,7 @@
 //! ```
 //! - [`addr`]: newtypes. [`platform`]: the seam. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
-//! - [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`rmap`]: which page tables refer to a frame.
+//! - [`object`]: pages that any number of spaces map. [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`rmap`]: which page tables refer to a frame.
 //! - [`fault`]: upwards, the one place that maps. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
 //! - [`ops`]: operations under way. [`swap`]: slots and audit. [`stats`]: counters and identities. [`manager`]: the lock and what it guards.
 //!
@@ -36,6 +36,7 @@ pub mod heap;
 mod home;
 pub mod index;
 mod manager;
+pub mod object;
 pub mod ops;
 pub mod page;
 mod pager;

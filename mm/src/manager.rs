@@ -8,6 +8,7 @@ use crate::addr::Pfn;
 use crate::anon::AnonTable;
 use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, Residence};
 use crate::home::{Home, Place};
+use crate::object::Objects;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, Mapping, PageTable, PhysMemory, Platform, StoreRequest};
@@ -84,6 +85,7 @@ pub(crate) struct Core<P: Platform> {
     pub table: FrameTable,
     /// Anonymous pages that several spaces have.
     pub anons: AnonTable,
+    pub objects: Objects,
     /// Mappings of frames beyond the first of each.
     pub mappings: MapPool,
     pub ops: OpTable,
@@ -135,6 +137,7 @@ impl<P: Platform> Mm<P> {
             mappings: MapPool::new(config.mappings.unwrap_or_else(|| MapPool::size_for(descs.len()))),
             table: FrameTable::new(descs),
             anons: AnonTable::new(),
+            objects: Objects::default(),
             ops: OpTable::new(config.operations),
             swap,
             policy: SecondChance::default(),
@@ -298,10 +301,14 @@ impl<P: Platform> Core<P> {
     /// Counts one page as `to` instead of `from`.
     pub fn reclass(&mut self, home: Home, from: PageClass, to: PageClass) {
         self.pages.shift(from, to);
-        if let Home::Private(space, _) = home
-            && let Some(s) = self.spaces.get_mut(space)
-        {
-            s.shift(from, to);
+        match home {
+            Home::Private(space, _) => {
+                if let Some(s) = self.spaces.get_mut(space) {
+                    s.shift(from, to);
+                }
+            }
+            Home::Anon(_) => {}
+            Home::Object(object, _) => self.objects.shift(object, from, to),
         }
     }
 
@@ -316,6 +323,10 @@ impl<P: Platform> Core<P> {
                 }
             }
             Home::Anon(anon) => self.anons.set_record(anon, record),
+            Home::Object(object, _) => {
+                self.objects.shift(object, from, to);
+                self.set_record(home, record);
+            }
         }
     }
 
@@ -328,6 +339,11 @@ impl<P: Platform> Core<P> {
                 }
             }
             Home::Anon(anon) => self.anons.set_record(anon, record),
+            Home::Object(object, page) => {
+                if let Some(object) = self.objects.get_mut(object) {
+                    object.index.set(page.key(), record);
+                }
+            }
         }
     }
 
@@ -442,7 +458,7 @@ impl<P: Platform> Core<P> {
 
     fn snapshot(&mut self, frames: crate::frame::FrameCounts) -> Snapshot {
         let mapped = self.spaces.iter_mut().map(|(_, s)| s.vmas.pages()).sum();
-        let visible = VisiblePages::of(mapped, &self.pages, self.anons.counts().pages);
+        let visible = VisiblePages::of(mapped, &self.pages, self.anons.counts().pages + self.objects.pages());
         self.peak = self.peak.max(visible);
         Snapshot {
             counters: self.counters,

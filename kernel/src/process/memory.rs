@@ -7,6 +7,7 @@
 
 use mm::addr::VirtAddr;
 use mm::fault::Holds;
+use mm::object::Backing;
 use mm::platform;
 use mm::space::{Label, MapError, MapRequest, Placement, Vma};
 use mm::stats::{PageCounts, Snapshot};
@@ -281,6 +282,7 @@ impl Process {
     /// Maps; says where.
     pub async fn map(&self, wish: MapWish) -> Result<u64, Errno> {
         let request = MapRequest {
+            backing: Backing::Anonymous,
             placement: match wish.place {
                 Place::Anywhere => Placement::Anywhere,
                 Place::Near(at) => Placement::Hint(VirtAddr::new(at)),
@@ -334,7 +336,7 @@ fn left_in_page(address: u64) -> usize {
 
 fn map_errno(error: MapError) -> Errno {
     match error {
-        MapError::Invalid => Errno::EINVAL,
+        MapError::Invalid | MapError::NoObject => Errno::EINVAL,
         MapError::NoRoom | MapError::NotMapped => Errno::ENOMEM,
         MapError::Exists => Errno::EEXIST,
         MapError::TooLow => Errno::EPERM,

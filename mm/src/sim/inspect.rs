@@ -8,6 +8,7 @@ use crate::anon::AnonId;
 use crate::frame::Residence;
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
+use crate::object::{Backing, ObjectId, ObjectPage, Sharing};
 use crate::ops::OpKind;
 use crate::page::{PageCopy, Record};
 use crate::platform::{PageTable, Platform, Slot};
@@ -46,6 +47,13 @@ pub(super) fn verify(mm: &Mm<SimPlatform>) {
 fn all_records<P: Platform>(core: &mut Core<P>) -> Records {
     let mut all = BTreeMap::new();
     all.extend(core.anons.iter().map(|(anon, record, _)| (Home::Anon(anon), record)));
+    for (id, object) in core.objects.iter_mut() {
+        let rest = object.index.visit(PageRange::new(Vpn::new(0), 1 << 36), usize::MAX, |page, record| {
+            all.insert(Home::Object(id, ObjectPage::new(page.as_u64())), record);
+            record
+        });
+        assert!(rest.is_none());
+    }
     for (id, space) in core.spaces.iter_mut() {
         let SpaceLayout { bounds, .. } = space.layout;
         let mut pages = Vec::new();
@@ -67,6 +75,7 @@ fn all_records<P: Platform>(core: &mut Core<P>) -> Records {
 fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
     let mut total = PageCounts::default();
     let mut by_space: BTreeMap<SpaceId, PageCounts> = BTreeMap::new();
+    let mut by_object: BTreeMap<ObjectId, PageCounts> = BTreeMap::new();
     let mut named: BTreeMap<AnonId, u32> = BTreeMap::new();
     for (&home, &record) in records {
         let class = match record {
@@ -93,8 +102,10 @@ fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
             }
         };
         total.shift(PageClass::Absent, class);
-        if let Home::Private(space, _) = home {
-            by_space.entry(space).or_default().shift(PageClass::Absent, class);
+        match home {
+            Home::Private(space, _) => by_space.entry(space).or_default().shift(PageClass::Absent, class),
+            Home::Anon(_) => {}
+            Home::Object(object, _) => by_object.entry(object).or_default().shift(PageClass::Absent, class),
         }
     }
     for index in 0..core.table.len() {
@@ -110,10 +121,28 @@ fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
         assert_eq!(named.get(&anon), Some(&refs), "how many have {anon:?}");
     }
     assert_eq!(total, core.pages, "pages by state");
+    verify_objects(core, &by_object);
     for (id, space) in core.spaces.iter_mut() {
         let counted = by_space.get(&id).copied().unwrap_or_default();
         assert_eq!(space.pages, counted, "pages by state of {id:?}");
     }
+}
+
+/// What objects count is what there is: pages by state, and pages of areas that map them.
+fn verify_objects(core: &mut Core<SimPlatform>, by_object: &BTreeMap<ObjectId, PageCounts>) {
+    let mut mapped: BTreeMap<ObjectId, u64> = BTreeMap::new();
+    for (_, space) in core.spaces.iter_mut() {
+        for area in space.vmas.iter() {
+            if let Backing::Object { object, .. } = area.backing {
+                *mapped.entry(object).or_default() += area.range.len();
+            }
+        }
+    }
+    for (id, object) in core.objects.iter_mut() {
+        assert_eq!(object.pages, by_object.get(&id).copied().unwrap_or_default(), "pages by state of {id:?}");
+        assert_eq!(object.mapped(), mapped.remove(&id).unwrap_or(0), "pages of areas that map {id:?}");
+    }
+    assert!(mapped.is_empty(), "areas map objects that are gone: {mapped:?}");
 }
 
 /// Each descriptor is in a state that its flags, its copy, its record and the lists agree with.
@@ -177,11 +206,20 @@ fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
     for (id, space) in spaces.iter_mut() {
         for (page, mapping) in SimTable::mappings(&space.table) {
             let mut record = records.get(&Home::Private(id, page)).copied();
-            if let Some(Record::Shared(anon)) = record {
-                let writable = space.table.rights(page).is_some_and(|rights| rights.write.is_allowed());
-                assert!(!writable, "{page:?} of {id:?} is shared, and mapped so that it can be written");
-                record = records.get(&Home::Anon(anon)).copied();
-            }
+            let object = space.vmas.find(page).and_then(|area| area.object_page(page));
+            let is_copy_to_come = match (record, object) {
+                (Some(Record::Shared(anon)), _) => {
+                    record = records.get(&Home::Anon(anon)).copied();
+                    true
+                }
+                (None, Some((object, page, sharing))) => {
+                    record = records.get(&Home::Object(object, page)).copied();
+                    sharing == Sharing::Private
+                }
+                _ => false,
+            };
+            let writable = space.table.rights(page).is_some_and(|rights| rights.write.is_allowed());
+            assert!(!(writable && is_copy_to_come), "{page:?} of {id:?} is to be copied, and can be written");
             let known = mapping.frame == zero || mappings.places(table, mapping.frame).any(|place| place == (id, page));
             assert!(known, "{:?} does not know that {page:?} of {id:?} is mapped to it", mapping.frame);
             let expected = if mapping.frame == zero { Record::Zero } else { Record::Resident(mapping.frame) };

@@ -9,6 +9,7 @@ use crate::addr::{PAGE_SIZE, VirtAddr, Vpn};
 use crate::fault::{FaultError, Holds};
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
+use crate::object::Sharing;
 use crate::page::Record;
 use crate::platform::{Access, PhysMemory, Platform};
 
@@ -156,11 +157,7 @@ impl<P: Platform> Mm<P> {
         if !s.vmas.find(page).is_some_and(|area| area.rights.allow(buffer.access())) {
             return false;
         }
-        let record = match (s.index.get(page), buffer.access()) {
-            (Record::Shared(anon), Access::Read) => core.anons.record(anon),
-            (record, _) => record,
-        };
-        match (record, buffer) {
+        match (core.record_for(space, page, buffer.access()), buffer) {
             (Record::Zero, Buffer::In(out)) => out[part].fill(0),
             (Record::Resident(frame), Buffer::In(out)) => {
                 self.memory.read(frame, offset, &mut out[part]);
@@ -177,6 +174,28 @@ impl<P: Platform> Mm<P> {
 }
 
 impl<P: Platform> Core<P> {
+    /// The record of the page that an access of this kind would be to, in an area that allows it; [`Record::Absent`] if there is none
+    /// yet, because nobody has touched it or because a write must copy it first.
+    fn record_for(&mut self, space: SpaceId, page: Vpn, access: Access) -> Record {
+        let Some(s) = self.spaces.get_mut(space) else { return Record::Absent };
+        let object = s.vmas.find(page).and_then(|area| area.object_page(page));
+        let own = s.index.get(page);
+        let Some((id, page, sharing)) = object else { return self.shared_record_for(own, access) };
+        let Some(object) = self.objects.get_mut(id).filter(|object| page < object.end()) else { return Record::Absent };
+        match own {
+            Record::Absent if sharing == Sharing::Shared || access == Access::Read => object.index.get(page.key()),
+            own => self.shared_record_for(own, access),
+        }
+    }
+
+    fn shared_record_for(&self, own: Record, access: Access) -> Record {
+        match own {
+            Record::Shared(anon) if access == Access::Read => self.anons.record(anon),
+            Record::Shared(_) => Record::Absent,
+            own => own,
+        }
+    }
+
     /// A page was written through the direct map, which no D bit shows.
     fn written_directly(&mut self, frame: crate::addr::Pfn) {
         match self.table.get(frame).residence() {

@@ -16,6 +16,7 @@
 use super::{CHUNK, Liveness, SpaceId, Vma};
 use crate::addr::{PageRange, Vpn};
 use crate::anon::AnonId;
+use crate::frame::FrameAllocator;
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, NoMemory, class_of, class_of_copy};
 use crate::page::{PageCopy, Record};
@@ -59,9 +60,10 @@ impl<P: Platform> Mm<P> {
             .copied()
             .collect();
         let next = if areas.is_full() { areas.last().map(|area| area.range.end) } else { None };
-        let child = core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
-        let live = areas.into_iter().filter(|area| area.liveness == Liveness::Live);
-        live.for_each(|area| child.vmas.insert(area));
+        core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
+        for area in areas.into_iter().filter(|area| area.liveness == Liveness::Live) {
+            core.insert_area(family.child, area);
+        }
         Ok(next)
     }
 
@@ -115,9 +117,14 @@ impl<P: Platform> Core<P> {
     /// Where the record of a page stands that a space has, and what it says: for tests.
     #[cfg(feature = "sim")]
     pub fn resolve(&mut self, (space, page): Place) -> Option<(Home, Record)> {
-        Some(match self.spaces.get_mut(space)?.index.get(page) {
-            Record::Shared(anon) => (Home::Anon(anon), self.anons.record(anon)),
-            record => (Home::Private(space, page), record),
+        let s = self.spaces.get_mut(space)?;
+        let object = s.vmas.find(page).and_then(|area| area.object_page(page));
+        Some(match (s.index.get(page), object) {
+            (Record::Shared(anon), _) => (Home::Anon(anon), self.anons.record(anon)),
+            (Record::Absent, Some((id, page, _))) => {
+                (Home::Object(id, page), self.objects.get_mut(id)?.index.get(page.key()))
+            }
+            (record, _) => (Home::Private(space, page), record),
         })
     }
 
@@ -149,14 +156,22 @@ impl<P: Platform> Core<P> {
 
     /// A space gives a shared page up: it has copied it, or does not want it. Its record and the counts are the caller's. Returns the
     /// page's record if nobody has it now.
-    pub fn leave_shared(
-        &mut self,
-        frames: &crate::frame::FrameAllocator<P::Lock>,
-        place: Place,
-        anon: AnonId,
-    ) -> Option<Record> {
+    pub fn leave_shared(&mut self, frames: &FrameAllocator<P::Lock>, place: Place, anon: AnonId) -> Option<Record> {
         self.unmap_page(frames, place);
         self.anons.drop_ref(anon)
+    }
+
+    /// A space is about to have a page of its own where it had a copy to come: what it has there so far is no longer its. Returns how that
+    /// was counted.
+    pub fn leave_original(&mut self, frames: &FrameAllocator<P::Lock>, place: Place) -> PageClass {
+        let own = self.spaces.get_mut(place.0).map(|s| s.index.get(place.1));
+        let Some(Record::Shared(anon)) = own else {
+            self.unmap_page(frames, place);
+            return PageClass::Absent;
+        };
+        let last = self.leave_shared(frames, place, anon);
+        debug_assert!(last.is_none(), "the last one takes it home");
+        PageClass::Shared
     }
 
     /// The page's record stands somewhere else from now on, and its frame says so.

@@ -8,6 +8,7 @@ use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
 use crate::home::Home;
 use crate::manager::{Core, Mm, class_of, class_of_copy};
+use crate::object::{Backing, MAX_OBJECT};
 use crate::page::Record;
 use crate::platform::{PageTable, Platform, Rights};
 use crate::stats::PageClass;
@@ -29,7 +30,7 @@ pub enum Placement {
     FixedNoReplace(VirtAddr),
 }
 
-/// What to map: private anonymous memory.
+/// What to map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MapRequest {
     /// Where.
@@ -40,6 +41,8 @@ pub struct MapRequest {
     pub rights: Rights,
     /// What it is for.
     pub label: Label,
+    /// Where its pages come from.
+    pub backing: Backing,
 }
 
 /// Why an address space cannot be changed like that.
@@ -57,6 +60,9 @@ pub enum MapError {
     /// Part of the range is not mapped: ENOMEM.
     #[error("part of the range is not mapped")]
     NotMapped,
+    /// The object is gone, or that is not in it: EINVAL.
+    #[error("there is no such part of an object")]
+    NoObject,
     /// Below the first page that may be mapped: EPERM.
     #[error("too low in the address space")]
     TooLow,
@@ -83,7 +89,7 @@ fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
 }
 
 impl<P: Platform> Mm<P> {
-    /// Maps private anonymous memory and returns where. Nothing is committed before it is touched.
+    /// Maps memory, an object's or the space's own, and returns where. Nothing is committed before it is touched.
     pub async fn map(&self, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
         self.room_for_area().await?;
         loop {
@@ -124,11 +130,20 @@ impl<P: Platform> Mm<P> {
             Placement::Hint(addr) => Self::near(core, space, addr, pages_of(request.len)?)?,
             Placement::Anywhere => Self::anywhere(core, space, pages_of(request.len)?)?,
         };
+        if let Backing::Object { first, .. } = request.backing
+            && first.after(range.len()).as_u64() > MAX_OBJECT / PAGE_SIZE as u64
+        {
+            return Err(MapError::NoObject);
+        }
         let s = Self::live(core, space)?;
         if s.vmas.len() >= MAX_AREAS {
             return Err(MapError::NoRoom);
         }
-        s.vmas.insert(Vma { range, rights: request.rights, label: request.label, liveness: Liveness::Live });
+        let MapRequest { rights, label, backing, .. } = request;
+        let area = Vma { range, rights, label, liveness: Liveness::Live, backing };
+        if !core.insert_area(space, area) {
+            return Err(MapError::NoObject);
+        }
         Ok(range.start.addr())
     }
 
@@ -189,9 +204,7 @@ impl<P: Platform> Mm<P> {
         })?;
         self.release_pages(space, range).await;
         self.core.with_lock(|core| {
-            if let Some(s) = core.spaces.get_mut(space) {
-                s.vmas.remove(range);
-            }
+            self.remove_areas(core, space, range);
         });
         Ok(())
     }
@@ -219,6 +232,7 @@ impl<P: Platform> Mm<P> {
             s.vmas.change(range, |area| area.rights = rights);
             Ok(())
         })?;
+        self.unmap_object_pages(space, range).await;
         let mut next = Some(range.start);
         while let Some(start) = next {
             next = self.core.with_lock(|core| self.protect_chunk(core, space, PageRange { start, end: range.end }));
@@ -245,6 +259,7 @@ impl<P: Platform> Mm<P> {
 
     /// Gives up all pages of a range, giving way between chunks.
     async fn release_pages(&self, space: SpaceId, range: PageRange) {
+        self.unmap_object_pages(space, range).await;
         let mut next = Some(range.start);
         while let Some(start) = next {
             let rest = PageRange { start, end: range.end };
@@ -288,7 +303,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Gives up what a page has that nobody has any more. No page table refers to it.
-    fn release_record(&self, core: &mut Core<P>, home: Home, record: Record) {
+    pub(crate) fn release_record(&self, core: &mut Core<P>, home: Home, record: Record) {
         match record {
             Record::Absent | Record::Shared(_) => {}
             Record::Zero => {
@@ -344,6 +359,7 @@ impl<P: Platform> Mm<P> {
         self.op_room.wake_all();
         self.release_pages(space, bounds).await;
         self.core.with_lock(|core| {
+            self.remove_areas(core, space, bounds);
             if let Some(s) = core.spaces.remove(space) {
                 debug_assert!(s.index.is_empty() && s.table.tables() == 0, "a space is torn down to nothing");
                 self.frames.free(s.table.into_root());

@@ -4,6 +4,7 @@
 //! pages: what happens to them is up to the callers in [`crate::space`].
 
 use crate::addr::{PageRange, Vpn};
+use crate::object::Backing;
 use crate::platform::Rights;
 use alloc::collections::BTreeMap;
 use core::cell::Cell;
@@ -42,12 +43,15 @@ pub struct Vma {
     pub label: Label,
     /// Whether it is being unmapped.
     pub liveness: Liveness,
+    /// Where its pages come from.
+    pub backing: Backing,
 }
 
 impl Vma {
     fn merges_with(&self, next: &Vma) -> bool {
         self.range.end == next.range.start
             && (self.rights, self.label, self.liveness) == (next.rights, next.label, next.liveness)
+            && self.backing.after(self.range.len()) == next.backing
     }
 }
 
@@ -192,6 +196,7 @@ impl VmaMap {
         let mut tail = *area;
         area.range.end = page;
         tail.range.start = page;
+        tail.backing = area.backing.after(area.range.len());
         self.areas.insert(page, tail);
     }
 

@@ -9,6 +9,7 @@ use executor::sim::{Journal, Order, Rng, Seed, Settings, Sim};
 use executor::{Class, Duration, TaskName};
 use mm::addr::{PageRange, VirtAddr};
 use mm::fault::Holds;
+use mm::object::{Backing, ObjectId, ObjectPage, Sharing};
 use mm::platform::Rights;
 use mm::sim::{SimConfig, SimMachine, Trap};
 use mm::space::{Label, MapRequest, Placement, SpaceId};
@@ -164,7 +165,14 @@ pub fn settings(seed: u64) -> Settings {
 
 /// A request for anonymous memory that can be read and written.
 pub fn anonymous(placement: Placement, pages: u64) -> MapRequest {
-    MapRequest { placement, len: pages * PAGE, rights: Rights::READ_WRITE, label: Label::Anonymous }
+    let (rights, label, backing) = (Rights::READ_WRITE, Label::Anonymous, Backing::Anonymous);
+    MapRequest { placement, len: pages * PAGE, rights, label, backing }
+}
+
+/// A request for pages of an object, from its page `first` on, that can be read and written.
+pub fn window(object: ObjectId, first: u64, pages: u64, sharing: Sharing) -> MapRequest {
+    let backing = Backing::Object { object, first: ObjectPage::new(first), sharing };
+    MapRequest { backing, ..anonymous(Placement::Anywhere, pages) }
 }
 
 /// The pages of `pages` pages from `addr` on.

@@ -5,6 +5,7 @@
 mod accesses;
 mod areas;
 mod forks;
+mod windows;
 
 use super::model::{Key, Model};
 use super::{PAGE, Watched, World, numbered, settings};
@@ -13,6 +14,7 @@ use executor::{Class, yield_now};
 use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
+use mm::object::ObjectId;
 use mm::sim::{DiskConfig, PerMille, SimConfig, SimMachine};
 use mm::space::SpaceId;
 use std::collections::BTreeSet;
@@ -20,6 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Pages in an arena; arenas lie 1 GiB apart, so that each has page tables of its own.
 const ARENA_PAGES: usize = 48;
+
+/// Whose pages the model says those are that all programs share: an object that each has as an arena of its own.
+const SHARED: usize = 63;
 
 /// Programs that there may be at a time besides those that are there from the beginning, as children of theirs.
 const CHILDREN: usize = 3;
@@ -77,7 +82,7 @@ impl StormConfig {
             ..DiskConfig::good(16_384)
         };
         let mm = Config { torture: rng.below(3) != 0, operations: 8 + rng.below(89) as usize, ..Config::default() };
-        let frames = 52 + 9 * CHILDREN + rng.below(70) as usize;
+        let frames = 56 + 11 * CHILDREN + rng.below(70) as usize;
         let machine = SimConfig { frames, disk: Some(disk), mm, tlb: 1 + rng.below(48) as usize, seed };
         let (spaces, threads, arenas) = (3, 3, 3);
         let (supply, forks) = (Supply::Ample, Forks::Some);
@@ -117,6 +122,8 @@ pub struct Outcome {
 /// What all threads share.
 struct Stage {
     machine: Arc<SimMachine>,
+    /// What all programs share.
+    object: ObjectId,
     journal: Journal,
     /// Spaces by number: those of the programs, and those of children.
     spaces: Mutex<Vec<SpaceId>>,
@@ -156,8 +163,10 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     let settings = Settings { order, spurious, ..settings(seed) };
     let mut world = World::new(config.machine, settings);
     let spaces: Vec<_> = (0..config.spaces).map(|_| world.machine.create_space().expect("a root")).collect();
+    let object = world.machine.mm().create_object(ARENA_PAGES as u64 * PAGE).expect("there is room");
     let stage = Arc::new(Stage {
         machine: world.machine.clone(),
+        object,
         journal: world.sim.journal(),
         spaces: Mutex::new([&spaces[..], &[spaces[0]; CHILDREN]].concat()),
         model: Mutex::default(),
@@ -167,6 +176,7 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
         counts: Mutex::default(),
         config,
     });
+    stage.map_shared(&spaces);
     let threads = config.spaces * config.threads;
     for number in 0..threads {
         let rng = world.sim.split_rng();
@@ -180,6 +190,7 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     });
     world.settle();
     let counters = world.machine.mm().snapshot().counters;
+    world.machine.mm().close_object(object);
     spaces.into_iter().for_each(|space| world.destroy(space));
     world.assert_empty();
     let (model, losses) = (stage.model.lock().expect("nobody panicked"), world.machine.disk().losses());
@@ -244,7 +255,8 @@ impl Thread {
             93 => self.unmap().await,
             94 => self.protect().await,
             95 => self.discard().await,
-            96 => self.drop_table(),
+            96 if self.rng.below(2) == 0 => self.drop_table(),
+            96 => self.window().await,
             97 if self.stage.config.forks == Forks::Some && self.rng.below(3) == 0 => self.fork().await,
             97 => self.short_lived_space().await,
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
@@ -275,16 +287,32 @@ impl Thread {
         self.rng.below(bound as u64) as usize
     }
 
-    /// A page; half of the time one of few.
+    /// A page of the program's own, or one that all programs share; half of the time one of few.
     fn any_page(&mut self) -> Key {
+        let key = self.own_page();
+        if self.rng.below(6) == 0 { Key { space: SHARED, arena: self.stage.config.arenas, ..key } } else { key }
+    }
+
+    /// A page of the program's own; half of the time one of few.
+    fn own_page(&mut self) -> Key {
         let hot = self.rng.below(2) == 0;
         let page = self.below(if hot { ARENA_PAGES / 8 } else { ARENA_PAGES });
         Key { space: self.space, arena: self.below(self.stage.config.arenas), page }
     }
 
-    /// Some pages in a row.
+    /// Some pages in a row, of the program's own or shared ones.
     fn any_range(&mut self, most: usize) -> Vec<Key> {
         let first = self.any_page();
+        self.range_from(first, most)
+    }
+
+    /// Some pages in a row, of the program's own.
+    fn own_range(&mut self, most: usize) -> Vec<Key> {
+        let first = self.own_page();
+        self.range_from(first, most)
+    }
+
+    fn range_from(&mut self, first: Key, most: usize) -> Vec<Key> {
         let count = 1 + self.below(most);
         (first.page..(first.page + count).min(ARENA_PAGES)).map(|page| Key { page, ..first }).collect()
     }

@@ -5,7 +5,7 @@ use alloc::{vec, vec::Vec};
 
 fn area(start: u64, pages: u64, rights: Rights) -> Vma {
     let range = PageRange::new(Vpn::new(start), pages);
-    Vma { range, rights, label: Label::Anonymous, liveness: Liveness::Live }
+    Vma { range, rights, label: Label::Anonymous, liveness: Liveness::Live, backing: Backing::Anonymous }
 }
 
 /// What the model says: areas are maximal runs of equal pages.

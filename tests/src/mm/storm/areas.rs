@@ -4,6 +4,7 @@ use super::{ARENA_PAGES, Stage, Supply, Thread};
 use crate::mm::model::{Change, Key};
 use crate::mm::{PAGE, anonymous, word};
 use mm::fault::{FaultError, Holds};
+use mm::object::Backing;
 use mm::platform::Rights;
 use mm::space::{Label, MapError, MapRequest, Placement};
 use std::sync::Arc;
@@ -41,7 +42,7 @@ impl Thread {
 
     pub(super) async fn map(&mut self) {
         let most = if self.rng.below(8) == 0 { ARENA_PAGES } else { 8 };
-        let keys = self.any_range(most);
+        let keys = self.own_range(most);
         let Some(_claim) = self.claim(keys[0].arena) else { return };
         let (rights, addr) = (self.any_rights(), self.stage.addr(keys[0], 0));
         let free = !keys.iter().any(|&key| self.stage.model().page(key).is_mapped());
@@ -55,7 +56,13 @@ impl Thread {
         if there {
             self.begin(&keys, Change::Replace(rights));
         }
-        let request = MapRequest { placement, len: keys.len() as u64 * PAGE, rights, label: Label::Anonymous };
+        let request = MapRequest {
+            placement,
+            len: keys.len() as u64 * PAGE,
+            rights,
+            label: Label::Anonymous,
+            backing: Backing::Anonymous,
+        };
         let mapped = self.stage.machine.mm().map(self.id(), request).await;
         if self.has_ended() {
             return;
@@ -93,7 +100,7 @@ impl Thread {
     }
 
     pub(super) async fn unmap(&mut self) {
-        let keys = self.any_range(8);
+        let keys = self.own_range(8);
         let Some(_claim) = self.claim(keys[0].arena) else { return };
         self.begin(&keys, Change::Unmap);
         let (addr, len) = (self.stage.addr(keys[0], 0), keys.len() as u64 * PAGE);
@@ -107,7 +114,7 @@ impl Thread {
     }
 
     pub(super) async fn protect(&mut self) {
-        let keys = self.any_range(8);
+        let keys = self.own_range(8);
         let Some(_claim) = self.claim(keys[0].arena) else { return };
         let rights = self.any_rights();
         let mapped = keys.iter().all(|&key| self.stage.model().page(key).is_mapped());
@@ -127,7 +134,7 @@ impl Thread {
     }
 
     pub(super) async fn discard(&mut self) {
-        let keys = self.any_range(8);
+        let keys = self.own_range(8);
         let Some(_claim) = self.claim(keys[0].arena) else { return };
         let all = keys.iter().all(|&key| self.stage.model().page(key).is_mapped());
         self.begin(&keys, Change::Discard);
