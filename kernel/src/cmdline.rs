@@ -87,16 +87,22 @@ pub enum SelfTest {
     UpperHalf,
     /// Segments are flat.
     Segments,
+    /// Every frame can be had, once, and all of them lie in RAM that is ours.
+    MemMap,
+    /// Every frame has an owner, and the owners add up.
+    Pages,
 }
 
 impl SelfTest {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("pat", Self::Pat),
         ("mmio", Self::Mmio),
         ("layout", Self::Layout),
         ("upper-half", Self::UpperHalf),
         ("segments", Self::Segments),
+        ("memmap", Self::MemMap),
+        ("pages", Self::Pages),
     ];
 
     fn parse(name: &str) -> Option<Self> {

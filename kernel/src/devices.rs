@@ -87,7 +87,8 @@ unsafe impl Hal for DirectMap {
     unsafe fn dma_dealloc(first: u64, _: NonNull<u8>, pages: usize) -> i32 {
         let allocator = frames::get();
         let order = Order::holding(pages).expect("allocated with this size");
-        allocator.free(allocator.adopt(frames::pfn(PhysAddr::new(first)), FrameKind::Dma, order));
+        let released = allocator.release(frames::pfn(PhysAddr::new(first)), FrameKind::Dma, order);
+        released.unwrap_or_else(|error| panic!("device memory at {first:#x}: {error}"));
         0
     }
 

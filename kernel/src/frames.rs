@@ -37,6 +37,9 @@ pub fn init(map: &mut MemoryMap, mut early: EarlyMemory) -> Result<&'static Fram
     let storage = unsafe { storage.assume_init_mut() };
     early.finish(map);
     let allocator = FRAMES.call_once(|| FrameAllocator::new(storage, frames));
+    for region in map.regions() {
+        allocator.reserve_range(pfn(region.range.start), pfn(region.range.end));
+    }
     add(allocator, map, RegionKind::Usable);
     Ok(allocator)
 }

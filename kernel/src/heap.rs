@@ -49,7 +49,8 @@ impl SlabMemory for HeapFrames {
 
     fn give(&mut self, at: u64, order: Order) {
         let allocator = frames::get();
-        allocator.free(allocator.adopt(frames::pfn(PhysAddr::new(at)), FrameKind::Heap, order));
+        let released = allocator.release(frames::pfn(PhysAddr::new(at)), FrameKind::Heap, order);
+        released.unwrap_or_else(|error| panic!("a block of the heap at {at:#x}: {error}"));
     }
 
     fn make_header(&mut self, slab: SlabId, header: SlabHeader) {

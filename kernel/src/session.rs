@@ -62,7 +62,7 @@ pub async fn run(mut boot: Boot) {
     }
     let (program, beside) = start_programs(options, boot.info.module).await;
     frames::reclaim(&mut boot.info.memory, RegionKind::Module);
-    selftest::run(&options.selftests);
+    selftest::run(&options.selftests, &boot.info.memory);
     report::started(&boot.info, options);
     if telemetry::is_on() {
         executor().spawn(Class::Kernel, "telemetry", send_snapshots(options.snapshot_ms)).detach();

@@ -417,6 +417,7 @@ impl<P: Platform> Mm<P> {
         }
         self.wait_modestly(core, holds);
         core.counters.allocstall += 1;
+        core.shortage.ask();
         let wait = self.frames_freed.wait();
         self.frames.pressure().wake_all();
         Step::Wait(wait, FaultKind::Minor)

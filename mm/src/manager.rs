@@ -6,7 +6,7 @@
 
 use crate::addr::Pfn;
 use crate::anon::AnonTable;
-use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, Residence};
+use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, FreeError, Order, Residence};
 use crate::home::{Home, Place};
 use crate::object::Objects;
 use crate::ops::{OpId, OpTable};
@@ -193,6 +193,27 @@ impl<P: Platform> Mm<P> {
     /// Adds an address space with these page tables, which must map nothing.
     pub fn create_space(&self, table: P::Table, layout: SpaceLayout) -> Result<SpaceId, NoMemory> {
         self.core.with_lock(|core| core.spaces.insert(table, layout)).ok_or(NoMemory)
+    }
+
+    /// Takes back frames by address, for who has no token for them: refused unless they are exactly one block of that kind which no
+    /// page table refers to, no device works on and no page is in.
+    pub fn release(&self, first: Pfn, kind: FrameKind, order: Order) -> Result<(), FreeError> {
+        let in_use = self.core.with_lock(|core| {
+            let frames = first.index()..(first.index() + order.frames()).min(core.table.len());
+            frames.map(|frame| core.table.get(Pfn::new(frame as u32))).find_map(|desc| match desc.residence() {
+                Residence::None => None,
+                Residence::Filling | Residence::Cleaning | Residence::Evicting | Residence::Orphaned => {
+                    Some(FreeError::UnderIo)
+                }
+                Residence::Clean | Residence::Dirty if desc.mapped() => Some(FreeError::Mapped),
+                Residence::Clean | Residence::Dirty | Residence::Table => Some(FreeError::OtherUse),
+            })
+        });
+        if let Some(error) = in_use {
+            self.frames.count_misuse(error);
+            return Err(error);
+        }
+        self.frames.release(first, kind, order)
     }
 
     /// Whether a frame holds a program's page, as far as the manager knows of that frame.

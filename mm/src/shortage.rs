@@ -20,6 +20,8 @@ use crate::space::SpaceId;
 pub(crate) struct Shortage {
     /// Reclaim found nothing to free, and no frame was freed since.
     exhausted: bool,
+    /// Somebody found no frame since reclaim last looked.
+    asked: bool,
     /// Who was told, and is not gone yet.
     victim: Option<SpaceId>,
     /// Whether there is a keeper.
@@ -49,6 +51,17 @@ impl Shortage {
     /// A frame was freed, or reclaim tries again.
     pub fn relieve(&mut self) {
         self.exhausted = false;
+    }
+
+    /// Somebody waits for a frame. There may be free ones: an allocation can fail for other reasons, and reclaim, which would
+    /// announce them, may not have been listening.
+    pub fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// Whether somebody has asked since the last call.
+    pub fn take_asked(&mut self) -> bool {
+        core::mem::take(&mut self.asked)
     }
 
     /// Whether memory is known to have run out, and the next to find no frame will be told.

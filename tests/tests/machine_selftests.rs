@@ -57,6 +57,23 @@ fn a9_n5_what_is_mapped_late_is_seen_from_address_spaces_made_early() {
 }
 
 #[test]
+fn n2_n3_all_frames_can_be_had_and_none_lies_where_it_must_not() {
+    let run = checked(&["memmap"]);
+    expect_logged(&run, "all lie there");
+    assert_eq!(run.count("vmstat/oom_kill"), 0, "that all frames were taken for a moment harms nobody\n{run}");
+}
+
+#[test]
+fn x1_every_frame_has_an_owner_and_the_owners_add_up() {
+    let run = checked(&["pages"]);
+    let maps: Vec<_> = run.log.lines().filter(|line| line.contains("selftest pages: 0x")).collect();
+    for owner in ["x", "K", ".", "U", "P", "H", "D", "Z"] {
+        let lines = maps.iter().filter_map(|line| line.rsplit(' ').next());
+        assert!(lines.clone().any(|line| line.contains(owner)), "no frame is {owner}\n{}", run.log);
+    }
+}
+
+#[test]
 fn checks_that_do_not_exist_are_refused() {
     let run = Run::line("hello").option("--append", "selftest=everything").finish();
     let run = run.expect("bad_input", tests::harness::status::REFUSED);

@@ -4,13 +4,15 @@
 //! what only the machine can show; everything else is tested on the host. Owns nothing, and leaves nothing behind.
 //! Neighbours: `cmdline` has the names, `tests/tests/machine_selftests.rs` asks for them.
 
+mod frames;
 mod hardware;
 mod space;
 
+use crate::boot::memory::MemoryMap;
 use crate::cmdline::SelfTest;
 
 /// Runs checks, one after the other. Nothing else runs meanwhile.
-pub fn run(tests: &[SelfTest]) {
+pub fn run(tests: &[SelfTest], memory: &MemoryMap) {
     for test in tests {
         match test {
             SelfTest::Pat => hardware::pat(),
@@ -18,6 +20,8 @@ pub fn run(tests: &[SelfTest]) {
             SelfTest::Segments => hardware::segments(),
             SelfTest::Layout => space::layout(),
             SelfTest::UpperHalf => space::upper_half(),
+            SelfTest::MemMap => frames::memmap(memory),
+            SelfTest::Pages => frames::pages(memory),
         }
         log::info!("selftest {}: ok", test.name());
     }

@@ -3,6 +3,7 @@
 //! Owns which frames are free, in a [`Buddy`] over one bit per block, with a shelf of single frames in front, and counts by kind.
 //! Knows nothing of watermarks' consequences: it only says when free frames fall below `low`, so that reclaim can be woken.
 
+use super::roles::{Role, Roles};
 use super::{Frame, FrameKind};
 use crate::addr::Pfn;
 use crate::range::{Block, Buddy, DenseBlocks, FreeBlocks, Span};
@@ -56,7 +57,66 @@ struct Pool {
     free: Buddy<FrameBlocks>,
     /// Single frames that are free but not in `free`: taken from it and put back in bulk, because most requests are for one frame.
     shelf: ArrayVec<u32, SHELF>,
-    counts: FrameCounts,
+    roles: Roles,
+    total: usize,
+    used: [usize; FrameKind::COUNT],
+    misuses: [u32; FreeError::COUNT],
+    /// The allocation that is made to fail next.
+    failure: Option<Failure>,
+}
+
+/// A failure that a test has asked for.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    /// Allocations until then.
+    left: u32,
+    /// Which one since the last failure, and the last that is to fail so.
+    nth: u32,
+    last: u32,
+    /// How many have failed.
+    failed: u32,
+}
+
+/// Why frames cannot be freed. Each is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[repr(u8)]
+pub enum FreeError {
+    /// They are free.
+    #[error("freed twice")]
+    DoubleFree,
+    /// There is no RAM there.
+    #[error("freed, but no RAM")]
+    NotRam,
+    /// They were never anybody's: the kernel's image, firmware.
+    #[error("freed, but reserved")]
+    Reserved,
+    /// They are part of another block, or serve as something else.
+    #[error("freed as what they are not")]
+    OtherUse,
+    /// A page table refers to them.
+    #[error("freed while mapped")]
+    Mapped,
+    /// A device reads or writes them.
+    #[error("freed while a device works on them")]
+    UnderIo,
+}
+
+impl FreeError {
+    /// Number of errors.
+    pub const COUNT: usize = 6;
+}
+
+/// Whose a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameOwner {
+    /// Not RAM.
+    NotRam,
+    /// Never given out.
+    Reserved,
+    /// Nobody's.
+    Free,
+    /// In use.
+    Used(FrameKind),
 }
 
 /// Most frames on the shelf.
@@ -88,13 +148,21 @@ pub struct FrameAllocator<L: ScopedRawMutex> {
 impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// Words of storage needed for frames `0..frames`.
     pub fn storage_words(frames: usize) -> usize {
-        FrameBlocks::storage_words(frames)
+        FrameBlocks::storage_words(frames) + Roles::storage_words(frames)
     }
 
     /// An allocator for frames `0..frames`, none of them free yet; `storage` has [`Self::storage_words`] words.
     pub fn new(storage: &'static mut [u64], frames: usize) -> Self {
-        let free = Buddy::new(FrameBlocks::new(storage, frames));
-        let pool = Pool { free, shelf: ArrayVec::new(), counts: FrameCounts::default() };
+        let (blocks, roles) = storage.split_at_mut(FrameBlocks::storage_words(frames));
+        let pool = Pool {
+            free: Buddy::new(FrameBlocks::new(blocks, frames)),
+            shelf: ArrayVec::new(),
+            roles: Roles::new(roles),
+            total: 0,
+            used: [0; FrameKind::COUNT],
+            misuses: [0; FreeError::COUNT],
+            failure: None,
+        };
         Self {
             pool: Mutex::new_with_raw_mutex(pool, L::INIT),
             free: AtomicU32::new(0),
@@ -122,16 +190,24 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         let added = span.len() as usize;
         self.pool.with_lock(|pool| {
             pool.free.put_span(span);
-            pool.counts.total += added;
-            pool.counts.free += added;
+            pool.roles.set_general(start.index()..end.index());
+            pool.total += added;
+            self.free.fetch_add(added as u32, Ordering::Relaxed);
         });
-        self.free.fetch_add(added as u32, Ordering::Relaxed);
+    }
+
+    /// Notes that the frames `start..end` are RAM that is not given out, or not yet.
+    pub fn reserve_range(&self, start: Pfn, end: Pfn) {
+        self.pool.with_lock(|pool| pool.roles.set_reserved(start.index()..end.index()));
     }
 
     /// A block of `order`, or `None` if there is none. Never waits.
     pub fn alloc(&self, kind: FrameKind, order: Order) -> Option<Frame> {
-        let frame = self.pool.with_lock(|pool| pool.alloc(kind, order))?;
-        let left = self.free.fetch_sub(order.frames() as u32, Ordering::Relaxed) - order.frames() as u32;
+        let (frame, left) = self.pool.with_lock(|pool| {
+            let frame = pool.alloc(kind, order)?;
+            let frames = order.frames() as u32;
+            Some((frame, self.free.fetch_sub(frames, Ordering::Relaxed) - frames))
+        })?;
         if left < self.low.load(Ordering::Relaxed) {
             self.pressure.wake_all();
         }
@@ -153,19 +229,59 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         let frames = frame.order.frames() as u32;
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.freed(frame.pfn, frame.order.frames()));
-        self.pool.with_lock(|pool| pool.free_block(frame));
-        self.free.fetch_add(frames, Ordering::Relaxed);
+        self.pool.with_lock(|pool| {
+            pool.free_block(frame);
+            self.free.fetch_add(frames, Ordering::Relaxed);
+        });
     }
 
-    /// Makes a token for a block that is known by address only: the kernel heap's large blocks carry no token of their own.
+    /// Takes back a block that is known by address only, once it has been checked that it is one: the kernel heap's and devices'
+    /// blocks carry no token. Its token must have been given up by [`Self::leak`].
+    ///
+    /// What cannot be free is left alone. Whether a page of a program is mapped, only the manager knows: [`crate::Mm::release`].
+    pub fn release(&self, first: Pfn, kind: FrameKind, order: Order) -> Result<(), FreeError> {
+        self.pool
+            .with_lock(|pool| pool.check(first, kind, order).inspect_err(|error| pool.misuses[*error as usize] += 1))?;
+        self.free(Frame { pfn: first, kind, order });
+        Ok(())
+    }
+
+    /// How often frames were not freed for each reason.
+    pub fn misuses(&self) -> [u32; FreeError::COUNT] {
+        self.pool.with_lock(|pool| pool.misuses)
+    }
+
+    /// Counts a refusal of somebody else's.
+    pub(crate) fn count_misuse(&self, error: FreeError) {
+        self.pool.with_lock(|pool| pool.misuses[error as usize] += 1);
+    }
+
+    /// Makes allocations fail: the `first`-th from now on, then the `first + 1`-th from there, up to the `last`-th.
+    pub fn fail(&self, first: u32, last: u32) {
+        let failure = (first > 0).then_some(Failure { left: first, nth: first, last, failed: 0 });
+        self.pool.with_lock(|pool| pool.failure = failure);
+    }
+
+    /// How many allocations have failed because [`Self::fail`] said so; the last one ends the counting.
+    pub fn failed(&self) -> u32 {
+        self.pool.with_lock(|pool| pool.failure.map_or(0, |failure| failure.failed))
+    }
+
+    /// Whose a frame is.
+    pub fn owner(&self, frame: Pfn) -> FrameOwner {
+        self.pool.with_lock(|pool| pool.owner(frame.index()))
+    }
+
+    /// Makes a token for a block that is known by address only, without looking: page tables that go back by the dozen are found in
+    /// the tables above them. A wrong call shows as a double free.
     ///
     /// The block must have come from [`Self::alloc`] with the same kind and order, and its token must have been given up by
-    /// [`Self::leak`]; a wrong call shows as a double free.
+    /// [`Self::leak`].
     pub fn adopt(&self, pfn: Pfn, kind: FrameKind, order: Order) -> Frame {
         Frame { pfn, kind, order }
     }
 
-    /// Gives up a token for a bare frame number; see [`Self::adopt`].
+    /// Gives up a token for a bare frame number; see [`Self::release`].
     pub fn leak(&self, frame: Frame) -> Pfn {
         frame.pfn
     }
@@ -182,7 +298,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// Totals at this moment.
     pub fn counts(&self) -> FrameCounts {
-        self.pool.with_lock(|pool| pool.counts)
+        self.pool.with_lock(|pool| FrameCounts { total: pool.total, free: self.free_frames(), used: pool.used })
     }
 
     /// Free blocks of each order: what `/proc/buddyinfo` shows.
@@ -211,10 +327,56 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
 impl Pool {
     fn alloc(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
+        if self.failure.is_some() && self.fails_now() {
+            return None;
+        }
         let at = if order == Order::PAGE { self.take_one()? } else { self.take_block(order.log2())? };
-        self.counts.free -= order.frames();
-        self.counts.used[kind as usize] += order.frames();
+        self.used[kind as usize] += order.frames();
+        if kind != FrameKind::User || order != Order::PAGE {
+            self.roles.set_block(at..at + order.frames(), kind);
+        }
         Some(Frame { pfn: Pfn::new(at as u32), kind, order })
+    }
+
+    /// One allocation less until the one that is to fail.
+    #[cold]
+    fn fails_now(&mut self) -> bool {
+        let Some(failure) = &mut self.failure else { return false };
+        failure.left = failure.left.saturating_sub(1);
+        let now = failure.left == 0 && failure.nth <= failure.last;
+        if now {
+            failure.nth += 1;
+            failure.failed += 1;
+            failure.left = failure.nth;
+        }
+        now
+    }
+
+    fn owner(&self, frame: usize) -> FrameOwner {
+        match self.roles.of(frame) {
+            Role::NotRam => FrameOwner::NotRam,
+            Role::Reserved => FrameOwner::Reserved,
+            Role::General if self.is_free(frame) => FrameOwner::Free,
+            Role::General => FrameOwner::Used(FrameKind::User),
+            Role::Block(kind) => FrameOwner::Used(kind),
+            Role::InsideBlock => {
+                let first = (0..frame).rev().map(|frame| self.roles.of(frame)).find(|role| *role != Role::InsideBlock);
+                FrameOwner::Used(if let Some(Role::Block(kind)) = first { kind } else { FrameKind::User })
+            }
+        }
+    }
+
+    fn check(&self, first: Pfn, kind: FrameKind, order: Order) -> Result<(), FreeError> {
+        let frames = first.index()..first.index() + order.frames();
+        for frame in frames.clone() {
+            match self.roles.of(frame) {
+                Role::NotRam => return Err(FreeError::NotRam),
+                Role::Reserved => return Err(FreeError::Reserved),
+                Role::General if self.is_free(frame) => return Err(FreeError::DoubleFree),
+                Role::General | Role::Block(_) | Role::InsideBlock => {}
+            }
+        }
+        if self.roles.is_block(frames, kind) { Ok(()) } else { Err(FreeError::OtherUse) }
     }
 
     #[inline]
@@ -244,10 +406,12 @@ impl Pool {
     fn free_block(&mut self, frame: Frame) {
         let (at, order) = (frame.pfn.index(), frame.order.log2());
         debug_assert!(!self.is_free(at), "double free of frame {at:#x} ({:?}, order {order})", frame.kind);
-        let used = &mut self.counts.used[frame.kind as usize];
+        let used = &mut self.used[frame.kind as usize];
         assert!(*used >= frame.order.frames(), "free of frame {at:#x}, which is no {:?} frame", frame.kind);
         *used -= frame.order.frames();
-        self.counts.free += frame.order.frames();
+        if frame.kind != FrameKind::User || order > 0 {
+            self.roles.set_general(at..at + frame.order.frames());
+        }
         if order > 0 {
             return self.free.put(Block { start: at as u64, order });
         }
@@ -275,5 +439,7 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+mod misuse;
 #[cfg(test)]
 mod tests;

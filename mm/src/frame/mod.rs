@@ -6,11 +6,12 @@
 //! The allocator has a lock of its own, taken inside the kernel heap's and the manager's: heap growth and page tables need frames too.
 
 mod allocator;
+mod roles;
 mod table;
 
 #[cfg(feature = "sim")]
 pub use allocator::FrameWatcher;
-pub use allocator::{FrameAllocator, FrameCounts, MAX_ORDER, Order};
+pub use allocator::{FrameAllocator, FrameCounts, FrameOwner, FreeError, MAX_ORDER, Order};
 pub(crate) use table::Links;
 pub use table::{FrameDesc, FrameTable, Residence};
 
@@ -36,7 +37,9 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Number of kinds.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = Self::ALL.len();
+    /// All kinds, in order.
+    pub const ALL: [Self; 6] = [Self::User, Self::PageTable, Self::Heap, Self::Dma, Self::Zero, Self::Module];
     /// Name used in statistics.
     pub const NAMES: [&'static str; Self::COUNT] = ["user", "page_table", "heap", "dma", "zero", "module"];
 }

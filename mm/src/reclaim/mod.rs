@@ -105,7 +105,8 @@ impl<P: Platform> Mm<P> {
             let mut pressure = pin!(self.frames.pressure().wait());
             // Subscribed before looking, so that a signal in between is not lost.
             let _ = pressure.as_mut().subscribe();
-            if !self.frames.below_low() && !self.core.with_lock(|core| core.objects.has_doomed()) {
+            let wanted = self.core.with_lock(|core| core.shortage.take_asked() || core.objects.has_doomed());
+            if !self.frames.below_low() && !wanted {
                 let _woken = pressure.await;
             }
             self.bury_objects().await;

@@ -53,6 +53,7 @@ pub type Trap = FaultError;
 pub struct SimMachine {
     mm: Mm<SimPlatform>,
     ram: Arc<Ram>,
+    frames: &'static FrameAllocator<SimLock>,
     mmu: Arc<Mmu>,
     disk: Option<SimStore>,
 }
@@ -71,7 +72,7 @@ impl SimMachine {
         let disk = config.disk.map(|d| SimStore::new(d, &ram, config.seed ^ 0xd15c));
         let mmu = Mmu::new(ram.clone(), frames, config.tlb, config.seed ^ 0x71b);
         let mm = Mm::new(config.mm, SimMemory(ram.clone()), frames, descs, disk.clone());
-        Arc::new(Self { mm, ram, mmu, disk })
+        Arc::new(Self { mm, ram, frames, mmu, disk })
     }
 
     /// The manager.
@@ -79,7 +80,12 @@ impl SimMachine {
         &self.mm
     }
 
-    /// The frames.
+    /// Who gives frames out.
+    pub fn frames(&self) -> &'static FrameAllocator<SimLock> {
+        self.frames
+    }
+
+    /// What is in the frames.
     pub fn ram(&self) -> &Ram {
         &self.ram
     }

@@ -4,13 +4,13 @@ use super::*;
 use alloc::{boxed::Box, vec, vec::Vec};
 use maitake_sync::blocking::DefaultMutex;
 
-fn allocator(frames: usize) -> FrameAllocator<DefaultMutex> {
+pub(super) fn allocator(frames: usize) -> FrameAllocator<DefaultMutex> {
     let words = FrameAllocator::<DefaultMutex>::storage_words(frames);
     FrameAllocator::new(Box::leak(vec![0; words].into_boxed_slice()), frames)
 }
 
 #[test]
-fn blocks_never_overlap_and_coalesce_when_all_are_free() {
+fn x2_blocks_never_overlap_and_coalesce_when_all_are_free() {
     let a = allocator(5000);
     a.add_range(Pfn::new(3), Pfn::new(2000));
     a.add_range(Pfn::new(2100), Pfn::new(5000));

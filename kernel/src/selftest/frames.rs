@@ -1,0 +1,88 @@
+//! Frames against the memory map that the loader gave.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use mm::addr::Pfn;
+use mm::frame::{Frame, FrameKind, FrameOwner};
+use x86_64::PhysAddr;
+
+use crate::boot::RegionKind;
+use crate::boot::memory::{MemoryMap, PAGE};
+use crate::frames;
+
+/// The kind of the region that a frame lies in.
+fn region(memory: &MemoryMap, frame: Pfn) -> Option<RegionKind> {
+    let address = PhysAddr::new(frame.phys());
+    let lies_in = |range: &crate::boot::PhysRange| range.start <= address && address < range.end;
+    memory.regions().iter().find(|region| lies_in(&region.range)).map(|region| region.kind)
+}
+
+/// Features N2, N3: takes every frame there is; none lies where it must not, and they are as many as the map says.
+pub(super) fn memmap(memory: &MemoryMap) {
+    let allocator = frames::get();
+    let counts = allocator.counts();
+    let usable: u64 = memory.of_kind(RegionKind::Usable).map(|range| range.len() / PAGE).sum();
+    assert_eq!(counts.total as u64, usable, "frames there are, and frames the map has for us");
+    // Room for all of them first: the heap must not take one meanwhile.
+    let mut taken: Vec<Frame> = Vec::with_capacity(counts.free);
+    let free = allocator.free_frames();
+    while let Some(frame) = allocator.alloc_page(FrameKind::User) {
+        assert_eq!(region(memory, frame.pfn()), Some(RegionKind::Usable), "{frame:?}");
+        taken.push(frame);
+    }
+    assert_eq!((taken.len(), allocator.free_frames()), (free, 0), "every free frame can be had");
+    let used: usize = allocator.counts().used.iter().sum();
+    assert_eq!(used, counts.total, "and no other");
+    taken.sort_unstable_by_key(Frame::pfn);
+    assert!(taken.windows(2).all(|pair| pair[0].pfn() != pair[1].pfn()), "no frame twice");
+    taken.into_iter().for_each(|frame| allocator.free(frame));
+    log::info!("selftest memmap: {free} frames taken, of {usable} in usable RAM; all lie there");
+}
+
+/// Frames in a line of the map.
+const LINE: u32 = 64;
+
+/// Feature X1: prints whose each frame is, and adds up.
+pub(super) fn pages(memory: &MemoryMap) {
+    let allocator = frames::get();
+    let (mut free, mut used) = (0, [0; FrameKind::COUNT]);
+    let mut last = String::new();
+    for first in (0..frames::span(memory) as u32).step_by(LINE as usize) {
+        let mut line = String::with_capacity(LINE as usize);
+        for frame in (first..first + LINE).map(Pfn::new) {
+            let owner = allocator.owner(frame);
+            match owner {
+                FrameOwner::Free => free += 1,
+                FrameOwner::Used(kind) => used[kind as usize] += 1,
+                FrameOwner::Reserved | FrameOwner::NotRam => {}
+            }
+            let is_ours = matches!(owner, FrameOwner::Free | FrameOwner::Used(_));
+            assert_eq!(is_ours, region(memory, frame) == Some(RegionKind::Usable), "{frame:?} is {owner:?}");
+            line.push(letter(owner));
+        }
+        // Lines like the one before are left out.
+        if line != last {
+            log::info!("selftest pages: {:#012x} {line}", Pfn::new(first).phys());
+            last = line;
+        }
+    }
+    let counts = allocator.counts();
+    // The map itself is on the heap, in a slab that was there or was not.
+    assert_eq!((free, used), (counts.free, counts.used), "what the frames say, and what is counted");
+    log::info!("selftest pages: {free} free, {:?} used as {:?}", used, FrameKind::NAMES);
+}
+
+fn letter(owner: FrameOwner) -> char {
+    match owner {
+        FrameOwner::NotRam => 'x',
+        FrameOwner::Reserved => 'K',
+        FrameOwner::Free => '.',
+        FrameOwner::Used(FrameKind::User) => 'U',
+        FrameOwner::Used(FrameKind::PageTable) => 'P',
+        FrameOwner::Used(FrameKind::Heap) => 'H',
+        FrameOwner::Used(FrameKind::Dma) => 'D',
+        FrameOwner::Used(FrameKind::Zero) => 'Z',
+        FrameOwner::Used(FrameKind::Module) => 'M',
+    }
+}
