@@ -20,7 +20,6 @@ mod frames;
 mod fs;
 mod heap;
 mod irq;
-mod load;
 mod log;
 mod machine;
 mod options;

@@ -65,8 +65,9 @@ pub const MAX_HOLDS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Holds {
     anchor: u64,
-    /// Oldest first.
+    /// A ring once it is full: the oldest is then at `oldest`.
     frames: ArrayVec<Hold, MAX_HOLDS>,
+    oldest: u8,
     /// This thread may wait for a frame without giving these up: see [`crate::shortage`].
     keeper: bool,
 }
@@ -232,12 +233,9 @@ impl<P: Platform> Mm<P> {
     }
 
     fn end_holds(&self, core: &mut Core<P>, holds: &mut Holds) {
+        holds.oldest = 0;
         for hold in holds.frames.drain(..) {
-            let desc = core.table.get_mut(hold.frame);
-            if desc.generation() == hold.generation && desc.holds() > 0 {
-                desc.drop_hold();
-                core.held -= 1;
-            }
+            core.let_go(hold);
         }
         if core::mem::take(&mut holds.keeper) {
             core.shortage.keeper_gone();
@@ -256,15 +254,14 @@ impl<P: Platform> Mm<P> {
             return;
         }
         core.held += 1;
+        let hold = Hold { frame, generation };
         if holds.frames.is_full() {
-            let oldest = holds.frames.remove(0);
-            let desc = core.table.get_mut(oldest.frame);
-            if desc.generation() == oldest.generation && desc.holds() > 0 {
-                desc.drop_hold();
-                core.held -= 1;
-            }
+            let oldest = core::mem::replace(&mut holds.frames[usize::from(holds.oldest)], hold);
+            holds.oldest = (holds.oldest + 1) % MAX_HOLDS as u8;
+            core.let_go(oldest);
+        } else {
+            holds.frames.push(hold);
         }
-        holds.frames.push(Hold { frame, generation });
     }
 
     /// Lets go of a frame that the thread needs no more, if it holds it.
@@ -528,5 +525,22 @@ impl<P: Platform> Mm<P> {
         let frames = IoFrames::from_iter([token.lend()]);
         self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });
         self.wait_op(op)
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Ends a hold, unless its frame has become another page's.
+    #[inline]
+    fn let_go(&mut self, hold: Hold) {
+        let desc = self.table.get_mut(hold.frame);
+        if desc.generation() != hold.generation || desc.holds() == 0 {
+            return;
+        }
+        desc.drop_hold();
+        self.held -= 1;
+        // A page that was read in is often written right after. When slots are needed, its copy ends here, and not at its eviction.
+        if desc.residence() == Residence::Clean && self.swap.as_ref().is_some_and(|s| s.runs_are_short()) {
+            self.settle_copy(hold.frame);
+        }
     }
 }

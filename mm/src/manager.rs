@@ -12,7 +12,7 @@ use crate::object::Objects;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, Mapping, PageTable, PhysMemory, Platform, StoreRequest};
-use crate::reclaim::{CleanBatch, Policy, Progress, SecondChance, Watermarks};
+use crate::reclaim::{CleanBatch, Policy, Progress, Rewriting, SecondChance, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::Shortage;
 use crate::space::{CHUNK, Space, SpaceId, SpaceLayout, Spaces};
@@ -108,6 +108,8 @@ pub(crate) struct Core<P: Platform> {
     /// Free frames that page tables leave to others.
     pub table_reserve: usize,
     pub progress: Progress,
+    /// How swap is kept in runs.
+    pub rewriting: Rewriting,
     /// Who waits, and who is told, when there is no frame.
     pub shortage: Shortage,
     /// Reclaim waits for holds to end.
@@ -153,6 +155,7 @@ impl<P: Platform> Mm<P> {
             table_reserve: watermarks.tables(),
             zero,
             progress: Progress::default(),
+            rewriting: Rewriting::default(),
             shortage: Shortage::default(),
             awaiting_release: false,
         };

@@ -82,6 +82,7 @@ impl<P: Platform> Mm<P> {
     fn finish_fill(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             let slot = Slot::new(op.slot.as_u32() + i as u32);
+            let moving = self.end_move(core, token.pfn());
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
                 self.free_user(core, token.returned());
@@ -89,7 +90,10 @@ impl<P: Platform> Mm<P> {
             }
             let good = result.is_ok() && self.audit(core, token.pfn()) == Some(page.tag);
             if good {
-                self.settle_filled(core, token, PageCopy::Slot(slot, page.tag));
+                let frame = self.settle_filled(core, token, PageCopy::Slot(slot, page.tag));
+                if moving {
+                    self.move_on(core, frame);
+                }
             } else {
                 self.fail_page(core, token, slot, result);
             }
@@ -97,7 +101,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Step 13: the page is as it left.
-    fn settle_filled(&self, core: &mut Core<P>, token: IoFrame, copy: PageCopy) {
+    fn settle_filled(&self, core: &mut Core<P>, token: IoFrame, copy: PageCopy) -> Pfn {
         core.counters.pswpin += 1;
         let frame = core.table.keep(token);
         core.set_residence(frame, Residence::Clean);
@@ -111,6 +115,7 @@ impl<P: Platform> Mm<P> {
             core.counters.swap_copy_dropped += 1;
             core.became_dirty(frame);
         }
+        frame
     }
 
     /// Step 14: its owners lose the page, nobody else loses anything. The slot is never used again.

@@ -67,6 +67,8 @@ pub struct Counters {
     pub swap_audit_err: u64,
     /// Clean copies given up because slots were scarce.
     pub swap_copy_dropped: u64,
+    /// Pages that were away and moved, so that a cluster of slots becomes free as a whole.
+    pub swap_rewritten: u64,
     /// Times memory ran out.
     pub oom_kill: u64,
 }

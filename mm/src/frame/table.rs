@@ -59,6 +59,8 @@ const YOUNG: u8 = 1;
 const REWRITTEN: u8 = 2;
 /// Flag: on the policy's lists.
 const LISTED: u8 = 4;
+/// Flag: being read in only to leave for another slot.
+const MOVING: u8 = 8;
 
 impl FrameDesc {
     /// A frame of no interest.
@@ -150,6 +152,12 @@ impl FrameDesc {
     }
     pub(crate) fn set_rewritten(&mut self, on: bool) {
         self.set_flag(REWRITTEN, on)
+    }
+    pub(crate) fn moving(&self) -> bool {
+        self.flag(MOVING)
+    }
+    pub(crate) fn set_moving(&mut self, on: bool) {
+        self.set_flag(MOVING, on)
     }
     pub(crate) fn listed(&self) -> bool {
         self.flag(LISTED)

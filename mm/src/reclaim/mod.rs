@@ -1,14 +1,16 @@
 //! Reclaim: keeps frames free by taking them from pages that are not used.
 //!
 //! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. The policy says who goes;
-//! [`Mm::evict`] is the one place that unmaps a page for reclaim, and [`tables`] drops page tables. It needs no memory: slots,
-//! operations and the request are there already. The pager finishes what is begun here.
+//! [`Mm::evict`] is the one place that unmaps a page for reclaim, [`tables`] drops page tables, and [`rewrite`] keeps swap in runs. It
+//! needs no memory: slots, operations and the request are there already. The pager finishes what is begun here.
 
 mod policy;
+mod rewrite;
 mod tables;
 mod watermark;
 
 pub use policy::{Policy, Sample, SecondChance, Verdict};
+pub(crate) use rewrite::Rewriting;
 pub use watermark::Watermarks;
 
 use crate::addr::Pfn;
@@ -22,6 +24,7 @@ use crate::stats::PageClass;
 use crate::swap::{Swap, fill_pattern};
 use arrayvec::ArrayVec;
 use core::pin::pin;
+use rewrite::Pace;
 
 /// Victims on their way into one request.
 #[derive(Default)]
@@ -150,7 +153,7 @@ impl<P: Platform> Mm<P> {
             let round = self.core.with_lock(|core| self.reclaim_round(core));
             self.announce_frames();
             match round {
-                Round::Enough => return,
+                Round::Enough => break,
                 Round::More => crate::yield_now().await,
                 Round::Blocked => drop(progress.await),
                 Round::Held => drop(pressure.await),
@@ -159,6 +162,9 @@ impl<P: Platform> Mm<P> {
                     self.rest().await;
                 }
             }
+        }
+        while self.core.with_lock(|core| self.rewrite_sparse_clusters(core)) == Pace::Again {
+            crate::yield_now().await;
         }
     }
 
@@ -188,11 +194,12 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    /// Looks at up to [`CHUNK`] candidates, takes at most [`CLUSTER`] of them, and sends what it has gathered.
+    /// Looks at up to [`CHUNK`] candidates, takes at most [`CLUSTER`] of them, and sends what it has gathered if there is no more.
     fn reclaim_round(&self, core: &mut Core<P>) -> Round {
         core.shortage.relieve();
         let round = self.look_for_victims(core);
-        if self.send_batch(core) { round } else { Round::Blocked }
+        // The next round goes on filling the cluster.
+        if round == Round::More || self.send_batch(core) { round } else { Round::Blocked }
     }
 
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
@@ -361,34 +368,6 @@ impl<P: Platform> Mm<P> {
         core.counters.store_writes += 1;
         self.submit(core, StoreRequest { op, kind: StoreKind::Write, slot, count, frames: batch.frames });
         true
-    }
-
-    /// Slots are scarce: clean resident pages give up theirs, those in the emptiest clusters first, until some clusters are whole.
-    fn give_up_copies(&self, core: &mut Core<P>) {
-        if core.pages.get(PageClass::Clean) == 0 {
-            return;
-        }
-        let mut given = 0;
-        for most in [16, 32, 64] {
-            for index in 0..core.table.len() {
-                let frame = Pfn::new(index as u32);
-                let desc = core.table.get(frame);
-                if desc.residence() != Residence::Clean {
-                    continue;
-                }
-                let Some(slot) = desc.copy().and_then(PageCopy::slot) else {
-                    continue;
-                };
-                if core.swap.as_ref().is_some_and(|s| s.slots.cluster_use(slot) <= most) {
-                    core.became_dirty(frame);
-                    core.counters.swap_copy_dropped += 1;
-                    given += 1;
-                }
-            }
-            if given >= CLUSTER {
-                return;
-            }
-        }
     }
 
     /// Evicts a page that is on no list, and that nobody holds, without asking the policy: for tests that need one page out.

@@ -108,6 +108,15 @@ impl<T: PageTable> Spaces<T> {
         self.slots[id.slot()].1.take().map(|space| *space)
     }
 
+    /// The first space in slot `from` or after it, and its slot: for walks over all spaces that stop in between.
+    pub fn at_or_after(&mut self, from: usize) -> Option<(usize, SpaceId, &mut Space<T>)> {
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .skip(from)
+            .find_map(|(slot, (generation, space))| Some((slot, SpaceId::of(slot, *generation), space.as_deref_mut()?)))
+    }
+
     /// All spaces.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SpaceId, &mut Space<T>)> {
         self.slots

@@ -14,6 +14,10 @@ use alloc::{vec, vec::Vec};
 
 /// Slots in a cluster, as a count of slots.
 const CLUSTER_SLOTS: u32 = CLUSTER as u32;
+/// Runs below this make it worth to empty sparse clusters.
+const SHORT_RUN: u32 = CLUSTER_SLOTS / 2;
+/// Slots in use in a cluster that is worth emptying.
+const SPARSE: u32 = CLUSTER_SLOTS / 4;
 /// Most slots in one discard: 256 MiB, well below what devices take at once.
 const DISCARD_LIMIT: u32 = 1 << 16;
 
@@ -43,6 +47,9 @@ impl Clusters {
         let (word, bit) = Self::place(start);
         self.words[word] &= !bit;
     }
+    fn clear(&mut self) {
+        self.words.fill(0);
+    }
     /// The clusters in the set, in order.
     fn starts(&self) -> impl Iterator<Item = Slot> + use<'_> {
         let set = self.words.iter().enumerate().filter(|(_, word)| **word != 0);
@@ -67,25 +74,80 @@ pub struct Swap {
     /// Clusters that were written since they were last discarded.
     written: Clusters,
     device: Discards,
+    /// Clusters that are being emptied: those marked since the walk over all pages began its lap, and those marked in the lap before.
+    marked: [Clusters; 2],
+    /// Length of the run opened last.
+    last_run: u32,
 }
 
 impl Swap {
     /// All slots of a device free but the first.
     pub fn new(slots: u32, device: Discards, key: u64) -> Self {
-        let (discards, written) = (Clusters::new(slots), Clusters::new(slots));
-        Self { slots: SlotMap::new(slots), audit: Audit::new(key), run: None, discards, written, device }
+        let set = || Clusters::new(slots);
+        let (discards, written, marked, last_run) = (set(), set(), [set(), set()], CLUSTER_SLOTS);
+        Self {
+            slots: SlotMap::new(slots),
+            audit: Audit::new(key),
+            run: None,
+            discards,
+            written,
+            device,
+            marked,
+            last_run,
+        }
     }
 
     /// The next slot of the open run, opening one if need be; and whether it begins a new run.
     pub fn next_slot(&mut self) -> Option<(Slot, bool)> {
         let (run, fresh) = match self.run.take() {
             Some(run) => (run, false),
-            None => (self.slots.take_run()?, true),
+            None => {
+                let run = self.slots.take_run(|cluster| self.marked.iter().any(|set| set.contains(cluster)))?;
+                self.last_run = run.len;
+                // It was empty, or the last there is: in use again, either way.
+                self.marked.iter_mut().for_each(|set| set.remove(run.start));
+                (run, true)
+            }
         };
         self.written.insert(run.start);
         let rest = SlotRun { start: Slot::new(run.start.as_u32() + 1), len: run.len - 1 };
         self.run = (rest.len > 0).then_some(rest);
         Some((run.start, fresh))
+    }
+
+    /// Whether the last run was not worth its request.
+    pub fn runs_are_short(&self) -> bool {
+        self.last_run < SHORT_RUN && self.slots.whole_clusters() == 0
+    }
+
+    /// Marks the emptiest clusters to be emptied until about `pages` slots are in use in those marked in this lap.
+    pub fn mark_sparse_clusters(&mut self, pages: u32) {
+        let [fresh, old] = &mut self.marked;
+        let in_use = fresh.starts().map(|start| self.slots.cluster_use(start)).sum();
+        let mut left = pages.saturating_sub(in_use);
+        for most in [SPARSE / 4, SPARSE / 2, SPARSE] {
+            if left == 0 {
+                return;
+            }
+            for start in self.slots.sparse_clusters(most) {
+                let used = self.slots.cluster_use(start);
+                if used <= left && !fresh.contains(start) && !old.contains(start) {
+                    left -= used;
+                    fresh.insert(start);
+                }
+            }
+        }
+    }
+
+    /// A lap is round: what was marked before it has been seen by all of it.
+    pub fn forget_old_marks(&mut self) {
+        self.marked.swap(0, 1);
+        self.marked[0].clear();
+    }
+
+    /// Whether the cluster of a slot is being emptied.
+    pub fn is_marked(&self, slot: Slot) -> bool {
+        self.marked.iter().any(|set| set.contains(slot))
     }
 
     /// Gives back what is left of the open run, which counts as used while it is open.

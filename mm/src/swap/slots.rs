@@ -66,12 +66,13 @@ impl SlotMap {
         self.counts
     }
 
-    /// Takes a run of at most [`CLUSTER`] contiguous slots, as long as can be found cheaply; `None` if no slot is free.
-    pub fn take_run(&mut self) -> Option<SlotRun> {
+    /// Takes a run of at most [`CLUSTER`] contiguous slots, as long as can be found cheaply; `None` if no slot is free. Clusters of
+    /// which `spared` is true, by their first slot, come last.
+    pub fn take_run(&mut self, spared: impl Fn(Slot) -> bool) -> Option<SlotRun> {
         if self.counts.free == 0 {
             return None;
         }
-        let word = if self.empty > 0 { self.find(|w| w == u64::MAX)? } else { self.best_nearby()? };
+        let word = if self.empty > 0 { self.find(|w| w == u64::MAX)? } else { self.best_nearby(spared)? };
         let (bit, len) = longest_run(self.free[word]);
         let start = Slot::new((word * 64 + bit) as u32);
         for i in 0..len {
@@ -128,6 +129,19 @@ impl SlotMap {
         self.counts.free < self.counts.total / 4
     }
 
+    /// Clusters that are entirely free.
+    pub fn whole_clusters(&self) -> usize {
+        self.empty
+    }
+
+    /// First slots of whole clusters with slots in use, but no more than `most`, near where runs are looked for.
+    pub fn sparse_clusters(&self, most: u32) -> impl Iterator<Item = Slot> + use<'_> {
+        let n = self.free.len();
+        let near = (0..n.min(SEARCH)).map(move |i| (self.cursor + 1 + i) % n);
+        let sparse = near.filter(move |&w| (1..=most).contains(&(64 - self.free[w].count_ones())));
+        sparse.map(|w| Slot::new((w * 64) as u32))
+    }
+
     /// Slots in use in the cluster that holds `slot`.
     pub fn cluster_use(&self, slot: Slot) -> u32 {
         64 - self.free[slot.as_u32() as usize / 64].count_ones()
@@ -147,11 +161,12 @@ impl SlotMap {
     }
 
     /// The word with the longest run among the next [`SEARCH`] that have any; at worst the first that has a free slot at all.
-    fn best_nearby(&self) -> Option<usize> {
+    fn best_nearby(&self, spared: impl Fn(Slot) -> bool) -> Option<usize> {
         let n = self.free.len();
         let next = |i: usize| (self.cursor + 1 + i) % n;
-        let best = (0..n.min(SEARCH)).map(next).max_by_key(|&w| longest_run(self.free[w]).1)?;
-        if self.free[best] != 0 { Some(best) } else { self.find(|w| w != 0) }
+        let run = |&w: &usize| if spared(Slot::new((w * 64) as u32)) { 0 } else { longest_run(self.free[w]).1 };
+        let best = (0..n.min(SEARCH)).map(next).max_by_key(run)?;
+        if run(&best) != 0 { Some(best) } else { self.find(|w| w != 0) }
     }
 }
 
@@ -194,7 +209,7 @@ mod tests {
             for _ in 0..5000 {
                 x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 if x >> 60 < 4 {
-                    let Some(run) = map.take_run() else {
+                    let Some(run) = map.take_run(|_| false) else {
                         assert_eq!(map.counts().free, 0);
                         continue;
                     };
