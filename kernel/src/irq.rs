@@ -5,7 +5,7 @@
 //! between polls), so no lock is held; still they only mark and wake, neither allocate nor free (`irq-marks-tasks-work`).
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use drivers::interrupt::{Route, Vector};
 
@@ -40,6 +40,12 @@ pub type Handler = Box<dyn Fn() + Send + Sync>;
 
 static HANDLERS: [Once<Handler>; DEVICES as usize] = [const { Once::new() }; DEVICES as usize];
 static NEXT: AtomicU8 = AtomicU8::new(0);
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Interrupts since boot.
+pub fn count() -> u64 {
+    COUNT.load(Ordering::Relaxed)
+}
 
 /// All vectors for devices are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +95,7 @@ pub fn listen(line: u8, handler: Handler) {
 
 /// Handles an interrupt. Called by whoever the CPU's trap went to, interrupts off.
 pub fn dispatch(vector: u8) -> InterruptKind {
+    COUNT.store(COUNT.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     let kind = match vector {
         TIMER => {
             time::on_interrupt();

@@ -20,6 +20,7 @@ mod frames;
 mod fs;
 mod heap;
 mod irq;
+mod load;
 mod log;
 mod machine;
 mod options;

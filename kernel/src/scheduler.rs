@@ -13,6 +13,7 @@
 use executor::{Config, Executor, Instant};
 
 use crate::arch::cpu;
+use crate::load;
 use crate::sync::Once;
 use crate::time::{self, TIME_SLICE};
 
@@ -51,6 +52,7 @@ pub fn run() -> ! {
 /// the round goes on, and the timer, which interrupts once, would let the next thread run for ever.
 pub fn begin_slice() {
     let (executor, now) = (executor(), time::now());
+    load::tick(now.as_nanos());
     executor.timers().fire(now);
     time::arm(deadline(&executor).min(now + TIME_SLICE));
 }
@@ -60,8 +62,11 @@ fn deadline(executor: &Executor) -> Instant {
 }
 
 fn sleep_until(deadline: Instant) {
+    let sample = load::sleep_begins().map_or(Instant::MAX, Instant::from_nanos);
+    let deadline = deadline.min(sample);
     if deadline != Instant::MAX {
         time::arm(deadline);
     }
     cpu::wait_for_interrupt();
+    load::sleep_ends();
 }

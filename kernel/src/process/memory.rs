@@ -5,17 +5,23 @@
 //! the direct map, so nothing here can fault (design D4). A copy that finds memory exhausted ends the process: there
 //! is no errno for it that a program could act on.
 
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
 use mm::addr::VirtAddr;
 use mm::fault::Holds;
 use mm::object::Backing;
 use mm::platform;
 use mm::space::{Label, MapError, MapRequest, Placement, Vma};
 use mm::stats::{PageCounts, Snapshot};
+use pin_project_lite::pin_project;
 
 pub use mm::fault::{FaultError, FaultKind};
 
 use super::process::{Outcome, Process};
 use crate::arch::user::Access;
+use crate::load::Stall;
 use crate::syscall::abi::{PAGE_SIZE, Pod, check_user_range};
 use crate::syscall::errno::Errno;
 
@@ -126,6 +132,34 @@ impl Drop for HeldPages {
     }
 }
 
+pin_project! {
+    /// A fault, whose thread counts as stalled for want of memory from the first poll that must wait to its end.
+    struct WhileStalled<F> {
+        #[pin]
+        fault: F,
+        stall: Option<Stall>,
+    }
+}
+
+impl<F> WhileStalled<F> {
+    fn of(fault: F) -> Self {
+        Self { fault, stall: None }
+    }
+}
+
+impl<F: Future> Future for WhileStalled<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let polled = this.fault.poll(cx);
+        if polled.is_pending() && this.stall.is_none() {
+            *this.stall = Some(Stall::begin());
+        }
+        polled
+    }
+}
+
 impl Process {
     /// Serves a page fault of the instruction at `instruction`.
     pub async fn fault(
@@ -141,7 +175,7 @@ impl Process {
             Access::Execute => platform::Access::Execute,
         };
         let address = VirtAddr::new(address);
-        crate::mm().fault(self.space, address, access, instruction, &mut held.0).await
+        WhileStalled::of(crate::mm().fault(self.space, address, access, instruction, &mut held.0)).await
     }
 
     /// Runs `attempt` until it succeeds, making the pages of the range resident whenever it does not.
@@ -164,7 +198,7 @@ impl Process {
             let mut page = at - at % PAGE_SIZE;
             while page < at + len as u64 {
                 let address = VirtAddr::new(page);
-                let served = crate::mm().fault(self.space, address, access, at, &mut held.0).await;
+                let served = WhileStalled::of(crate::mm().fault(self.space, address, access, at, &mut held.0)).await;
                 served.map_err(|error| self.copy_failed(error))?;
                 page += PAGE_SIZE;
             }

@@ -25,6 +25,7 @@ use crate::arch::cpu::timestamp;
 use crate::arch::user::{Access, Trap, UserThread};
 use crate::cache::{Live, Type};
 use crate::irq::InterruptKind;
+use crate::load;
 use crate::sync::Mutex;
 use crate::syscall::abi::USER_END;
 use crate::syscall::errno::Errno;
@@ -249,6 +250,7 @@ impl Thread {
     async fn interrupt(&mut self, kind: InterruptKind) -> Next {
         if let InterruptKind::Timer = kind {
             self.process.user_ns.fetch_add(TICK_NS, Ordering::Relaxed);
+            load::count_user(TICK_NS);
             crate::scheduler::begin_slice();
         }
         match kind {

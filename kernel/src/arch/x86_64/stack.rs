@@ -47,6 +47,8 @@ impl<const PAGES: usize> Stack<PAGES> {
 const KERNEL_PAGES: usize = if cfg!(debug_assertions) { 32 } else { 16 };
 /// Formatting a panic message takes about 3 KiB.
 const TRAP_PAGES: usize = 2;
+/// What all of them take.
+pub const STACK_BYTES: usize = (KERNEL_PAGES + 3 * TRAP_PAGES) * 4096;
 
 /// The type of [`KERNEL_STACK`], for the entry code.
 pub type KernelStack = Stack<KERNEL_PAGES>;

@@ -1,0 +1,56 @@
+//! `/proc/PID/maps` (proc_pid_maps(5)): a line for each area, in order of address (P8).
+
+use alloc::string::String;
+use core::fmt::{self, Write};
+
+use mm::platform::Permission;
+use mm::space::{Label, Vma};
+
+use super::Text;
+use crate::process::process::Process;
+
+/// The column where names begin.
+const NAME_COLUMN: usize = 73;
+
+pub(super) fn write(text: &mut Text, process: &Process) -> fmt::Result {
+    let mut written = Ok(());
+    process.each_mapping(&mut |area| {
+        if written.is_ok() {
+            written = write_line(text, area, &process.executable);
+        }
+    });
+    written
+}
+
+/// One line, which is also the first of each area in `smaps`.
+pub(super) fn write_line(text: &mut Text, area: &Vma, executable: &[u8]) -> fmt::Result {
+    let (start, end) = (area.range.start.addr().as_u64(), area.range.end.addr().as_u64());
+    let flag = |allowed: Permission, letter| if allowed.is_allowed() { letter } else { '-' };
+    let begun = text.0.len();
+    write!(
+        text,
+        "{start:08x}-{end:08x} {}{}{}p 00000000 00:00 0 ",
+        flag(area.rights.access, 'r'),
+        flag(area.rights.write, 'w'),
+        flag(area.rights.execute, 'x'),
+    )?;
+    let padding = NAME_COLUMN.saturating_sub(text.0.len() - begun);
+    match area.label {
+        Label::Anonymous => {}
+        Label::Image => write!(text, "{:padding$}{}", "", String::from_utf8_lossy(executable))?,
+        Label::Heap => write!(text, "{:padding$}[heap]", "")?,
+        Label::Stack => write!(text, "{:padding$}[stack]", "")?,
+    }
+    writeln!(text)
+}
+
+/// Pages of the areas that are so.
+pub(super) fn pages(process: &Process, wanted: impl Fn(&Vma) -> bool) -> u64 {
+    let mut pages = 0;
+    process.each_mapping(&mut |area| {
+        if wanted(area) {
+            pages += area.range.len();
+        }
+    });
+    pages
+}

@@ -1,0 +1,88 @@
+//! `/proc/meminfo` (proc_meminfo(5)): where the memory is, in KiB.
+//!
+//! Owns the lines and how ours map to Linux' names. Every figure comes from one snapshot, so that they add up:
+//! `Active(anon) + Inactive(anon) = AnonPages`, and `MemTotal - MemFree` is the sum of what frames serve as.
+
+use core::fmt::{self, Write};
+
+use mm::frame::FrameKind;
+use mm::stats::{PageClass, Snapshot};
+
+use super::{KIB_PER_PAGE, Text};
+use crate::arch::stack;
+use crate::heap;
+use crate::process::memory;
+
+/// What the kernel's one stack and those for its traps take; there is none per thread.
+const KERNEL_STACK_KIB: u64 = (stack::STACK_BYTES / 1024) as u64;
+
+pub(super) fn write(text: &mut Text) -> fmt::Result {
+    let snapshot = memory::snapshot();
+    let pages = |class| snapshot.pages.get(class);
+    let frames = |kind: FrameKind| snapshot.frames.used[kind as usize] as u64;
+    let (total, free) = (snapshot.frames.total as u64, snapshot.frames.free as u64);
+    // Evicting is what reclaim has given up on; everything else stands in the one queue of second chances.
+    let writeback = pages(PageClass::Evicting) + pages(PageClass::Cleaning);
+    let anonymous = anonymous(&snapshot);
+    let inactive = pages(PageClass::Evicting);
+    let slab = heap::stats().slab_frames as u64;
+    let (swap, swap_free) = snapshot.slots.map_or((0, 0), |slots| (u64::from(slots.total), u64::from(slots.free)));
+    let mut line = |name: &str, kib: u64| write_line(text, name, kib);
+    let mut in_pages = |name: &str, pages: u64| line(name, pages * KIB_PER_PAGE);
+    in_pages("MemTotal", total)?;
+    in_pages("MemFree", free)?;
+    in_pages("MemAvailable", available(&snapshot))?;
+    in_pages("Buffers", 0)?;
+    in_pages("Cached", 0)?;
+    in_pages("SwapCached", pages(PageClass::Clean))?;
+    in_pages("Active", anonymous - inactive)?;
+    in_pages("Inactive", inactive)?;
+    in_pages("Active(anon)", anonymous - inactive)?;
+    in_pages("Inactive(anon)", inactive)?;
+    in_pages("Active(file)", 0)?;
+    in_pages("Inactive(file)", 0)?;
+    in_pages("Unevictable", 0)?;
+    in_pages("Mlocked", 0)?;
+    in_pages("SwapTotal", swap)?;
+    in_pages("SwapFree", swap_free)?;
+    in_pages("Dirty", 0)?;
+    in_pages("Writeback", writeback)?;
+    in_pages("AnonPages", anonymous)?;
+    in_pages("Mapped", 0)?;
+    in_pages("Shmem", 0)?;
+    in_pages("KReclaimable", 0)?;
+    in_pages("Slab", slab)?;
+    in_pages("SReclaimable", 0)?;
+    in_pages("SUnreclaim", slab)?;
+    line("KernelStack", KERNEL_STACK_KIB)?;
+    let mut in_pages = |name: &str, pages: u64| line(name, pages * KIB_PER_PAGE);
+    in_pages("PageTables", frames(FrameKind::PageTable))?;
+    in_pages("NFS_Unstable", 0)?;
+    in_pages("Bounce", 0)?;
+    in_pages("WritebackTmp", 0)?;
+    // Half of RAM and all of swap, as with Linux' vm.overcommit_ratio of 50; nothing is refused for it.
+    in_pages("CommitLimit", total / 2 + swap)?;
+    in_pages(
+        "Committed_AS",
+        snapshot.visible.committed_clean + snapshot.visible.committed_dirty + snapshot.visible.paged_out,
+    )
+}
+
+/// Pages of programs that are in RAM, those that wait to be written out included.
+pub(super) fn anonymous(snapshot: &Snapshot) -> u64 {
+    use PageClass::{Clean, Cleaning, Dirty, Evicting};
+    [Clean, Dirty, Cleaning, Evicting].map(|class| snapshot.pages.get(class)).iter().sum()
+}
+
+/// What a program could have without anything being written first: free frames but for the reserve, and pages whose
+/// copy is still good.
+fn available(snapshot: &Snapshot) -> u64 {
+    let reserve = crate::mm().watermarks().min as u64;
+    (snapshot.frames.free as u64).saturating_sub(reserve) + snapshot.pages.get(PageClass::Clean)
+}
+
+/// Names in 16 columns with their colon, values in 8 (Linux' `show_val_kb`).
+fn write_line(text: &mut Text, name: &str, kib: u64) -> fmt::Result {
+    let padding = 16_usize.saturating_sub(name.len() + 1);
+    writeln!(text, "{name}:{:padding$}{kib:>8} kB", "")
+}

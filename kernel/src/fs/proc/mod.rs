@@ -1,0 +1,119 @@
+//! `/proc`: what the kernel knows, as texts with Linux' names and formats (proc(5)).
+//!
+//! ```text
+//!   node.rs ── names, directories, links ──▶ mod.rs (MachineFile, ProcessFile: which text)
+//!                                              │
+//!      about the machine                       │            about one process
+//!      meminfo, vmstat, zoneinfo, system,      ├──▶ status (status, statm, stat), maps
+//!      ../allocators (slabinfo, buddyinfo) ◀───┘
+//! ```
+//! Owns which files there are. Does not own the counts: they come from `mm`'s snapshot, `crate::load`, the executor and
+//! the process. A text is made when its file is opened and taken at one moment, so that its lines agree with each other.
+
+mod maps;
+mod meminfo;
+mod node;
+mod status;
+mod system;
+mod vmstat;
+mod zoneinfo;
+
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use super::allocators;
+use crate::process::memory;
+use crate::process::process::Process;
+use crate::syscall::errno::Errno;
+
+pub use node::Node;
+pub use vmstat::vmstat_counters;
+
+/// Pages to KiB.
+const KIB_PER_PAGE: u64 = 4;
+
+/// Files about the whole machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the files")]
+pub enum MachineFile {
+    BuddyInfo,
+    LoadAvg,
+    MemInfo,
+    Mounts,
+    /// `pressure/memory`
+    MemoryPressure,
+    SlabInfo,
+    Stat,
+    Swaps,
+    Uptime,
+    Version,
+    VmStat,
+    ZoneInfo,
+}
+
+impl MachineFile {
+    /// Its contents as they are now.
+    fn render(self) -> Result<Vec<u8>, Errno> {
+        let mut text = Text(Vec::new());
+        let written = match self {
+            Self::BuddyInfo => allocators::buddyinfo(&mut text),
+            Self::LoadAvg => system::loadavg(&mut text),
+            Self::MemInfo => meminfo::write(&mut text),
+            Self::Mounts => system::mounts(&mut text),
+            Self::MemoryPressure => system::pressure(&mut text),
+            Self::SlabInfo => allocators::slabinfo(&mut text),
+            Self::Stat => system::stat(&mut text),
+            Self::Swaps => system::swaps(&mut text),
+            Self::Uptime => system::uptime(&mut text),
+            Self::Version => system::version(&mut text),
+            Self::VmStat => vmstat::write(&mut text, &memory::snapshot()),
+            Self::ZoneInfo => zoneinfo::write(&mut text),
+        };
+        written.map(|()| text.0).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+/// Files about one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the files")]
+pub enum ProcessFile {
+    Comm,
+    Maps,
+    Stat,
+    StatM,
+    Status,
+}
+
+impl ProcessFile {
+    /// Its contents as they are now, for the process that asks.
+    fn render(self, process: &Process, who: &Process) -> Result<Vec<u8>, Errno> {
+        let mut text = Text(Vec::new());
+        let state = if process.pid == who.pid { status::State::Running } else { status::State::Sleeping };
+        let written = match self {
+            Self::Comm => status::comm(&mut text, process),
+            Self::Maps => maps::write(&mut text, process),
+            Self::Stat => status::stat(&mut text, process, state),
+            Self::StatM => status::statm(&mut text, process),
+            Self::Status => status::status(&mut text, process, state),
+        };
+        written.map(|()| text.0).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+/// A text that reports when there is no memory for more of it: how long `maps` is, is the program's choice.
+struct Text(Vec<u8>);
+
+impl Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let len = self.0.len() + part.len();
+        if len > self.0.capacity() {
+            let capacity = len.max(2 * self.0.capacity());
+            if !memory::has_room(capacity) {
+                return Err(fmt::Error);
+            }
+            self.0.try_reserve_exact(capacity - self.0.len()).map_err(|_| fmt::Error)?;
+        }
+        self.0.extend_from_slice(part.as_bytes());
+        Ok(())
+    }
+}

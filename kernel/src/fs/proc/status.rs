@@ -1,0 +1,110 @@
+//! What one process is and has: `status`, `statm`, `stat`, `comm` (proc_pid_status(5), proc_pid_stat(5)).
+//!
+//! Owns the texts. A process is shown as running to itself and as sleeping to others: on one CPU, whoever reads is who
+//! runs, and whether another's threads are ready is not kept. Resident are a process's own pages in RAM and those that it shares and has mapped, as in `VmRSS`.
+
+use alloc::string::String;
+use core::fmt::{self, Write};
+use core::sync::atomic::Ordering::Relaxed;
+
+use mm::space::Label;
+
+use super::maps::pages;
+use super::{KIB_PER_PAGE, Text};
+use crate::process::process::Process;
+
+/// Linux' `TASK_COMM_LEN` without its zero byte.
+const NAME_MAX: usize = 15;
+/// `USER_HZ` is 100 (time(7)).
+const NS_PER_TICK: u64 = 10_000_000;
+const PAGE: u64 = 4096;
+
+/// The last component of the program's path, as long as Linux keeps it.
+fn name(process: &Process) -> String {
+    let name = process.executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]).into_owned()
+}
+
+/// What a process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Running,
+    Sleeping,
+}
+
+impl State {
+    fn letter(self) -> char {
+        match self {
+            Self::Running => 'R',
+            Self::Sleeping => 'S',
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Running => "R (running)",
+            Self::Sleeping => "S (sleeping)",
+        }
+    }
+}
+
+/// `comm`
+pub(super) fn comm(text: &mut Text, process: &Process) -> fmt::Result {
+    writeln!(text, "{}", name(process))
+}
+
+/// `statm`: in pages.
+pub(super) fn statm(text: &mut Text, process: &Process) -> fmt::Result {
+    let (mapped, counts) = process.page_counts();
+    let code = pages(process, |area| area.label == Label::Image && area.rights.execute.is_allowed());
+    let data = pages(process, |area| area.rights.write.is_allowed());
+    writeln!(text, "{mapped} {} 0 {code} 0 {data} 0", counts.resident())
+}
+
+/// `status`
+pub(super) fn status(text: &mut Text, process: &Process, state: State) -> fmt::Result {
+    let (mapped, counts) = process.page_counts();
+    let pid = process.pid.number();
+    let kib = |pages: u64| pages * KIB_PER_PAGE;
+    let labelled = |label| kib(pages(process, |area| area.label == label));
+    let code = pages(process, |area| area.label == Label::Image && area.rights.execute.is_allowed());
+    let data = pages(process, |area| area.rights.write.is_allowed() && area.label != Label::Stack);
+    writeln!(text, "Name:\t{}\nUmask:\t0022\nState:\t{}", name(process), state.in_words())?;
+    writeln!(text, "Tgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t0\nTracerPid:\t0")?;
+    writeln!(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t256\nGroups:\t0 ")?;
+    let lines = [
+        ("VmSize", kib(mapped)),
+        ("VmLck", 0),
+        ("VmPin", 0),
+        ("VmRSS", kib(counts.resident())),
+        ("RssAnon", kib(counts.resident())),
+        ("RssFile", 0),
+        ("RssShmem", 0),
+        ("VmData", kib(data)),
+        ("VmStk", labelled(Label::Stack)),
+        ("VmExe", kib(code)),
+        ("VmLib", 0),
+        ("VmSwap", kib(counts.away())),
+    ];
+    lines.iter().try_for_each(|(name, kib)| writeln!(text, "{name}:\t{kib:8} kB"))?;
+    writeln!(text, "Threads:\t{}", process.thread_count())
+}
+
+/// `stat`: 52 numbers in a line. Those that mean nothing here are 0, as Linux has it for what it has given up.
+pub(super) fn stat(text: &mut Text, process: &Process, state: State) -> fmt::Result {
+    let (mapped, counts) = process.page_counts();
+    let pid = process.pid.number();
+    let user = process.user_ns.load(Relaxed) / NS_PER_TICK;
+    // pid comm state ppid pgrp session tty_nr tpgid flags
+    write!(text, "{pid} ({}) {} 0 {pid} {pid} 0 -1 0", name(process), state.letter())?;
+    // minflt cminflt majflt cmajflt utime stime cutime cstime priority nice num_threads itrealvalue starttime
+    write!(text, " 0 0 0 0 {user} 0 0 0 20 0 {} 0 0", process.thread_count())?;
+    // vsize rss rsslim
+    write!(text, " {} {} {}", mapped * PAGE, counts.resident(), u64::MAX)?;
+    // startcode endcode startstack kstkesp kstkeip signal blocked sigignore sigcatch wchan nswap cnswap
+    write!(text, " 0 0 0 0 0 0 0 0 0 0 0 0")?;
+    // exit_signal processor rt_priority policy delayacct_blkio_ticks guest_time cguest_time
+    write!(text, " 17 0 0 0 0 0 0")?;
+    // start_data end_data start_brk arg_start arg_end env_start env_end exit_code
+    writeln!(text, " 0 0 0 0 0 0 0 0")
+}

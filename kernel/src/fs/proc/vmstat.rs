@@ -1,0 +1,59 @@
+//! `/proc/vmstat`: counters since boot, and the states of pages now.
+//!
+//! Owns the names: Linux' where it has one, `ebb_…` elsewhere. The report has the same counters (`crate::report`).
+
+use core::fmt::{self, Write};
+
+use mm::stats::{Snapshot, VisiblePages};
+
+use super::{KIB_PER_PAGE, Text, meminfo};
+use crate::process::promptness;
+
+/// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 25] {
+    let c = &snapshot.counters;
+    let kib = |pages: u64| pages * KIB_PER_PAGE;
+    let [completions, completions_late, resumed, resumed_late] = promptness::counters();
+    [
+        ("nr_free_pages", snapshot.frames.free as u64),
+        ("nr_anon_pages", meminfo::anonymous(snapshot)),
+        ("pgpgin", kib(c.pswpin)),
+        ("pgpgout", kib(c.pswpout)),
+        ("pswpin", c.pswpin),
+        ("pswpout", c.pswpout),
+        ("pgalloc_normal", c.pgalloc),
+        ("pgfree", c.pgfree),
+        ("pgfault", c.pgfault),
+        ("pgmajfault", c.pgmajfault),
+        ("pgscan", c.pgscan),
+        ("pgsteal", c.pgsteal),
+        ("pgscan_kswapd", c.pgscan),
+        ("pgsteal_kswapd", c.pgsteal),
+        ("pgscan_direct", 0),
+        ("pgsteal_direct", 0),
+        ("allocstall_normal", c.allocstall),
+        ("swpin_zero", c.swpin_zero),
+        ("swpout_zero", c.swpout_zero),
+        ("oom_kill", c.oom_kill),
+        ("ebb_page_tables_dropped", c.ptdrop),
+        completions,
+        completions_late,
+        resumed,
+        resumed_late,
+    ]
+}
+
+/// Linux' names, and after them the four states of a page, which Linux does not count.
+pub(super) fn write(text: &mut Text, snapshot: &Snapshot) -> fmt::Result {
+    let VisiblePages { uncommitted, committed_clean, committed_dirty, paged_out } = snapshot.visible;
+    let states = [
+        ("ebb_uncommitted", uncommitted),
+        ("ebb_committed_clean", committed_clean),
+        ("ebb_committed_dirty", committed_dirty),
+        ("ebb_paged_out", paged_out),
+    ];
+    for (name, value) in vmstat_counters(snapshot).into_iter().chain(states) {
+        writeln!(text, "{name} {value}")?;
+    }
+    Ok(())
+}
