@@ -64,6 +64,16 @@ pub enum Swap {
     Off,
 }
 
+/// What becomes of the boot module once its program has started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Module {
+    /// Its memory is given back.
+    #[default]
+    Free,
+    /// `module=keep`: it stays, so that programs can execute it again.
+    Keep,
+}
+
 /// Whether every opportunity to evict is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Torture {
@@ -132,6 +142,8 @@ pub struct Options {
     pub torture: Torture,
     /// `swap=`.
     pub swap: Swap,
+    /// `module=`.
+    pub module: Module,
     /// `snapshot_ms=`: time between telemetry snapshots.
     pub snapshot_ms: u64,
     /// `selftest=`, in order.
@@ -154,6 +166,7 @@ impl Default for Options {
             init: None,
             torture: Torture::default(),
             swap: Swap::default(),
+            module: Module::default(),
             snapshot_ms: 250,
             selftests: Vec::new(),
             env: Vec::new(),
@@ -231,6 +244,7 @@ impl Options {
             ("init", Some(path)) if !path.is_empty() => self.init = Some(path.to_owned()),
             ("mm.torture", None) => self.torture = Torture::On,
             ("swap", Some("off")) => self.swap = Swap::Off,
+            ("module", Some("keep")) => self.module = Module::Keep,
             ("snapshot_ms", Some(number)) => {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
             }
@@ -240,7 +254,7 @@ impl Options {
             ("beside", Some(words)) if !words.trim().is_empty() => {
                 self.beside.push(words.split_whitespace().map(str::to_owned).collect());
             }
-            ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "env" | "beside", _) => {
+            ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "module" | "env" | "beside", _) => {
                 return Err(bad());
             }
             ("log" | "snapshot_ms" | "selftest", None) => return Err(bad()),

@@ -77,7 +77,7 @@ pub fn out_of_memory(killed: &Process) {
     let (_, pages) = killed.page_counts();
     log::warn!(
         "out of memory: killing {} ({}), which has {} pages in RAM, {} in swap and {} that are one word; {} of {} frames are free, {} of {} swap slots",
-        String::from_utf8_lossy(&killed.executable),
+        String::from_utf8_lossy(&killed.executable()),
         killed.pid.number(),
         pages.resident(),
         pages.get(PageClass::AwaySlot),
@@ -90,7 +90,7 @@ pub fn out_of_memory(killed: &Process) {
     record(format_args!(
         "{{\"type\":\"oom\",\"killed\":{{\"pid\":{},\"program\":{}}},\"held\":{},\"swap\":{},\"frames\":{}}}",
         killed.pid.number(),
-        Json(String::from_utf8_lossy(&killed.executable)),
+        Json(String::from_utf8_lossy(&killed.executable())),
         Held(&process::all()),
         SwapArea(&snapshot),
         Frames(&snapshot),
@@ -111,7 +111,7 @@ impl fmt::Display for Held<'_> {
                 "{comma}{{\"pid\":{},\"program\":{},\"mapped\":{mapped},\"resident\":{},\"paged_out\":{},\
                  \"one_word\":{}}}",
                 process.pid.number(),
-                Json(String::from_utf8_lossy(&process.executable)),
+                Json(String::from_utf8_lossy(&process.executable())),
                 pages.resident(),
                 pages.get(PageClass::AwaySlot),
                 pages.get(PageClass::AwayFill),

@@ -17,7 +17,7 @@ use mm::frame::FrameDesc;
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
-use crate::cmdline::{Options, Stdin, Torture};
+use crate::cmdline::{Module, Options, Stdin, Torture};
 use crate::disks;
 use crate::fs::{self, stdio};
 use crate::machine;
@@ -60,17 +60,20 @@ pub async fn run(mut boot: Boot) {
     if let Some(disk) = found.data {
         disks::mount(disk, Memory::new(spans)).await;
     }
-    let (program, beside) = start_programs(options, boot.info.module).await;
-    frames::reclaim(&mut boot.info.memory, RegionKind::Module);
+    executor().spawn(Class::Kernel, "alarms", process::alarm::run_alarms()).detach();
+    let program = start_programs(options, boot.info.module).await;
+    match (options.module, boot.info.module) {
+        (Module::Keep, Some(module)) => process::exec::keep_boot_program(module_bytes(module)),
+        _ => frames::reclaim(&mut boot.info.memory, RegionKind::Module),
+    }
     selftest::run(&options.selftests, &boot.info.memory);
     report::started(&boot.info, options);
     if telemetry::is_on() {
         executor().spawn(Class::Kernel, "telemetry", send_snapshots(options.snapshot_ms)).detach();
     }
     let ended = program.finished().await;
-    for other in beside {
-        other.kill().await;
-    }
+    // Those beside it and its descendants have nobody to run for any more.
+    process::end_all().await;
     // The disk learns what is free, unless it is slow to listen.
     let _in_time = executor().timers().timeout(DISCARD_PATIENCE, mm.discards_done()).await;
     disks::unmount().await;
@@ -79,7 +82,7 @@ pub async fn run(mut boot: Boot) {
 }
 
 /// Starts the first program, and those beside it: each a process of its own.
-async fn start_programs(options: &Options, module: Option<PhysRange>) -> (Running, Vec<Running>) {
+async fn start_programs(options: &Options, module: Option<PhysRange>) -> Running {
     if options.stdin == Stdin::Com1 {
         stdio::open_input();
         console::open_input(stdio::input_arrived);
@@ -91,11 +94,10 @@ async fn start_programs(options: &Options, module: Option<PhysRange>) -> (Runnin
     let unnamed = [options.init.clone().unwrap_or_else(|| String::from("program"))];
     let argv = if options.argv.is_empty() { &unnamed[..] } else { &options.argv[..] };
     let first = start(options, &source, argv).await;
-    let mut beside = Vec::new();
     for argv in &options.beside {
-        beside.push(start(options, &source, argv).await);
+        start(options, &source, argv).await;
     }
-    (first, beside)
+    first
 }
 
 /// The boot module, or else the program on the data disk that `init=` names.
@@ -124,7 +126,11 @@ async fn first_program(options: &Options, module: Option<PhysRange>) -> Source<'
 async fn start(options: &Options, source: &Source<'static>, argv: &[String]) -> Running {
     let argv: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
     let env = process::environment(options.env.iter().map(|entry| entry.as_bytes()));
-    match process::start(&Program { file: source.clone(), argv: &argv, env: &env }).await {
+    let path = match &options.init {
+        Some(path) => process::exec::from_root(path.as_bytes()),
+        None => process::exec::from_root(argv[0]),
+    };
+    match process::start(&Program { file: source.clone(), path: &path, argv: &argv, env: &env }).await {
         Ok(running) => running,
         Err(error) => power::refuse(format_args!("{}: {error}", String::from_utf8_lossy(argv[0]))),
     }

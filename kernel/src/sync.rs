@@ -82,6 +82,19 @@ impl<T> Mutex<T> {
     }
 }
 
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T> core::fmt::Debug for Mutex<T> {
+    /// Without the value: whoever prints may hold the lock.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Mutex").finish_non_exhaustive()
+    }
+}
+
 /// The right to the value of a [`Mutex`], until dropped.
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,

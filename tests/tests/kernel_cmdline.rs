@@ -5,7 +5,7 @@ extern crate alloc;
 #[path = "../../kernel/src/cmdline.rs"]
 mod cmdline;
 
-use cmdline::{ExitMode, Level, Options, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture};
+use cmdline::{ExitMode, Level, Module, Options, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture};
 use proptest::prelude::*;
 
 fn parse(line: &str) -> Options {
@@ -34,7 +34,8 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off snapshot_ms=50 selftest=pat selftest=layout env=A=1 env=B=x=y \
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off module=keep snapshot_ms=50 selftest=pat selftest=layout \
+         env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
     let expected = Options {
@@ -45,6 +46,7 @@ fn every_option_is_understood() {
         init: Some("/bin/sh".into()),
         torture: Torture::On,
         swap: Swap::Off,
+        module: Module::Keep,
         snapshot_ms: 50,
         selftests: vec![SelfTest::Pat, SelfTest::Layout],
         env: vec!["A=1".into(), "B=x=y".into()],

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tests::programs::{CASES, Outcome, Program};
+use tests::programs::{CASES, Outcome, PROCESS_CASES, Program};
 
 /// Runs an executable in `directory` with an empty environment and without core dumps.
 fn run(executable: &Path, arguments: &[&str], stdin: &[u8], directory: &Path) -> Outcome {
@@ -37,14 +37,20 @@ fn run(executable: &Path, arguments: &[&str], stdin: &[u8], directory: &Path) ->
 fn every_program_ends_as_the_catalogue_says() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut complaints = Vec::new();
-    for case in CASES {
+    for case in CASES.iter().chain(PROCESS_CASES) {
         let executable = case.program.build().unwrap_or_else(|error| panic!("{}: {error}", case.program));
         let outcome = run(&executable, case.arguments, case.stdin, directory.path());
         if let Some(complaint) = case.expected.complaint(&outcome) {
             complaints.push(format!("{} {}: {complaint}", case.program, case.arguments.join(" ")));
         }
     }
-    assert!(complaints.is_empty(), "{} of {} cases:\n{}", complaints.len(), CASES.len(), complaints.join("\n\n"));
+    assert!(
+        complaints.is_empty(),
+        "{} of {} cases:\n{}",
+        complaints.len(),
+        CASES.len() + PROCESS_CASES.len(),
+        complaints.join("\n\n")
+    );
 }
 
 #[test]

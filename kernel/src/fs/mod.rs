@@ -20,13 +20,14 @@ pub mod dev;
 pub mod disk;
 pub mod ext4;
 pub mod open;
+pub mod pipe;
 pub mod proc;
 pub mod stdio;
 pub mod table;
 pub mod vnode;
 pub mod walk;
 
-pub use open::{Kind, OpenFile, Stream, Whence};
+pub use open::{Kind, OpenFile, Readiness, Stream, Whence};
 pub use table::{FdTable, MAX_FILES, OnExec};
 
 use alloc::sync::Arc;

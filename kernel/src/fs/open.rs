@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::task::Waker;
 
 use linux_raw_sys::general as flag;
 use maitake_sync::{Mutex, MutexGuard};
@@ -14,6 +15,7 @@ use mutex_traits::ConstInit;
 use super::attributes::{Attributes, FileType};
 use super::disk::Inode;
 use super::vnode::{Access, Vnode};
+use super::{pipe, stdio};
 use crate::process::process::Process;
 use crate::sync::IrqLock;
 use crate::syscall::errno::Errno;
@@ -50,6 +52,20 @@ pub enum Kind {
     Place,
     /// A regular file of the data disk.
     Disk(Arc<Inode>),
+    /// One end of a pipe.
+    Pipe(pipe::End),
+}
+
+/// What a file is ready for (poll(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    /// The other side of a pipe has nobody who writes.
+    pub hangup: bool,
+    /// It has nobody who reads.
+    pub broken: bool,
 }
 
 /// An open file; descriptors made by `dup` share one, and with it the offset.
@@ -133,6 +149,37 @@ impl OpenFile {
         self.status.store(flags & CHANGEABLE, Ordering::Relaxed);
     }
 
+    /// Whether calls on it must not wait.
+    pub fn is_nonblocking(&self) -> bool {
+        self.status.load(Ordering::Relaxed) & flag::O_NONBLOCK != 0
+    }
+
+    /// What it is ready for now.
+    pub fn readiness(&self) -> Readiness {
+        let (readable, writable) = match &self.kind {
+            Kind::Console(Stream::Input) => (stdio::is_readable(), false),
+            Kind::Console(Stream::Both) => (stdio::is_readable(), true),
+            Kind::Console(Stream::Output | Stream::Error) => (false, true),
+            Kind::Pipe(end) => return end.readiness(),
+            // Reading and writing these never waits for an event.
+            _ => (true, true),
+        };
+        Readiness { readable, writable, ..Readiness::default() }
+    }
+
+    /// Has `waker` woken when [`Self::readiness`] may have changed, once. Not for standard input: its interrupt handler may
+    /// not drop wakers, so it has a queue of its own ([`stdio::readable`]).
+    pub fn register(&self, waker: &Waker) {
+        if let Kind::Pipe(end) = &self.kind {
+            end.register(waker);
+        }
+    }
+
+    /// Whether it reads standard input.
+    pub fn is_input(&self) -> bool {
+        matches!(self.kind, Kind::Console(Stream::Input | Stream::Both))
+    }
+
     /// lseek(2), where the size is `size`.
     pub fn seek(&self, distance: i64, whence: Whence, size: u64) -> Result<u64, Errno> {
         let base = match whence {
@@ -153,6 +200,7 @@ impl OpenFile {
         Ok(match &self.kind {
             // A pipe: programs then neither ask for a terminal nor seek.
             Kind::Console(stream) => Attributes::made_up(FileType::Fifo, 0o600, 1, 2 + *stream as u64),
+            Kind::Pipe(_) => Attributes::made_up(FileType::Fifo, 0o600, 1, 17),
             _ => Attributes::made_up(FileType::Regular, 0o444, 1, 16),
         })
     }

@@ -1,21 +1,21 @@
-//! The file descriptor table of a process, and its place in the tree.
+//! The open files of one process, by descriptor.
 //!
-//! Owns which descriptor refers to which open file. Does not own what an open file is (`open.rs`).
+//! Owns descriptors: which are free, what each refers to, which end with execve. Does not own what an open file is
+//! (`mod.rs`). Threads share a table; fork copies it, and both copies refer to the same open files, with their offsets.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use linux_raw_sys::general as flag;
 
-use super::Stream;
 use super::context::FsContext;
-use super::open::{Kind, OpenFile};
+use super::{Kind, OpenFile, Stream};
 use crate::syscall::errno::Errno;
 
-/// Most files one process may have open.
-pub const MAX_FILES: usize = 256;
+/// Most files one process may have open, whatever its limit says.
+pub const MAX_FILES: usize = 1024;
 
-/// Whether a descriptor would survive `execve`.
+/// Whether a descriptor survives `execve`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum OnExec {
@@ -29,12 +29,20 @@ struct Entry {
     on_exec: OnExec,
 }
 
-/// The open files of one process, by descriptor; and where relative paths begin for it.
-#[derive(Clone, Default)]
+/// See the module's head; and where relative paths begin for the process.
+#[derive(Clone)]
 pub struct FdTable {
     entries: Vec<Option<Entry>>,
     /// Working directory and umask.
     pub context: FsContext,
+    /// `RLIMIT_NOFILE`: descriptors below this one may be given out.
+    limit: usize,
+}
+
+impl Default for FdTable {
+    fn default() -> Self {
+        Self { entries: Vec::new(), context: FsContext::default(), limit: MAX_FILES }
+    }
 }
 
 impl FdTable {
@@ -45,9 +53,14 @@ impl FdTable {
             let file = Arc::new(OpenFile::new(Kind::Console(stream), flags));
             Some(Entry { file, on_exec: OnExec::Keep })
         };
-        let entries = [Stream::Input, Stream::Output, Stream::Error].map(open).into();
-        Self { entries, context: FsContext::default() }
+        Self { entries: [Stream::Input, Stream::Output, Stream::Error].map(open).into(), ..Self::default() }
     }
+
+    /// Gives out only descriptors below `limit` from now on; those that are open stay.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = usize::try_from(limit).map_or(MAX_FILES, |limit| limit.min(MAX_FILES));
+    }
+
     /// The open file behind a descriptor.
     pub fn get(&self, fd: u64) -> Result<Arc<OpenFile>, Errno> {
         self.entry(fd).map(|entry| Arc::clone(&entry.file))
@@ -55,28 +68,38 @@ impl FdTable {
 
     /// Puts a file at the lowest free descriptor not below `lowest`.
     pub fn insert(&mut self, file: Arc<OpenFile>, lowest: u64, on_exec: OnExec) -> Result<u64, Errno> {
-        let lowest = usize::try_from(lowest).map_err(|_| Errno::EINVAL)?;
-        let mut candidates = lowest..MAX_FILES;
+        let lowest = usize::try_from(lowest).ok().filter(|fd| *fd < self.limit).ok_or(Errno::EINVAL)?;
+        let mut candidates = lowest..self.limit;
         let free = candidates.find(|fd| self.entries.get(*fd).is_none_or(Option::is_none));
         let fd = free.ok_or(Errno::EMFILE)? as u64;
-        self.replace(fd, file, on_exec)?;
-        Ok(fd)
+        // The place was free: nothing is closed.
+        self.replace(fd, file, on_exec).map(|_none| fd)
     }
 
-    /// Puts a file at `fd`, closing what was there.
-    pub fn replace(&mut self, fd: u64, file: Arc<OpenFile>, on_exec: OnExec) -> Result<(), Errno> {
-        let index = Some(index(fd)).filter(|fd| *fd < MAX_FILES).ok_or(Errno::EBADF)?;
+    /// Puts a file at `fd`; what was there is given back, to be dropped when the table's lock is not held.
+    pub fn replace(&mut self, fd: u64, file: Arc<OpenFile>, on_exec: OnExec) -> Result<Option<Arc<OpenFile>>, Errno> {
+        let index = Some(index(fd)).filter(|fd| *fd < self.limit).ok_or(Errno::EBADF)?;
         if self.entries.len() <= index {
             self.entries.resize(index + 1, None);
         }
-        self.entries[index] = Some(Entry { file, on_exec });
-        Ok(())
+        let before = self.entries[index].replace(Entry { file, on_exec });
+        Ok(before.map(|entry| entry.file))
     }
 
-    /// close(2).
-    pub fn close(&mut self, fd: u64) -> Result<(), Errno> {
-        *self.entry_mut(fd)? = None;
-        Ok(())
+    /// close(2); the file is given back, to be dropped when the table's lock is not held.
+    pub fn close(&mut self, fd: u64) -> Result<Option<Arc<OpenFile>>, Errno> {
+        self.entry_mut(fd).map(|place| place.take().map(|entry| entry.file))
+    }
+
+    /// One past the highest descriptor that may be open.
+    pub fn end(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Takes out what does not survive `execve`.
+    pub fn take_closed_by_exec(&mut self) -> Vec<Arc<OpenFile>> {
+        let closes = |entry: &mut Entry| entry.on_exec == OnExec::Close;
+        self.entries.iter_mut().filter_map(|place| place.take_if(closes)).map(|entry| entry.file).collect()
     }
 
     /// F_GETFD.

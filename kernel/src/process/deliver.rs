@@ -56,15 +56,17 @@ impl Thread {
         check_user_range(frame_at, stack_top - frame_at)?;
 
         self.write_fpu_image(fpu_at).await?;
-        let before = self.state.blocked();
+        let during = self.state.blocked();
+        // A call that changed the mask for its own time only: what the handler comes back to is the mask before it.
+        let before = self.mask_to_restore.take().unwrap_or(during);
         let frame = || RtSigFrame {
             pretcode: handler.restorer,
             uc: self.ucontext(&info, before, fpu_at),
-            info: raw_info(&info, self.process.pid.number()),
+            info: raw_info(&info),
         };
         self.process.write_made(frame_at, frame).await?;
 
-        self.state.set_blocked(handler.mask_while_running(info.signal, before));
+        self.state.set_blocked(handler.mask_while_running(info.signal, during));
         let offset_of_uc = core::mem::offset_of!(RtSigFrame, uc) as u64;
         let offset_of_info = core::mem::offset_of!(RtSigFrame, info) as u64;
         let context = self.machine.context_mut();
@@ -102,7 +104,7 @@ impl Thread {
         let gpr = |register| context.gpr(register);
         let (cr2, trapno, err) = match info.origin {
             Origin::Fault { address, trap, error } => (address, trap, error),
-            Origin::Sent => (0, 0, 0),
+            Origin::Sent { .. } | Origin::Child { .. } => (0, 0, 0),
         };
         let xstate = if fpu::components() == 0 { 0 } else { UC_FP_XSTATE };
         UContext {
@@ -201,13 +203,17 @@ impl Thread {
 const FLAG_TF: u64 = 1 << 8;
 const FLAG_DF: u64 = 1 << 10;
 
-fn raw_info(info: &SigInfo, pid: u32) -> SigInfoRaw {
+/// As programs see it (sigaction(2)); everybody's user number is 0.
+pub fn raw_info(info: &SigInfo) -> SigInfoRaw {
     let mut raw = SigInfoRaw::new_zeroed();
     raw.si_signo = info.signal.number().into();
     raw.si_code = info.code;
-    raw.fields[0] = match info.origin {
-        Origin::Fault { address, .. } => address,
-        Origin::Sent => u64::from(pid),
-    };
+    match info.origin {
+        Origin::Fault { address, .. } => raw.fields[0] = address,
+        Origin::Sent { pid, value } => (raw.fields[0], raw.fields[1]) = (pid.into(), value),
+        Origin::Child { pid, status } => {
+            (raw.fields[0], raw.fields[1]) = (pid.into(), u64::from(status.cast_unsigned()));
+        }
+    }
     raw
 }

@@ -6,15 +6,15 @@
 
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use mm::addr::{PageRange, Vpn};
 use mm::space::SpaceLayout;
 
 use super::deliver;
 use super::elf_image::{Image, ImageError, PHDR_SIZE, Segment, SegmentRights};
+use super::limits::{Limits, Resource};
 use super::memory::{MapWish, Protection, STACK_BYTES};
-use super::process::Process;
+use super::space::{AddressSpace, Heap};
 use super::stack::{self, ProgramFacts, TooBig};
 use crate::arch;
 use crate::arch::layout::USER_START;
@@ -25,6 +25,8 @@ use crate::syscall::errno::Errno;
 
 /// Unmapped pages below the stack: what runs off its end faults instead of reaching the next mapping.
 const STACK_GUARD: u64 = 1 << 20;
+/// What a stack needs for its first frames and the arguments, whatever `RLIMIT_STACK` says.
+const SMALLEST_STACK: u64 = 1 << 20;
 /// Where program headers are looked for: linkers put them behind the ELF header.
 const HEAD_BYTES: usize = 4096;
 /// Bytes of a file on the disk that are copied at once.
@@ -61,7 +63,7 @@ pub enum Source<'a> {
 
 impl Source<'_> {
     /// The file's length, and as much of its beginning as the headers may take.
-    async fn head(&self) -> Result<(u64, Cow<'_, [u8]>), Errno> {
+    pub async fn head(&self) -> Result<(u64, Cow<'_, [u8]>), Errno> {
         match self {
             Self::Bytes(bytes) => Ok((bytes.len() as u64, Cow::Borrowed(bytes))),
             Self::File(file) => {
@@ -72,9 +74,9 @@ impl Source<'_> {
     }
 
     /// Copies part of the file to user memory.
-    async fn copy_to(&self, process: &Process, to: u64, from: u64, len: u64) -> Result<(), Errno> {
+    async fn copy_to(&self, space: &AddressSpace, to: u64, from: u64, len: u64) -> Result<(), Errno> {
         match self {
-            Self::Bytes(bytes) => process.write_bytes(to, &bytes[from as usize..(from + len) as usize]).await,
+            Self::Bytes(bytes) => space.write_bytes(to, &bytes[from as usize..(from + len) as usize]).await,
             Self::File(file) => {
                 let mut done = 0;
                 while done < len {
@@ -83,7 +85,7 @@ impl Source<'_> {
                         // Cut short since it was looked at.
                         return Err(Errno::EIO);
                     }
-                    process.write_bytes(to + done, &bytes).await?;
+                    space.write_bytes(to + done, &bytes).await?;
                     done += bytes.len() as u64;
                 }
                 Ok(())
@@ -96,6 +98,8 @@ impl Source<'_> {
 pub struct Program<'a> {
     /// Where its bytes are.
     pub file: Source<'a>,
+    /// Its path, from the root.
+    pub path: &'a [u8],
     /// Its arguments, the name first.
     pub argv: &'a [&'a [u8]],
     /// Its environment, `NAME=VALUE` each.
@@ -116,48 +120,64 @@ fn stack_bottom() -> u64 {
     USER_END - STACK_BYTES
 }
 
-/// Makes a process of `program`; the result are the registers of its first thread.
-pub async fn load(program: &Program<'_>) -> Result<(Arc<Process>, UserThread), StartError> {
-    let image = {
-        let (size, head) = program.file.head().await?;
-        Image::parse(&head, size)?
-    };
-    let executable = executable_path(program.argv);
-    let (space, root) = crate::address_space::create(layout()).map_err(|_| Errno::ENOMEM)?;
-    let process = Process::new(space, root, image.end(), executable);
-    match fill(&process, &image, program).await {
-        Ok(machine) => Ok((process, machine)),
+/// A program in memory, ready to run.
+pub struct Loaded {
+    /// Its memory.
+    pub space: Arc<AddressSpace>,
+    /// The registers of its first thread.
+    pub machine: UserThread,
+}
+
+/// Loads `program` into memory of its own.
+pub async fn load(program: &Program<'_>, limits: &Limits) -> Result<Loaded, StartError> {
+    let space = AddressSpace::create()?;
+    match fill(&space, program, limits).await {
+        Ok(machine) => Ok(Loaded { space, machine }),
         Err(error) => {
-            process.release_memory().await;
+            space.destroy().await;
             Err(error)
         }
     }
 }
 
-async fn fill(process: &Process, image: &Image, program: &Program<'_>) -> Result<UserThread, StartError> {
+/// Puts a program into an empty space.
+pub async fn fill(space: &AddressSpace, program: &Program<'_>, limits: &Limits) -> Result<UserThread, StartError> {
+    let image = {
+        let (size, head) = program.file.head().await?;
+        Image::parse(&head, size)?
+    };
     for segment in &image.segments {
-        load_segment(process, segment, &program.file).await?;
+        load_segment(space, segment, &program.file).await?;
     }
+    *space.heap.lock() = Heap { start: image.end(), end: image.end() };
     let top = USER_END;
     let protection = Protection { execute: image.executable_stack, ..Protection::READ_WRITE };
-    process.map(MapWish::stack(stack_bottom(), protection)).await?;
+    space.map(MapWish::stack(top, stack_bytes(limits), protection)).await?;
     let mut machine = UserThread::new(image.entry, top);
-    let facts = facts(image, machine.fpu_image().len());
-    let initial = stack::build(top, program.argv, program.env, &process.executable, &facts)?;
-    process.write_bytes(initial.pointer, &initial.bytes).await?;
+    let facts = facts(&image, machine.fpu_image().len());
+    let initial = stack::build(top, program.argv, program.env, program.path, &facts)?;
+    space.write_bytes(initial.pointer, &initial.bytes).await?;
     machine.context_mut().set_sp(initial.pointer);
     Ok(machine)
 }
 
-async fn load_segment(process: &Process, segment: &Segment, file: &Source<'_>) -> Result<(), Errno> {
+/// As much as the limit allows, within what is kept free for the stack; arguments must fit in any case (execve(2)).
+fn stack_bytes(limits: &Limits) -> u64 {
+    let wanted = limits.get(Resource::STACK).current.clamp(SMALLEST_STACK, STACK_BYTES);
+    wanted.next_multiple_of(PAGE_SIZE)
+}
+
+/// The place where segments become mappings of the file's object, once there are file objects: the whole pages of a
+/// segment need not be copied then, only the tail that shares a page with `.bss`.
+async fn load_segment(space: &AddressSpace, segment: &Segment, file: &Source<'_>) -> Result<(), Errno> {
     let start = segment.page_start();
     let len = segment.page_end() - start;
-    process.map(MapWish::image(start, len)).await?;
-    file.copy_to(process, segment.start, segment.file_offset, segment.file_size).await?;
+    space.map(MapWish::image(start, len)).await?;
+    file.copy_to(space, segment.start, segment.file_offset, segment.file_size).await?;
     let SegmentRights { read, write, execute } = segment.rights;
     let protection = Protection { read, write, execute };
     if protection != Protection::READ_WRITE {
-        process.protect(start, len, protection).await?;
+        space.protect(start, len, protection).await?;
     }
     Ok(())
 }
@@ -176,15 +196,4 @@ fn facts(image: &Image, fpu_bytes: usize) -> ProgramFacts {
         signal_frame: deliver::frame_bytes(fpu_bytes),
         random,
     }
-}
-
-/// What `/proc/self/exe` points at: the name the program was called by, from the root.
-fn executable_path(argv: &[&[u8]]) -> Vec<u8> {
-    let name = argv.first().copied().unwrap_or(b"init");
-    let mut path = Vec::with_capacity(name.len() + 1);
-    if !name.starts_with(b"/") {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
 }

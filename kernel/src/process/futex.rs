@@ -20,6 +20,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::poll_fn;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 
 use crate::sync::Mutex;
@@ -35,7 +36,11 @@ enum State {
 }
 
 /// The waits of one address space, oldest first.
-pub struct FutexQueue(Mutex<Vec<Entry>>);
+pub struct FutexQueue {
+    entries: Mutex<Vec<Entry>>,
+    /// Threads that may wait, and so places that there must be.
+    registered: AtomicUsize,
+}
 
 struct Entry {
     address: u64,
@@ -49,15 +54,26 @@ pub const ANY_BITSET: u32 = u32::MAX;
 impl FutexQueue {
     /// No waits.
     pub const fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self { entries: Mutex::new(Vec::new()), registered: AtomicUsize::new(0) }
     }
 
     /// Room for one more thread to wait, made when the thread is.
-    pub fn register(&self, threads: usize) -> Arc<Waiter> {
-        let mut queue = self.0.lock();
+    pub fn register(&self) -> Arc<Waiter> {
+        let threads = self.registered.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut queue = self.entries.lock();
         let missing = threads.saturating_sub(queue.len());
         queue.reserve(missing);
         Arc::new(Waiter(Mutex::new(State::Idle)))
+    }
+
+    /// As [`Self::register`], for a thread that has its place in another queue: it comes over.
+    pub fn register_known(&self) {
+        drop(self.register());
+    }
+
+    /// A thread that was registered is gone.
+    pub fn unregister(&self) {
+        self.registered.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Queues `waiter` if `still_expected` says so while nobody can wake: the compare and the block of futex(2)
@@ -69,7 +85,7 @@ impl FutexQueue {
         bitset: u32,
         still_expected: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<Wait<'a>, Errno> {
-        let mut queue = self.0.lock();
+        let mut queue = self.entries.lock();
         still_expected()?;
         *waiter.0.lock() = State::Queued(None);
         queue.push(Entry { address, bitset, waiter: Arc::clone(waiter) });
@@ -79,7 +95,7 @@ impl FutexQueue {
     /// Wakes at most `limit` waits on `address` whose bitset meets `bitset`; says how many.
     pub fn wake(&self, address: u64, bitset: u32, limit: u64) -> u64 {
         let mut woken = 0;
-        self.0.lock().retain(|entry| {
+        self.entries.lock().retain(|entry| {
             let chosen = woken < limit && entry.address == address && entry.bitset & bitset != 0;
             if chosen {
                 woken += 1;
@@ -99,7 +115,7 @@ impl FutexQueue {
         (wake, moves): (u64, u64),
         still_expected: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<(u64, u64), Errno> {
-        let mut queue = self.0.lock();
+        let mut queue = self.entries.lock();
         still_expected()?;
         let (mut woken, mut moved) = (0, 0);
         queue.retain_mut(|entry| {
@@ -162,7 +178,7 @@ impl Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        let mut queue = self.queue.0.lock();
+        let mut queue = self.queue.entries.lock();
         queue.retain(|entry| !Arc::ptr_eq(&entry.waiter, self.waiter));
         *self.waiter.0.lock() = State::Idle;
     }

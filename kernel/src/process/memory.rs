@@ -13,13 +13,15 @@ use mm::addr::VirtAddr;
 use mm::fault::Holds;
 use mm::object::Backing;
 use mm::platform;
-use mm::space::{Label, MapError, MapRequest, Placement, Vma};
+use mm::space::{Label, MapError, MapRequest, Placement, SpaceId, Vma};
 use mm::stats::{PageCounts, Snapshot};
 use pin_project_lite::pin_project;
 
 pub use mm::fault::{FaultError, FaultKind};
 
+use super::limits::{Resource, UNLIMITED};
 use super::process::{Outcome, Process};
+use super::space::AddressSpace;
 use crate::arch::user::Access;
 use crate::load::Stall;
 use crate::syscall::abi::{PAGE_SIZE, Pod, check_user_range};
@@ -90,10 +92,10 @@ impl MapWish {
         Self { place, len, protection: Protection::READ_WRITE, label: Label::Image }
     }
 
-    /// For the first thread's stack.
-    pub fn stack(start: u64, protection: Protection) -> Self {
-        let place = Place::FixedIfFree(start);
-        Self { place, len: STACK_BYTES, protection, label: Label::Stack }
+    /// For the first thread's stack, which ends at `top`.
+    pub fn stack(top: u64, len: u64, protection: Protection) -> Self {
+        let place = Place::FixedIfFree(top - len);
+        Self { place, len, protection, label: Label::Stack }
     }
 }
 
@@ -160,7 +162,7 @@ impl<F: Future> Future for WhileStalled<F> {
     }
 }
 
-impl Process {
+impl AddressSpace {
     /// Serves a page fault of the instruction at `instruction`.
     pub async fn fault(
         &self,
@@ -175,34 +177,106 @@ impl Process {
             Access::Execute => platform::Access::Execute,
         };
         let address = VirtAddr::new(address);
-        WhileStalled::of(crate::mm().fault(self.space, address, access, instruction, &mut held.0)).await
+        WhileStalled::of(crate::mm().fault(self.id, address, access, instruction, &mut held.0)).await
+    }
+}
+
+/// Runs `attempt` until it succeeds, making the pages of the range resident whenever it does not.
+///
+/// The attempt copies under `mm`'s lock, from or to the caller's stack: what is copied need not live in the thread's
+/// future while a page is on its way.
+async fn with_resident<R>(
+    space: SpaceId,
+    at: u64,
+    len: usize,
+    access: platform::Access,
+    mut attempt: impl FnMut(SpaceId) -> Option<R>,
+) -> Result<R, FaultError> {
+    check_user_range(at, len as u64).map_err(|_| FaultError::NotMapped)?;
+    let mut held = HeldPages::default();
+    loop {
+        if let Some(result) = attempt(space) {
+            return Ok(result);
+        }
+        let mut page = at - at % PAGE_SIZE;
+        while page < at + len as u64 {
+            let address = VirtAddr::new(page);
+            WhileStalled::of(crate::mm().fault(space, address, access, at, &mut held.0)).await?;
+            page += PAGE_SIZE;
+        }
+    }
+}
+
+/// Copies to user memory, page by page.
+async fn write_bytes(space: SpaceId, at: u64, data: &[u8]) -> Result<(), FaultError> {
+    check_user_range(at, data.len() as u64).map_err(|_| FaultError::NotMapped)?;
+    let (mut done, mut pages) = (0, 0_usize);
+    while done < data.len() {
+        let to = at + done as u64;
+        let part = data.len().min(done + left_in_page(to)) - done;
+        let source = &data[done..done + part];
+        let attempt = |space| crate::mm().try_copy_out(space, VirtAddr::new(to), source);
+        with_resident(space, to, part, platform::Access::Write, attempt).await?;
+        done += part;
+        // One poll must not copy a whole program (design D3).
+        pages += 1;
+        if pages % PAGES_PER_POLL == 0 {
+            executor::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+impl AddressSpace {
+    /// Copies to memory that no program runs in yet.
+    pub async fn write_bytes(&self, at: u64, data: &[u8]) -> Result<(), Errno> {
+        write_bytes(self.id, at, data).await.map_err(|error| match error {
+            FaultError::OutOfMemory => Errno::ENOMEM,
+            _ => Errno::EFAULT,
+        })
     }
 
-    /// Runs `attempt` until it succeeds, making the pages of the range resident whenever it does not.
-    ///
-    /// The attempt copies under `mm`'s lock, from or to the caller's stack: what is copied need not live in the
-    /// thread's future while a page is on its way.
+    /// Makes an empty space a copy of this one (fork(2)).
+    #[expect(clippy::unused_async, reason = "copying waits, once there is copy on write")]
+    pub async fn copy_to(&self, _child: &Self) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
+    }
+
+    /// Maps; says where.
+    pub async fn map(&self, wish: MapWish) -> Result<u64, Errno> {
+        let request = MapRequest {
+            backing: Backing::Anonymous,
+            placement: match wish.place {
+                Place::Anywhere => Placement::Anywhere,
+                Place::Near(at) => Placement::Hint(VirtAddr::new(at)),
+                Place::Fixed(at) => Placement::Fixed(VirtAddr::new(at)),
+                Place::FixedIfFree(at) => Placement::FixedNoReplace(VirtAddr::new(at)),
+            },
+            len: wish.len,
+            rights: wish.protection.rights(),
+            label: wish.label,
+        };
+        let mapped = crate::mm().map(self.id, request).await;
+        mapped.map(VirtAddr::as_u64).map_err(map_errno)
+    }
+
+    /// Changes what may be done with the range.
+    pub async fn protect(&self, start: u64, len: u64, to: Protection) -> Result<(), Errno> {
+        let rights = to.rights();
+        crate::mm().protect(self.id, VirtAddr::new(start), len, rights).await.map_err(map_errno)
+    }
+}
+
+impl Process {
+    /// As the function of that name; a copy that finds memory exhausted ends the process.
     async fn with_resident<R>(
         &self,
         at: u64,
         len: usize,
         access: platform::Access,
-        mut attempt: impl FnMut() -> Option<R>,
+        attempt: impl FnMut(SpaceId) -> Option<R>,
     ) -> Result<R, Errno> {
-        check_user_range(at, len as u64)?;
-        let mut held = HeldPages::default();
-        loop {
-            if let Some(result) = attempt() {
-                return Ok(result);
-            }
-            let mut page = at - at % PAGE_SIZE;
-            while page < at + len as u64 {
-                let address = VirtAddr::new(page);
-                let served = WhileStalled::of(crate::mm().fault(self.space, address, access, at, &mut held.0)).await;
-                served.map_err(|error| self.copy_failed(error))?;
-                page += PAGE_SIZE;
-            }
-        }
+        with_resident(self.space(), at, len, access, attempt).await.map_err(|error| self.copy_failed(error))
     }
 
     fn copy_failed(&self, error: FaultError) -> Errno {
@@ -214,47 +288,32 @@ impl Process {
 
     /// Copies to user memory, page by page.
     pub async fn write_bytes(&self, at: u64, data: &[u8]) -> Result<(), Errno> {
-        check_user_range(at, data.len() as u64)?;
-        let (mut done, mut pages) = (0, 0_usize);
-        while done < data.len() {
-            let to = at + done as u64;
-            let part = data.len().min(done + left_in_page(to)) - done;
-            let source = &data[done..done + part];
-            let attempt = || crate::mm().try_copy_out(self.space, VirtAddr::new(to), source);
-            self.with_resident(to, part, platform::Access::Write, attempt).await?;
-            done += part;
-            // One poll must not copy a whole program (design D3).
-            pages += 1;
-            if pages % PAGES_PER_POLL == 0 {
-                executor::yield_now().await;
-            }
-        }
-        Ok(())
+        write_bytes(self.space(), at, data).await.map_err(|error| self.copy_failed(error))
     }
 
     /// Copies a structure from user memory. Structures are smaller than a page.
     pub fn read_object<T: Pod>(&self, at: u64) -> impl Future<Output = Result<T, Errno>> {
         const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };
-        self.with_resident(at, size_of::<T>(), platform::Access::Read, move || {
+        self.with_resident(at, size_of::<T>(), platform::Access::Read, move |space| {
             let mut object = T::new_zeroed();
             let from = VirtAddr::new(at);
-            crate::mm().try_copy_in(self.space, from, object.as_mut_bytes()).map(|()| object)
+            crate::mm().try_copy_in(space, from, object.as_mut_bytes()).map(|()| object)
         })
     }
 
     /// Copies a structure to user memory.
     pub fn write_object<T: Pod>(&self, at: u64, object: &T) -> impl Future<Output = Result<(), Errno>> {
         const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };
-        self.with_resident(at, size_of::<T>(), platform::Access::Write, move || {
-            crate::mm().try_copy_out(self.space, VirtAddr::new(at), object.as_bytes())
+        self.with_resident(at, size_of::<T>(), platform::Access::Write, move |space| {
+            crate::mm().try_copy_out(space, VirtAddr::new(at), object.as_bytes())
         })
     }
 
     /// Copies a structure to user memory that is made when it is needed: it may be made twice.
     pub fn write_made<T: Pod>(&self, at: u64, mut make: impl FnMut() -> T) -> impl Future<Output = Result<(), Errno>> {
         const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };
-        self.with_resident(at, size_of::<T>(), platform::Access::Write, move || {
-            crate::mm().try_copy_out(self.space, VirtAddr::new(at), make().as_bytes())
+        self.with_resident(at, size_of::<T>(), platform::Access::Write, move |space| {
+            crate::mm().try_copy_out(space, VirtAddr::new(at), make().as_bytes())
         })
     }
 
@@ -276,8 +335,8 @@ impl Process {
             let from = at.checked_add(done as u64).ok_or(Errno::EFAULT)?;
             let part = out.len().min(done + left_in_page(from)) - done;
             let target = &mut out[done..done + part];
-            let attempt = || {
-                crate::mm().try_copy_in(self.space, VirtAddr::new(from), target)?;
+            let attempt = |space| {
+                crate::mm().try_copy_in(space, VirtAddr::new(from), target)?;
                 Some(target.iter().position(|byte| *byte == 0))
             };
             let end = self.with_resident(from, part, platform::Access::Read, attempt).await?;
@@ -294,73 +353,91 @@ impl Process {
         &self,
         at: u64,
         len: usize,
-        attempt: impl FnMut() -> Option<R>,
+        mut attempt: impl FnMut() -> Option<R>,
     ) -> impl Future<Output = Result<R, Errno>> {
-        self.with_resident(at, len, platform::Access::Read, attempt)
+        self.with_resident(at, len, platform::Access::Read, move |_| attempt())
+    }
+
+    /// Runs `attempt`, which copies to the range, until it succeeds.
+    pub fn write_with<R>(
+        &self,
+        at: u64,
+        len: usize,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> impl Future<Output = Result<R, Errno>> {
+        self.with_resident(at, len, platform::Access::Write, move |_| attempt())
+    }
+
+    /// Copies to user memory if the pages are resident. The range must have been checked.
+    pub fn try_write_bytes(&self, at: u64, data: &[u8]) -> Option<()> {
+        crate::mm().try_copy_out(self.space(), VirtAddr::new(at), data)
     }
 
     /// Copies from user memory if the pages are resident. The range must have been checked.
     pub fn try_read_bytes(&self, at: u64, out: &mut [u8]) -> Option<()> {
-        crate::mm().try_copy_in(self.space, VirtAddr::new(at), out)
+        crate::mm().try_copy_in(self.space(), VirtAddr::new(at), out)
     }
 
     /// Reads a word if its page is resident.
     pub fn try_read_u32(&self, at: u64) -> CopyAttempt<u32> {
         let mut word = [0; 4];
-        match crate::mm().try_copy_in(self.space, VirtAddr::new(at), &mut word) {
+        match crate::mm().try_copy_in(self.space(), VirtAddr::new(at), &mut word) {
             Some(()) => CopyAttempt::Done(u32::from_le_bytes(word)),
             None => CopyAttempt::WouldWait,
         }
     }
 
-    /// Maps; says where.
+    /// Maps, within the process's limits; says where.
     pub async fn map(&self, wish: MapWish) -> Result<u64, Errno> {
-        let request = MapRequest {
-            backing: Backing::Anonymous,
-            placement: match wish.place {
-                Place::Anywhere => Placement::Anywhere,
-                Place::Near(at) => Placement::Hint(VirtAddr::new(at)),
-                Place::Fixed(at) => Placement::Fixed(VirtAddr::new(at)),
-                Place::FixedIfFree(at) => Placement::FixedNoReplace(VirtAddr::new(at)),
-            },
-            len: wish.len,
-            rights: wish.protection.rights(),
-            label: wish.label,
+        self.check_limits(&wish)?;
+        self.address_space().map(wish).await
+    }
+
+    /// RLIMIT_AS and RLIMIT_DATA: how much address space there may be in all, and of memory of its own to write to.
+    fn check_limits(&self, wish: &MapWish) -> Result<(), Errno> {
+        let (space, data) = {
+            let limits = &self.inherited.lock().limits;
+            (limits.get(Resource::AS).current, limits.get(Resource::DATA).current)
         };
-        let mapped = crate::mm().map(self.space, request).await;
-        mapped.map(VirtAddr::as_u64).map_err(map_errno)
+        if (space, data) == (UNLIMITED, UNLIMITED) {
+            return Ok(());
+        }
+        let (mut mapped, mut writable) = (wish.len, wish.len);
+        self.each_mapping(&mut |area| {
+            let bytes = area.range.len() * PAGE_SIZE;
+            mapped += bytes;
+            // The stack has a limit of its own.
+            if area.rights.write.is_allowed() && area.label != Label::Stack {
+                writable += bytes;
+            }
+        });
+        let is_over = mapped > space || (wish.protection.write && writable > data);
+        if is_over { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// Unmaps whatever is in the range.
     pub async fn unmap(&self, start: u64, len: u64) -> Result<(), Errno> {
-        crate::mm().unmap(self.space, VirtAddr::new(start), len).await.map_err(map_errno)
+        crate::mm().unmap(self.space(), VirtAddr::new(start), len).await.map_err(map_errno)
     }
 
     /// Changes what may be done with the range.
     pub async fn protect(&self, start: u64, len: u64, to: Protection) -> Result<(), Errno> {
-        let rights = to.rights();
-        crate::mm().protect(self.space, VirtAddr::new(start), len, rights).await.map_err(map_errno)
+        self.address_space().protect(start, len, to).await
     }
 
     /// Gives up the contents of the range.
     pub async fn discard(&self, start: u64, len: u64) -> Result<(), Errno> {
-        crate::mm().discard(self.space, VirtAddr::new(start), len).await.map_err(map_errno)
-    }
-
-    /// Takes the address space down, once no thread can enter it again.
-    pub(super) async fn release_memory(&self) {
-        crate::arch::kernel_space::leave(self.root);
-        crate::mm().destroy_space(self.space).await;
+        crate::mm().discard(self.space(), VirtAddr::new(start), len).await.map_err(map_errno)
     }
 
     /// Shows its mappings in order.
     pub fn each_mapping(&self, show: &mut dyn FnMut(&Vma)) {
-        crate::mm().vmas(self.space, show);
+        crate::mm().vmas(self.space(), show);
     }
 
     /// Its pages: mapped, and by state.
     pub fn page_counts(&self) -> (u64, PageCounts) {
-        crate::mm().space_pages(self.space).unwrap_or_default()
+        crate::mm().space_pages(self.space()).unwrap_or_default()
     }
 }
 

@@ -12,28 +12,39 @@
 //! ```
 //! Owns who runs what. Does not own memory (`mm`), system call semantics (`syscall/`) or files (`fs/`).
 //! What serialises: one task per thread; what threads share is in `process.rs` behind leaf locks never held across an
-//! await; address space changes are serialised by `mm`.
+//! await; who is whose child is in `table.rs`; address space changes are serialised by `mm`.
 
+pub mod alarm;
 pub mod deliver;
 pub mod elf;
 pub mod elf_image;
+pub mod exec;
 pub mod futex;
+pub mod limits;
 pub mod memory;
 #[expect(clippy::module_inception, reason = "a process is one of the things this module is about")]
 pub mod process;
 pub mod promptness;
+pub mod sending;
 pub mod signal;
+pub mod space;
 pub mod stack;
 pub mod stats;
+pub mod table;
 pub mod thread;
+pub mod usage;
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use elf::{Program, Source, StartError};
 pub use process::Outcome;
+pub use table::all;
 
-use crate::sync::Mutex;
+use crate::fs::FdTable;
+use limits::Limits;
+use process::{Inherited, Process, Seed, Tid};
+use signal::Actions;
 use thread::Thread;
 
 /// What the machine's last record says about the first process.
@@ -61,38 +72,51 @@ pub fn environment<'a>(wishes: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> 
     env
 }
 
-/// Loads `program` and starts it. The file's bytes are not needed any more when this returns.
+/// Loads `program` and starts it, a child of the kernel. The file's bytes are not needed any more when this returns.
 pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
-    let (process, machine) = elf::load(program).await?;
+    let limits = Limits::default();
+    let loaded = elf::load(program, &limits).await?;
+    let file = match &program.file {
+        Source::File(file) => Some(Arc::clone(file)),
+        Source::Bytes(_) => None,
+    };
+    let inherited = Inherited { limits, executable: program.path.into(), file, parent_death_signal: None };
+    let process = Process::new(Seed {
+        space: loaded.space,
+        inherited,
+        files: FdTable::with_console(),
+        actions: Actions::default(),
+        exit_signal: None,
+    });
     let first = process.add_thread()?;
-    Thread::new(Arc::clone(&process), Arc::clone(first.state()), machine).spawn()?;
+    Thread::new(Arc::clone(&process), Arc::clone(first.state()), loaded.machine).spawn()?;
     first.started();
-    let mut all = ALL.lock();
-    all.retain(|process| process.strong_count() > 0);
-    all.push(Arc::downgrade(&process));
+    table::enter(&process, Tid::KERNEL);
     Ok(Running { process })
-}
-
-/// Every process, for those who ask who holds what.
-static ALL: Mutex<Vec<Weak<process::Process>>> = Mutex::new(Vec::new());
-
-/// Every process there is now.
-pub fn all() -> Vec<Arc<process::Process>> {
-    ALL.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// A process under way.
 pub struct Running {
-    process: Arc<process::Process>,
+    process: Arc<Process>,
+}
+
+/// Ends every process there is, and waits until all they had is given back.
+pub async fn end_all() {
+    loop {
+        let all = all();
+        if all.is_empty() {
+            return;
+        }
+        for process in &all {
+            process.begin_end(Outcome::Signalled(signal::Signal::KILL));
+        }
+        for process in all {
+            process.finished().await;
+        }
+    }
 }
 
 impl Running {
-    /// Ends it, and waits until all it had is given back.
-    pub async fn kill(self) {
-        self.process.begin_end(Outcome::Signalled(signal::Signal::KILL));
-        self.process.finished().await;
-    }
-
     /// Waits until its last thread is gone and its memory given back.
     pub async fn finished(self) -> ExitReport {
         ExitReport {

@@ -5,10 +5,18 @@
 //!
 //! Semantics: signal(7), sigaction(2), sigaltstack(2).
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::process::Tid;
+use crate::sync::Mutex;
 use crate::syscall::abi::{SigActionRaw, StackT};
 use crate::syscall::errno::Errno;
+
+/// SIGRTMIN, as the kernel counts.
+const FIRST_REAL_TIME: u8 = 32;
+/// Most signals that wait for one thread or one process.
+const MAX_QUEUED: usize = 128;
 
 /// A signal number, 1 to 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +30,11 @@ impl Signal {
     pub const FPE: Self = Self(8);
     pub const KILL: Self = Self(9);
     pub const SEGV: Self = Self(11);
-    const CHLD: Self = Self(17);
-    const CONT: Self = Self(18);
-    const STOP: Self = Self(19);
+    pub const PIPE: Self = Self(13);
+    pub const ALRM: Self = Self(14);
+    pub const CHLD: Self = Self(17);
+    pub const CONT: Self = Self(18);
+    pub const STOP: Self = Self(19);
     const TSTP: Self = Self(20);
     const TTIN: Self = Self(21);
     const TTOU: Self = Self(22);
@@ -47,14 +57,23 @@ impl Signal {
         1 << (self.0 - 1)
     }
 
-    /// What happens when the program has not said. Stopping is not implemented, so the stop signals that a
-    /// terminal would send are ignored instead of taking the program away for good.
+    /// What happens when the program has not said.
     pub fn default_action(self) -> DefaultAction {
         match self {
             Self::CHLD | Self::CONT | Self::URG | Self::WINCH => DefaultAction::Ignore,
-            Self::STOP | Self::TSTP | Self::TTIN | Self::TTOU => DefaultAction::Ignore,
+            Self::STOP | Self::TSTP | Self::TTIN | Self::TTOU => DefaultAction::Stop,
             _ => DefaultAction::Terminate,
         }
+    }
+
+    /// Stops, unless the program says otherwise (SIGSTOP always).
+    pub fn is_stop(self) -> bool {
+        self.default_action() == DefaultAction::Stop
+    }
+
+    /// Real-time signals queue up; a standard one that waits already swallows the next.
+    fn queues(self) -> bool {
+        self.0 >= FIRST_REAL_TIME
     }
 
     fn is_catchable(self) -> bool {
@@ -68,6 +87,7 @@ impl Signal {
 pub enum DefaultAction {
     Terminate,
     Ignore,
+    Stop,
 }
 
 /// A set of signals as `sigset_t` holds it.
@@ -102,6 +122,12 @@ impl SignalSet {
         Self(self.0 & !other.0)
     }
 
+    /// The others.
+    #[must_use]
+    pub fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
     /// With one more.
     #[must_use]
     pub fn with(self, signal: Signal) -> Self {
@@ -111,33 +137,59 @@ impl SignalSet {
 
 /// Signals sent and not yet delivered, to a thread or to a whole process.
 #[derive(Debug, Default)]
-pub struct Pending(AtomicU64);
+pub struct Pending {
+    /// Which there are: looked at before every entry to user mode.
+    bits: AtomicU64,
+    /// What is known of each, in the order they were sent.
+    queue: Mutex<Vec<SigInfo>>,
+}
 
 impl Pending {
     /// Sends one; a second of the same number before delivery is lost, as standard signals are.
-    pub fn send(&self, signal: Signal) {
-        self.0.fetch_or(signal.bit(), Ordering::AcqRel);
+    pub fn send(&self, info: SigInfo) {
+        let bit = info.signal.bit();
+        if self.bits.load(Ordering::Acquire) & bit != 0 && !info.signal.queues() {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if queue.len() < MAX_QUEUED {
+            queue.push(info);
+            self.bits.fetch_or(bit, Ordering::AcqRel);
+        }
     }
 
     /// Whether any signal outside `blocked` waits.
     pub fn any_outside(&self, blocked: SignalSet) -> bool {
-        self.0.load(Ordering::Acquire) & !blocked.0 != 0
+        self.bits.load(Ordering::Acquire) & !blocked.0 != 0
     }
 
-    /// Takes the lowest-numbered signal outside `blocked`.
-    pub fn take_outside(&self, blocked: SignalSet) -> Option<Signal> {
-        let ready = self.0.load(Ordering::Acquire) & !blocked.0;
+    /// Takes the lowest-numbered signal outside `blocked`, and of those the oldest.
+    pub fn take_outside(&self, blocked: SignalSet) -> Option<SigInfo> {
+        let ready = self.bits.load(Ordering::Acquire) & !blocked.0;
         if ready == 0 {
             return None;
         }
         let signal = Signal(ready.trailing_zeros() as u8 + 1);
-        self.0.fetch_and(!signal.bit(), Ordering::AcqRel);
-        Some(signal)
+        let mut queue = self.queue.lock();
+        let place = queue.iter().position(|info| info.signal == signal)?;
+        let info = queue.remove(place);
+        if !queue.iter().any(|info| info.signal == signal) {
+            self.bits.fetch_and(!signal.bit(), Ordering::AcqRel);
+        }
+        Some(info)
+    }
+
+    /// Forgets all of these that wait.
+    pub fn forget(&self, is_gone: impl Fn(Signal) -> bool) {
+        let mut queue = self.queue.lock();
+        queue.retain(|info| !is_gone(info.signal));
+        let bits = queue.iter().fold(0, |bits, info| bits | info.signal.bit());
+        self.bits.store(bits, Ordering::Release);
     }
 
     /// All of them, for `rt_sigpending`.
     pub fn all(&self) -> SignalSet {
-        SignalSet(self.0.load(Ordering::Acquire))
+        SignalSet(self.bits.load(Ordering::Acquire))
     }
 }
 
@@ -164,8 +216,27 @@ pub enum Origin {
         /// Its error code.
         error: u64,
     },
-    /// `kill` and its kin; there is one process, so the sender is known.
-    Sent,
+    /// `kill` and its kin.
+    Sent {
+        /// `si_pid`.
+        pid: u32,
+        /// `si_value`.
+        value: u64,
+    },
+    /// A child's end or change of state.
+    Child {
+        /// `si_pid`.
+        pid: u32,
+        /// `si_status`.
+        status: i32,
+    },
+}
+
+impl SigInfo {
+    /// One that `sender` sent.
+    pub fn sent(signal: Signal, code: i32, sender: Tid) -> Self {
+        Self { signal, code, origin: Origin::Sent { pid: sender.number(), value: 0 } }
+    }
 }
 
 /// `si_code` values (sigaction(2)).
@@ -173,6 +244,11 @@ pub mod code {
     #![allow(missing_docs, reason = "the names of sigaction(2)")]
     pub const SI_USER: i32 = 0;
     pub const SI_KERNEL: i32 = 0x80;
+    pub const SI_TKILL: i32 = -6;
+    pub const CLD_EXITED: i32 = 1;
+    pub const CLD_KILLED: i32 = 2;
+    pub const CLD_STOPPED: i32 = 5;
+    pub const CLD_CONTINUED: i32 = 6;
     pub const SEGV_MAPERR: i32 = 1;
     pub const SEGV_ACCERR: i32 = 2;
     pub const BUS_ADRALN: i32 = 1;
@@ -184,6 +260,8 @@ pub mod code {
     pub const TRAP_TRACE: i32 = 2;
 }
 
+const SA_NOCLDSTOP: u64 = 1;
+const SA_NOCLDWAIT: u64 = 2;
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
 const SA_ONSTACK: u64 = 0x0800_0000;
@@ -234,6 +312,7 @@ impl Handler {
 }
 
 /// The dispositions of all signals of one process, in the program's own words.
+#[derive(Clone)]
 pub struct Actions([SigActionRaw; 64]);
 
 impl Default for Actions {
@@ -275,12 +354,22 @@ impl Actions {
         }
     }
 
-    /// Whether `signal` means nothing to the program: where it is not blocked it is gone as soon as it is sent, and interrupts nothing.
-    pub fn ignores(&mut self, signal: Signal) -> bool {
-        match self.peek(signal) {
-            Disposition::Ignore => true,
-            Disposition::Default => signal.default_action() == DefaultAction::Ignore,
-            Disposition::Handle(_) => false,
+    /// Whether children leave zombies: not if the parent has said that it will never ask (sigaction(2), SA_NOCLDWAIT).
+    pub fn asks_for_children(&mut self) -> bool {
+        let action = self.get(Signal::CHLD);
+        action.handler != SIG_IGN && action.flags & SA_NOCLDWAIT == 0
+    }
+
+    /// SA_NOCLDSTOP: no SIGCHLD for children that stop or go on.
+    pub fn hides_stops(&mut self) -> bool {
+        self.get(Signal::CHLD).flags & SA_NOCLDSTOP != 0
+    }
+
+    /// Handlers are addresses in a program that goes: what was handled is as by default, what was ignored stays so (execve(2)).
+    pub fn forget_handlers(&mut self) {
+        for action in &mut self.0 {
+            let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+            *action = SigActionRaw { handler, flags: 0, restorer: 0, mask: 0 };
         }
     }
 

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use executor::yield_now;
@@ -20,6 +20,7 @@ use super::futex::Waiter;
 use super::memory::{FaultError, FaultKind, HeldPages};
 use super::process::{Outcome, Process, Tid};
 use super::signal::{AltStack, DefaultAction, Disposition, Handler, Origin, Pending, SigInfo, Signal, SignalSet, code};
+use super::space::AddressSpace;
 use super::{promptness, stats};
 use crate::arch::cpu::timestamp;
 use crate::arch::user::{Access, Trap, UserThread};
@@ -38,13 +39,18 @@ const PAGE_FAULT_VECTOR: u64 = 14;
 
 /// What other threads may see and do to this one.
 pub struct ThreadState {
-    /// Its number.
-    pub tid: Tid,
+    /// Its number; execve gives the thread that called it the number of the process.
+    tid: AtomicU32,
     /// Signals sent to this thread alone.
     pub pending: Pending,
     /// Its place in the futex queue.
     pub waiter: Arc<Waiter>,
+    /// Memory that it has made and nobody uses yet, or nobody uses any more: what the thread does not live to take down
+    /// itself is taken down at its end.
+    pub doomed: Mutex<Option<Arc<AddressSpace>>>,
     blocked: AtomicU64,
+    /// It has to end, though the process goes on: another thread has called execve.
+    is_leaving: AtomicBool,
     waker: Mutex<Option<Waker>>,
     _live: Live,
 }
@@ -53,14 +59,26 @@ impl ThreadState {
     /// A thread that has not run yet.
     #[track_caller]
     pub fn new(tid: Tid, waiter: Arc<Waiter>) -> Self {
-        let _live = Type::ThreadState.object();
-        Self { tid, pending: Pending::default(), waiter, blocked: AtomicU64::new(0), waker: Mutex::new(None), _live }
+        Self {
+            tid: AtomicU32::new(tid.number()),
+            pending: Pending::default(),
+            waiter,
+            doomed: Mutex::new(None),
+            blocked: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
+            waker: Mutex::new(None),
+            _live: Type::ThreadState.object(),
+        }
     }
 
-    /// Sends it a signal.
-    pub fn send(&self, signal: Signal) {
-        self.pending.send(signal);
-        self.wake();
+    /// Its number.
+    pub fn tid(&self) -> Tid {
+        Tid::from_number(self.tid.load(Ordering::Relaxed).into())
+    }
+
+    /// Gives it another number.
+    pub fn set_tid(&self, tid: Tid) {
+        self.tid.store(tid.number(), Ordering::Relaxed);
     }
 
     /// Has its task polled.
@@ -68,6 +86,12 @@ impl ThreadState {
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Ends it, wherever it waits.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// The signals it blocks.
@@ -94,6 +118,8 @@ pub struct Thread {
     pub machine: UserThread,
     /// What it shares with its siblings.
     pub process: Arc<Process>,
+    /// The memory it runs in: that of its process, at hand without a lock.
+    pub space: Arc<AddressSpace>,
     /// What its siblings see of it.
     pub state: Arc<ThreadState>,
     /// Its alternate signal stack.
@@ -106,6 +132,8 @@ pub struct Thread {
     pub restartable_call: Option<u64>,
     /// The signal whose handler is called next.
     pub delivery: Option<(SigInfo, Handler)>,
+    /// The mask that comes back once the handler has been given its frame (rt_sigsuspend, ppoll, pselect6).
+    pub mask_to_restore: Option<SignalSet>,
     held: HeldPages,
     _live: Live,
 }
@@ -116,6 +144,8 @@ enum Next {
     Continue,
     /// The handler that `delivery` says. Kept there, so that what every trap returns stays one byte.
     Handle,
+    /// Nothing until the process goes on.
+    Pause,
     /// Nothing any more.
     Stop,
 }
@@ -126,6 +156,7 @@ impl Thread {
     pub fn new(process: Arc<Process>, state: Arc<ThreadState>, machine: UserThread) -> Self {
         Self {
             machine,
+            space: process.address_space(),
             process,
             state,
             alt_stack: AltStack::default(),
@@ -133,6 +164,7 @@ impl Thread {
             name: *b"main\0\0\0\0\0\0\0\0\0\0\0\0",
             restartable_call: None,
             delivery: None,
+            mask_to_restore: None,
             held: HeldPages::default(),
             _live: Type::Thread.object(),
         }
@@ -140,7 +172,7 @@ impl Thread {
 
     /// Makes the thread a task; gives it back if there are too many.
     pub fn spawn(self) -> Result<(), Errno> {
-        let name = executor::TaskName::numbered("thread", self.state.tid.number());
+        let name = executor::TaskName::numbered("thread", self.state.tid().number());
         let life = Life {
             process: Arc::clone(&self.process),
             state: Arc::clone(&self.state),
@@ -155,7 +187,7 @@ impl Thread {
             let next = if self.needs_attention() {
                 self.attend()
             } else {
-                match self.machine.enter(self.process.root) {
+                match self.machine.enter(self.space.root) {
                     Trap::Syscall => match self.syscall_now() {
                         Ok(()) => continue,
                         Err(number) => {
@@ -178,6 +210,9 @@ impl Thread {
                         self.process.begin_end(Outcome::Signalled(Signal::SEGV));
                         return;
                     }
+                }
+                Next::Pause => {
+                    poll_fn(|_| if self.process.is_stopped() { Poll::Pending } else { Poll::Ready(()) }).await
                 }
                 Next::Stop => return,
             }
@@ -213,12 +248,13 @@ impl Thread {
         let began = timestamp();
         let ip = self.machine.context().ip();
         let served = if address < USER_END {
-            self.process.fault(address, access, ip, &mut self.held).await
+            self.space.fault(address, access, ip, &mut self.held).await
         } else {
             Err(FaultError::NotMapped)
         };
         let (signal, code) = match served {
             Ok(kind) => {
+                self.process.usage.count_fault(kind);
                 stats::record_fault(kind, timestamp().wrapping_sub(began));
                 // Reclaim works ahead only if it gets to run: a thread that faults on and on must not wait for its tick.
                 if crate::executor().has_urgent() {
@@ -249,7 +285,7 @@ impl Thread {
 
     async fn interrupt(&mut self, kind: InterruptKind) -> Next {
         if let InterruptKind::Timer = kind {
-            self.process.user_ns.fetch_add(TICK_NS, Ordering::Relaxed);
+            self.process.usage.add_user_ns(TICK_NS);
             load::count_user(TICK_NS);
             crate::scheduler::begin_slice();
         }
@@ -290,8 +326,9 @@ impl Thread {
         let blocked = self.state.blocked();
         self.state.pending.any_outside(blocked)
             || self.process.pending.any_outside(blocked)
-            || self.process.is_ending()
+            || self.process.is_obstructed()
             || self.restartable_call.is_some()
+            || self.mask_to_restore.is_some()
     }
 
     /// Whether a signal waits that this thread would take now: such a wait is over (signal(7)).
@@ -317,16 +354,23 @@ impl Thread {
             if self.process.is_ending() {
                 return Next::Stop;
             }
+            if self.process.is_stopped() {
+                return Next::Pause;
+            }
             let blocked = self.state.blocked();
             let own = self.state.pending.take_outside(blocked);
-            let Some(signal) = own.or_else(|| self.process.pending.take_outside(blocked)) else {
+            let Some(info) = own.or_else(|| self.process.pending.take_outside(blocked)) else {
+                if let Some(mask) = self.mask_to_restore.take() {
+                    // What the old mask lets through is looked at as well.
+                    self.state.set_blocked(mask);
+                    continue;
+                }
                 // Interrupted, and no handler ran (the signal was ignored): the call starts over.
                 if let Some(number) = self.restartable_call.take() {
                     self.restart_call(number);
                 }
                 return Next::Continue;
             };
-            let info = SigInfo { signal, code: code::SI_USER, origin: Origin::Sent };
             match self.act_on(info) {
                 Next::Continue => {}
                 next => return next,
@@ -341,6 +385,10 @@ impl Thread {
             Disposition::Default => match info.signal.default_action() {
                 DefaultAction::Ignore => Next::Continue,
                 DefaultAction::Terminate => self.end_by(info.signal),
+                DefaultAction::Stop => {
+                    self.process.stop_by(info.signal);
+                    Next::Continue
+                }
             },
             Disposition::Handle(handler) => {
                 match self.restartable_call.take() {
@@ -418,7 +466,8 @@ impl Future for Life {
         let life = &mut *self;
         if let Stage::Running(thread) = &mut life.stage {
             life.state.remember_waker(cx);
-            if !life.process.is_ending() && thread.as_mut().poll(cx).is_pending() {
+            let is_over = life.process.is_ending() || life.state.is_leaving.load(Ordering::Acquire);
+            if !is_over && thread.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let (process, state) = (Arc::clone(&life.process), Arc::clone(&life.state));

@@ -45,6 +45,10 @@ abi_struct! {
     Timeval, 16 { tv_sec: i64, tv_usec: i64, }
 }
 abi_struct! {
+    /// `struct itimerval`
+    Itimerval, 32 { it_interval: Timeval, it_value: Timeval, }
+}
+abi_struct! {
     /// `struct tms`
     Tms, 32 { tms_utime: i64, tms_stime: i64, tms_cutime: i64, tms_cstime: i64, }
 }
@@ -163,6 +167,12 @@ impl Timeval {
     pub fn from_ns(ns: u64) -> Self {
         let spec = Timespec::from_ns(ns);
         Self { tv_sec: spec.tv_sec, tv_usec: spec.tv_nsec / 1000 }
+    }
+
+    /// To nanoseconds, as [`Timespec::to_ns`].
+    pub fn to_ns(self) -> Result<u64, Errno> {
+        let tv_nsec = self.tv_usec.checked_mul(1000).ok_or(Errno::EINVAL)?;
+        Timespec { tv_sec: self.tv_sec, tv_nsec }.to_ns()
     }
 }
 

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 
 use super::abi::{IoVec, check_user_range};
 use super::errno::{Errno, SysResult};
+use super::fd::patience;
 use crate::arch;
 use crate::fs::actor::buffer;
 use crate::fs::attributes::FileType;
@@ -60,7 +61,8 @@ async fn read_file(thread: &Thread, file: &OpenFile, out: u64, len: u64, positio
     let len = len.min(MAX_BYTES);
     check_user_range(out, len)?;
     match &file.kind {
-        Kind::Console(_) if position != Position::Current => Err(Errno::ESPIPE),
+        Kind::Console(_) | Kind::Pipe(_) if position != Position::Current => Err(Errno::ESPIPE),
+        Kind::Pipe(end) => end.read(thread, out, len, patience(file)).await,
         Kind::Console(_) => read_console(thread, out, len).await,
         Kind::Place => Err(unusable(file)),
         Kind::Null => Ok(0),
@@ -179,7 +181,8 @@ async fn write_file(thread: &Thread, file: &OpenFile, data: u64, len: u64, posit
     let len = len.min(MAX_BYTES);
     check_user_range(data, len)?;
     match &file.kind {
-        Kind::Console(_) if position != Position::Current => Err(Errno::ESPIPE),
+        Kind::Console(_) | Kind::Pipe(_) if position != Position::Current => Err(Errno::ESPIPE),
+        Kind::Pipe(end) => end.write(thread, data, len, patience(file)).await,
         Kind::Console(Stream::Input) | Kind::Snapshot { .. } | Kind::Place => Err(Errno::EBADF),
         Kind::Console(Stream::Output | Stream::Error | Stream::Both) => write_console(thread, data, len).await,
         Kind::Null | Kind::Zero | Kind::Random => Ok(len),
@@ -275,8 +278,8 @@ pub(super) async fn readv(thread: &Thread, fd: u64, vectors: u64, count: u64, po
 }
 
 fn would_wait(thread: &Thread, fd: u64) -> Result<bool, Errno> {
-    let is_input = matches!(file(thread, fd)?.kind, Kind::Console(Stream::Input | Stream::Both));
-    Ok(is_input && !stdio::is_readable())
+    let ready = file(thread, fd)?.readiness();
+    Ok(!ready.readable && !ready.hangup)
 }
 
 /// writev(2), pwritev(2).

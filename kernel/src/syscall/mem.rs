@@ -43,7 +43,7 @@ fn protection(bits: u64) -> Result<Protection, Errno> {
 
 /// brk(2): the system call returns where the heap ends now; failure is an end that did not move.
 pub(super) async fn brk(thread: &Thread, wanted: u64) -> SysResult {
-    let heap = *thread.process.heap.lock();
+    let heap = *thread.space.heap.lock();
     if wanted < heap.start || wanted > USER_END {
         return Ok(heap.end);
     }
@@ -56,7 +56,7 @@ pub(super) async fn brk(thread: &Thread, wanted: u64) -> SysResult {
     } else {
         Ok(())
     };
-    let mut heap = thread.process.heap.lock();
+    let mut heap = thread.space.heap.lock();
     if changed.is_ok() {
         heap.end = wanted;
     }

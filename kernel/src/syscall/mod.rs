@@ -7,28 +7,36 @@
 //! ABI: number in rax, arguments in rdi rsi rdx r10 r8 r9, result or -errno in rax (psABI appendix A.2.1).
 
 pub mod abi;
+mod clone;
 mod descriptor;
 mod dir;
 pub mod errno;
+mod fd;
 mod file;
+mod limits;
 mod mem;
 mod names;
 mod path;
+mod poll;
 mod process;
+mod relations;
 mod signal;
 mod stat;
 mod sync;
 mod time;
+mod wait;
 
 use alloc::boxed::Box;
 
 use linux_raw_sys::general as nr;
 
 use crate::arch::user::SyscallRequest;
+use crate::process::exec;
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
 use errno::{Errno, SysResult};
 use file::Position;
+use poll::Timeout;
 
 /// What a dispatched call leaves its thread to do.
 #[derive(Debug)]
@@ -47,24 +55,29 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
     let [a, b, c, ..] = request.args;
     Some(match u32::try_from(request.number).ok()? {
         nr::__NR_getpid => Ok(thread.process.pid.number().into()),
-        nr::__NR_gettid => Ok(thread.state.tid.number().into()),
-        nr::__NR_getppid | nr::__NR_getuid | nr::__NR_geteuid => Ok(0),
-        nr::__NR_getgid | nr::__NR_getegid => Ok(0),
-        nr::__NR_getpgrp | nr::__NR_getpgid | nr::__NR_getsid => Ok(thread.process.pid.number().into()),
+        nr::__NR_gettid => Ok(thread.state.tid().number().into()),
+        nr::__NR_getppid => relations::getppid(thread),
+        nr::__NR_getuid | nr::__NR_geteuid | nr::__NR_getgid | nr::__NR_getegid => Ok(0),
+        nr::__NR_getpgrp => relations::getpgid(thread, 0),
+        nr::__NR_getpgid => relations::getpgid(thread, a),
+        nr::__NR_getsid => relations::getsid(thread, a),
+        nr::__NR_setsid => relations::setsid(thread),
+        nr::__NR_setpgid => relations::setpgid(thread, a, b),
         nr::__NR_set_tid_address => process::set_tid_address(thread, a),
         nr::__NR_set_robust_list => process::set_robust_list(b),
-        nr::__NR_alarm => Ok(0),
+        nr::__NR_alarm => time::alarm(thread, a),
         nr::__NR_umask => path::umask(thread, a),
         nr::__NR_madvise => return mem::madvise_now(a, b, c),
         nr::__NR_kill => signal::kill(thread, a, b),
-        nr::__NR_tkill => signal::tgkill(thread, a, b),
-        nr::__NR_tgkill => signal::tgkill(thread, b, c),
-        nr::__NR_close => descriptor::close(thread, a),
+        nr::__NR_tkill => signal::tgkill(thread, None, a, b),
+        nr::__NR_tgkill => signal::tgkill(thread, Some(a), b, c),
+        nr::__NR_close => fd::close(thread, a),
+        nr::__NR_close_range => fd::close_range(thread, a, b, c),
         nr::__NR_lseek => return descriptor::lseek_now(thread, a, b, c),
-        nr::__NR_dup => descriptor::dup(thread, a, 0),
-        nr::__NR_dup2 => descriptor::dup2(thread, a, b),
-        nr::__NR_dup3 => descriptor::dup3(thread, a, b, c),
-        nr::__NR_fcntl => descriptor::fcntl(thread, a, b, c),
+        nr::__NR_dup => fd::dup(thread, a),
+        nr::__NR_dup2 => fd::dup2(thread, a, b),
+        nr::__NR_dup3 => fd::dup3(thread, a, b, c),
+        nr::__NR_fcntl => fd::fcntl(thread, a, b, c),
         nr::__NR_ioctl => descriptor::ioctl(thread, a),
         nr::__NR_msync => mem::msync(a, b, c),
         nr::__NR_futex => return sync::futex_now(thread, &request.args),
@@ -72,6 +85,14 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
         nr::__NR_rseq | nr::__NR_clone3 => Err(Errno::ENOSYS),
         _ => return None,
     })
+}
+
+/// execve(2): on success there is nothing to return to. A future of its own, for it holds the arguments.
+async fn execve(thread: &mut Thread, request: [u64; 3]) -> Verdict {
+    match Box::pin(exec::execve(thread, request)).await {
+        Ok(()) => Verdict::RegistersSet,
+        Err(errno) => Verdict::Return(Err(errno)),
+    }
 }
 
 /// Answers the call the thread has just made, any that [`try_now`] does not.
@@ -82,7 +103,12 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_exit => return process::exit(thread, a).await,
         nr::__NR_exit_group => return process::exit_group(thread, a),
         nr::__NR_rt_sigreturn => return signal::rt_sigreturn(thread).await,
-        nr::__NR_clone => process::clone(thread, [a, b, c, d, e]).await,
+        nr::__NR_execve => return execve(thread, [a, b, c]).await,
+        nr::__NR_clone => clone::clone(thread, [a, b, c, d, e]).await,
+        nr::__NR_fork => clone::fork(thread).await,
+        nr::__NR_vfork => clone::vfork(thread).await,
+        nr::__NR_wait4 => wait::wait4(thread, [a, b, c, d]).await,
+        nr::__NR_waitid => wait::waitid(thread, [a, b, c, d, e]).await,
 
         nr::__NR_brk => mem::brk(thread, a).await,
         nr::__NR_mmap => mem::mmap(thread, [a, b, c, d, e, f]).await,
@@ -110,14 +136,22 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
             Ok(position) => file::writev(thread, a, b, c, position).await,
             Err(errno) => Err(errno),
         },
-        nr::__NR_poll => descriptor::poll(thread, a, b, descriptor::PollTimeout::Milliseconds(c)).await,
-        nr::__NR_ppoll => descriptor::poll(thread, a, b, descriptor::PollTimeout::Timespec(c)).await,
+        nr::__NR_pipe => fd::pipe(thread, a, 0).await,
+        nr::__NR_pipe2 => fd::pipe(thread, a, b).await,
+        nr::__NR_poll => Box::pin(poll::poll(thread, a, b, Timeout::Milliseconds(c))).await,
+        nr::__NR_ppoll => Box::pin(poll::ppoll(thread, [a, b, c, d, e])).await,
+        nr::__NR_select => Box::pin(poll::select(thread, a, [b, c, d], Timeout::Timeval(e))).await,
+        nr::__NR_pselect6 => Box::pin(poll::pselect6(thread, [a, b, c, d, e, f])).await,
 
         nr::__NR_rt_sigaction => signal::rt_sigaction(thread, [a, b, c, d]).await,
         nr::__NR_rt_sigprocmask => signal::rt_sigprocmask(thread, [a, b, c, d]).await,
         nr::__NR_rt_sigpending => signal::rt_sigpending(thread, a, b).await,
         nr::__NR_sigaltstack => signal::sigaltstack(thread, a, b).await,
         nr::__NR_pause => signal::pause(thread).await,
+        nr::__NR_rt_sigsuspend => signal::rt_sigsuspend(thread, a, b).await,
+        nr::__NR_rt_sigtimedwait => signal::rt_sigtimedwait(thread, [a, b, c, d]).await,
+        nr::__NR_rt_sigqueueinfo => signal::sigqueueinfo(thread, a, None, b, c).await,
+        nr::__NR_rt_tgsigqueueinfo => signal::sigqueueinfo(thread, a, Some(b), c, d).await,
 
         nr::__NR_futex => sync::futex_wait(thread, [a, b, c, d, e, f]).await,
         nr::__NR_sched_yield => sync::sched_yield().await,
@@ -129,16 +163,18 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_gettimeofday => time::gettimeofday(thread, a).await,
         nr::__NR_time => time::time(thread, a).await,
         nr::__NR_times => time::times(thread, a).await,
+        nr::__NR_getitimer => time::getitimer(thread, a, b).await,
+        nr::__NR_setitimer => time::setitimer(thread, a, b, c).await,
 
         nr::__NR_getrandom => process::getrandom(thread, a, b, c).await,
         nr::__NR_uname => process::uname(thread, a).await,
         nr::__NR_arch_prctl => process::arch_prctl(thread, a, b).await,
-        nr::__NR_prctl => process::prctl(thread, a, b).await,
-        nr::__NR_prlimit64 => process::prlimit64(thread, [a, b, c, d]).await,
-        nr::__NR_getrlimit => process::prlimit64(thread, [0, a, 0, b]).await,
-        nr::__NR_setrlimit => process::prlimit64(thread, [0, a, b, 0]).await,
+        nr::__NR_prctl => limits::prctl(thread, a, b).await,
+        nr::__NR_prlimit64 => limits::prlimit64(thread, [a, b, c, d]).await,
+        nr::__NR_getrlimit => limits::prlimit64(thread, [0, a, 0, b]).await,
+        nr::__NR_setrlimit => limits::prlimit64(thread, [0, a, b, 0]).await,
         nr::__NR_sysinfo => process::sysinfo(thread, a).await,
-        nr::__NR_getrusage => process::getrusage(thread, a, b).await,
+        nr::__NR_getrusage => limits::getrusage(thread, a, b).await,
         nr::__NR_sched_getaffinity => process::sched_getaffinity(thread, [a, b, c]).await,
         nr::__NR_getcpu => process::getcpu(thread, a, b).await,
         _ => match wait_for_room().await {

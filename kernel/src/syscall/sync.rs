@@ -16,7 +16,7 @@ use crate::process::thread::Thread;
 pub(super) fn futex_now(thread: &Thread, args: &[u64; 6]) -> Option<SysResult> {
     let &[address, operation, value, fourth, second, third] = args;
     let (limit, moves, bitset) = (u64::from(value as u32), u64::from(fourth as u32), third as u32);
-    let futexes = &thread.process.futexes;
+    let futexes = &thread.space.futexes;
     let checked = check_word(address);
     let result = match command(operation) {
         FUTEX_WAKE => checked.map(|()| futexes.wake(address, ANY_BITSET, limit)),
@@ -81,7 +81,7 @@ async fn read_timeout(thread: &Thread, at: u64) -> Result<Option<u64>, Errno> {
 }
 
 async fn wait(thread: &Thread, address: u64, expected: u32, bitset: u32, deadline: Option<Deadline>) -> SysResult {
-    let futexes = &thread.process.futexes;
+    let futexes = &thread.space.futexes;
     let wait = loop {
         // Makes the word resident; whether it still is, is found out under the queue's lock.
         let _: u32 = thread.process.read_object(address).await?;
@@ -112,7 +112,7 @@ async fn cmp_requeue(thread: &Thread, from: u64, to: u64, limits: (u64, u64), ex
     check_word(to)?;
     loop {
         let _: u32 = thread.process.read_object(from).await?;
-        let moved = thread.process.futexes.requeue(from, to, limits, || match thread.process.try_read_u32(from) {
+        let moved = thread.space.futexes.requeue(from, to, limits, || match thread.process.try_read_u32(from) {
             CopyAttempt::Done(value) if value == expected => Ok(()),
             CopyAttempt::Done(_) => Err(Errno::EAGAIN),
             CopyAttempt::WouldWait => Err(Errno::ERESTART),

@@ -4,11 +4,11 @@ use core::future::Future;
 
 use linux_raw_sys::general as nr;
 
-use super::abi::{NS_PER_S, Timespec, Timeval, Tms};
+use super::abi::{Itimerval, NS_PER_S, Timespec, Timeval, Tms};
 use super::errno::{Errno, SysResult};
+use crate::process::alarm::TimerValue;
 use crate::process::thread::Thread;
 use crate::time;
-use core::sync::atomic::Ordering;
 use executor::Instant;
 
 /// Clock ticks per second that times(2) counts in (AT_CLKTCK).
@@ -63,7 +63,7 @@ fn read_clock(thread: &Thread, id: u64) -> Result<u64, Errno> {
 
 /// User time of the process, in whole timer ticks.
 pub(super) fn user_ns(thread: &Thread) -> u64 {
-    thread.process.user_ns.load(Ordering::Relaxed)
+    thread.process.usage.used().user_ns
 }
 
 /// clock_gettime(2).
@@ -97,9 +97,49 @@ pub(super) async fn time(thread: &Thread, out: u64) -> SysResult {
 pub(super) async fn times(thread: &Thread, out: u64) -> SysResult {
     let ticks = |ns: u64| ns / (NS_PER_S / TICKS_PER_S);
     let used = ticks(user_ns(thread)).cast_signed();
-    let tms = Tms { tms_utime: used, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 };
+    let children = ticks(thread.process.children_usage.used().user_ns).cast_signed();
+    let tms = Tms { tms_utime: used, tms_stime: 0, tms_cutime: children, tms_cstime: 0 };
     thread.process.write_optional(out, &tms).await?;
     Ok(ticks(time::now_ns()))
+}
+
+/// alarm(2): what is left of the one before, in whole seconds, but never 0 if there was one.
+pub(super) fn alarm(thread: &Thread, seconds: u64) -> SysResult {
+    let value = TimerValue { in_ns: u64::from(seconds as u32) * NS_PER_S, every_ns: 0 };
+    let before = thread.process.set_real_timer(value);
+    Ok(before.in_ns.div_ceil(NS_PER_S))
+}
+
+fn to_itimerval(value: TimerValue) -> Itimerval {
+    Itimerval { it_interval: Timeval::from_ns(value.every_ns), it_value: Timeval::from_ns(value.in_ns) }
+}
+
+/// Only the timer of real time is there: the others count CPU time, which is sampled too coarsely here.
+fn check_timer(which: u64) -> Result<(), Errno> {
+    const ITIMER_REAL: u32 = 0;
+    if which as u32 == ITIMER_REAL { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// getitimer(2).
+pub(super) async fn getitimer(thread: &Thread, which: u64, out: u64) -> SysResult {
+    check_timer(which)?;
+    let value = thread.process.real_timer.lock().value();
+    thread.process.write_object(out, &to_itimerval(value)).await?;
+    Ok(0)
+}
+
+/// setitimer(2).
+pub(super) async fn setitimer(thread: &Thread, which: u64, new: u64, old: u64) -> SysResult {
+    check_timer(which)?;
+    let wanted: Option<Itimerval> = thread.process.read_optional(new).await?;
+    // A null pointer disarms, on Linux to this day.
+    let wanted = match wanted {
+        None => TimerValue::default(),
+        Some(wanted) => TimerValue { in_ns: wanted.it_value.to_ns()?, every_ns: wanted.it_interval.to_ns()? },
+    };
+    let before = thread.process.set_real_timer(wanted);
+    thread.process.write_optional(old, &to_itimerval(before)).await?;
+    Ok(0)
 }
 
 /// nanosleep(2).

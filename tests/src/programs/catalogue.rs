@@ -104,4 +104,10 @@ pub const CASES: &[Case] = &[
     ok(C("storm", Musl), &["futexes", "3", "100"], &["OK storm futexes"]),
     ok(C("storm", Glibc), &["fpu", "6", "10"], &["OK storm fpu"]),
     ok(C("storm", Glibc), &["quit", "4", "20"], &["OK storm quit"]),
+    ok(C("pipes", Glibc), &[], &["OK pipes"]),
+    ok(C("pipes", Musl), &[], &["OK pipes"]),
 ];
+
+/// Cases whose programs execute themselves anew: on Ebb their file has to stay in RAM (`module=keep`).
+pub const PROCESS_CASES: &[Case] =
+    &[ok(C("children", Glibc), &[], &["OK children"]), ok(C("children", Musl), &[], &["OK children"])];

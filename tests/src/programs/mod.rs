@@ -10,6 +10,6 @@ mod debian;
 mod judge;
 
 pub use build::{BuildError, Flavour, Program};
-pub use catalogue::{CASES, Case};
+pub use catalogue::{CASES, Case, PROCESS_CASES};
 pub use debian::Package;
 pub use judge::{Expected, Outcome};

@@ -16,7 +16,7 @@ pub(super) fn write(text: &mut Text, process: &Process) -> fmt::Result {
     let mut written = Ok(());
     process.each_mapping(&mut |area| {
         if written.is_ok() {
-            written = write_line(text, area, &process.executable);
+            written = write_line(text, area, &process.executable());
         }
     });
     written

@@ -13,7 +13,7 @@ use crate::fs::attributes::{Attributes, FileType};
 use crate::fs::vnode::{Access, DirEntry, Synthetic};
 use crate::process;
 use crate::process::memory;
-use crate::process::process::Process;
+use crate::process::process::{Process, Tid};
 use crate::syscall::errno::Errno;
 
 /// `st_dev` of everything under `/proc`.
@@ -73,7 +73,7 @@ const EXE: &[u8] = b"exe";
 
 /// The process of a number; gone is ENOENT, as for a name that is not there.
 fn find(number: Number) -> Result<Arc<Process>, Errno> {
-    process::all().into_iter().find(|process| process.pid.number() == number).ok_or(Errno::ENOENT)
+    process::table::find(Tid::from_number(number.into())).ok_or(Errno::ENOENT)
 }
 
 /// A number as Linux writes it: no sign, no zeroes before it.
@@ -176,7 +176,7 @@ impl Synthetic for Node {
     fn link(self, who: &Process) -> Option<Vec<u8>> {
         match self {
             Self::Own => Some(alloc::format!("{}", who.pid.number()).into_bytes()),
-            Self::Executable(number) => find(number).ok().map(|process| process.executable.to_vec()),
+            Self::Executable(number) => find(number).ok().map(|process| process.executable().to_vec()),
             _ => None,
         }
     }

@@ -5,13 +5,13 @@
 
 use alloc::string::String;
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering::Relaxed;
 
 use mm::space::Label;
 
 use super::maps::pages;
 use super::{KIB_PER_PAGE, Text};
-use crate::process::process::Process;
+use crate::process::process::{Process, Tid};
+use crate::process::table::{self, Relations};
 
 /// Linux' `TASK_COMM_LEN` without its zero byte.
 const NAME_MAX: usize = 15;
@@ -21,7 +21,8 @@ const PAGE: u64 = 4096;
 
 /// The last component of the program's path, as long as Linux keeps it.
 fn name(process: &Process) -> String {
-    let name = process.executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let executable = process.executable();
+    let name = executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]).into_owned()
 }
 
@@ -48,6 +49,12 @@ impl State {
     }
 }
 
+/// Its relatives; one that has just ended has none.
+fn relations(process: &Process) -> Relations {
+    let nobody = Tid::from_number(0);
+    table::relations(process.pid).unwrap_or(Relations { parent: nobody, group: nobody, session: nobody })
+}
+
 /// `comm`
 pub(super) fn comm(text: &mut Text, process: &Process) -> fmt::Result {
     writeln!(text, "{}", name(process))
@@ -65,12 +72,13 @@ pub(super) fn statm(text: &mut Text, process: &Process) -> fmt::Result {
 pub(super) fn status(text: &mut Text, process: &Process, state: State) -> fmt::Result {
     let (mapped, counts) = process.page_counts();
     let pid = process.pid.number();
+    let parent = relations(process).parent.number();
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let labelled = |label| kib(pages(process, |area| area.label == label));
     let code = pages(process, |area| area.label == Label::Image && area.rights.execute.is_allowed());
     let data = pages(process, |area| area.rights.write.is_allowed() && area.label != Label::Stack);
     writeln!(text, "Name:\t{}\nUmask:\t0022\nState:\t{}", name(process), state.in_words())?;
-    writeln!(text, "Tgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t0\nTracerPid:\t0")?;
+    writeln!(text, "Tgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\nTracerPid:\t0")?;
     writeln!(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t256\nGroups:\t0 ")?;
     let lines = [
         ("VmSize", kib(mapped)),
@@ -94,11 +102,16 @@ pub(super) fn status(text: &mut Text, process: &Process, state: State) -> fmt::R
 pub(super) fn stat(text: &mut Text, process: &Process, state: State) -> fmt::Result {
     let (mapped, counts) = process.page_counts();
     let pid = process.pid.number();
-    let user = process.user_ns.load(Relaxed) / NS_PER_TICK;
+    let (own, children) = (process.usage.used(), process.children_usage.used());
+    let [user, of_children] = [own, children].map(|used| used.user_ns / NS_PER_TICK);
+    let Relations { parent, group, session } = relations(process);
+    let (parent, group, session) = (parent.number(), group.number(), session.number());
     // pid comm state ppid pgrp session tty_nr tpgid flags
-    write!(text, "{pid} ({}) {} 0 {pid} {pid} 0 -1 0", name(process), state.letter())?;
+    write!(text, "{pid} ({}) {} {parent} {group} {session} 0 -1 0", name(process), state.letter())?;
     // minflt cminflt majflt cmajflt utime stime cutime cstime priority nice num_threads itrealvalue starttime
-    write!(text, " 0 0 0 0 {user} 0 0 0 20 0 {} 0 0", process.thread_count())?;
+    write!(text, " {} {}", own.minor_faults, children.minor_faults)?;
+    write!(text, " {} {}", own.major_faults, children.major_faults)?;
+    write!(text, " {user} 0 {of_children} 0 20 0 {} 0 0", process.thread_count())?;
     // vsize rss rsslim
     write!(text, " {} {} {}", mapped * PAGE, counts.resident(), u64::MAX)?;
     // startcode endcode startstack kstkesp kstkeip signal blocked sigignore sigcatch wchan nswap cnswap

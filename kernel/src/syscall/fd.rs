@@ -1,0 +1,149 @@
+//! Calls on descriptors, whatever they refer to: close, dup, fcntl, pipes. The table is `fs/table.rs`.
+
+use alloc::sync::Arc;
+
+use linux_raw_sys::general as flag;
+
+use super::errno::{Errno, SysResult};
+use crate::fs::pipe::{self, Patience};
+use crate::fs::{FdTable, Kind, OnExec, OpenFile};
+use crate::process::memory::wait_for_room;
+use crate::process::thread::Thread;
+
+/// close(2).
+pub(super) fn close(thread: &Thread, fd: u64) -> SysResult {
+    let closed = thread.process.files.lock().close(fd)?;
+    drop(closed);
+    Ok(0)
+}
+
+/// Flags of close_range(2). No table is shared by processes, so there is nothing to undo for the first.
+const CLOSE_RANGE_UNSHARE: u64 = 2;
+const CLOSE_RANGE_CLOEXEC: u64 = 4;
+
+/// close_range(2).
+pub(super) fn close_range(thread: &Thread, first: u64, last: u64, flags: u64) -> SysResult {
+    let (first, last) = (u64::from(first as u32), u64::from(last as u32));
+    if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = last.saturating_add(1).min(thread.process.files.lock().end());
+    for fd in first..end {
+        if flags & CLOSE_RANGE_CLOEXEC != 0 {
+            let _is_open = thread.process.files.lock().set_on_exec(fd, OnExec::Close);
+        } else {
+            let closed = thread.process.files.lock().close(fd);
+            drop(closed);
+        }
+    }
+    Ok(0)
+}
+
+/// dup(2).
+pub(super) fn dup(thread: &Thread, fd: u64) -> SysResult {
+    let mut files = thread.process.files.lock();
+    let file = files.get(fd)?;
+    files.insert(file, 0, OnExec::Keep)
+}
+
+/// dup2(2).
+pub(super) fn dup2(thread: &Thread, fd: u64, target: u64) -> SysResult {
+    let (fd, target) = (u64::from(fd as u32), u64::from(target as u32));
+    if fd != target {
+        return put(thread, fd, target, OnExec::Keep);
+    }
+    thread.process.files.lock().get(fd).map(|_| target)
+}
+
+/// dup3(2).
+pub(super) fn dup3(thread: &Thread, fd: u64, target: u64, flags: u64) -> SysResult {
+    let (fd, target) = (u64::from(fd as u32), u64::from(target as u32));
+    if fd == target || flags & !u64::from(flag::O_CLOEXEC) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    put(thread, fd, target, on_exec(flags))
+}
+
+fn put(thread: &Thread, fd: u64, target: u64, on_exec: OnExec) -> SysResult {
+    let before = {
+        let mut files = thread.process.files.lock();
+        let file = files.get(fd)?;
+        files.replace(target, file, on_exec)?
+    };
+    drop(before);
+    Ok(target)
+}
+
+fn on_exec(flags: u64) -> OnExec {
+    if flags & u64::from(flag::O_CLOEXEC) != 0 { OnExec::Close } else { OnExec::Keep }
+}
+
+/// fcntl(2): descriptor flags, duplication, status flags, a pipe's size.
+pub(super) fn fcntl(thread: &Thread, fd: u64, command: u64, argument: u64) -> SysResult {
+    let mut files = thread.process.files.lock();
+    let file = files.get(fd)?;
+    match command as u32 {
+        flag::F_GETFD => Ok(u64::from(files.on_exec(fd)? == OnExec::Close)),
+        flag::F_SETFD => {
+            let close = argument & u64::from(flag::FD_CLOEXEC) != 0;
+            files.set_on_exec(fd, if close { OnExec::Close } else { OnExec::Keep })?;
+            Ok(0)
+        }
+        flag::F_DUPFD => files.insert(file, argument, OnExec::Keep),
+        flag::F_DUPFD_CLOEXEC => files.insert(file, argument, OnExec::Close),
+        flag::F_GETFL => Ok(file.flags().into()),
+        flag::F_SETFL => {
+            file.set_flags(argument as u32);
+            Ok(0)
+        }
+        flag::F_GETPIPE_SZ => match file.kind {
+            Kind::Pipe(_) => Ok(pipe::CAPACITY),
+            _ => Err(Errno::EBADF),
+        },
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// pipe(2) and pipe2(2).
+pub(super) async fn pipe(thread: &Thread, out: u64, flags: u64) -> SysResult {
+    let known = flag::O_CLOEXEC | flag::O_NONBLOCK;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    wait_for_room().await.map_err(|_| Errno::ENOMEM)?;
+    let (read, write) = pipe::pipe();
+    let [read, write] = [read, write].map(|end| Arc::new(OpenFile::new(Kind::Pipe(end), flags as u32)));
+    let numbers = {
+        let mut files = thread.process.files.lock();
+        insert_both(&mut files, read, write, on_exec(flags))?
+    };
+    if let Err(errno) = thread.process.write_object(out, &numbers.map(|fd| fd as u32)).await {
+        for fd in numbers {
+            close(thread, fd)?;
+        }
+        return Err(errno);
+    }
+    Ok(0)
+}
+
+/// Two descriptors or none. What does not fit is dropped by the caller's `?`, which is after the lock.
+fn insert_both(
+    files: &mut FdTable,
+    read: Arc<OpenFile>,
+    write: Arc<OpenFile>,
+    on_exec: OnExec,
+) -> Result<[u64; 2], Errno> {
+    let first = files.insert(read, 0, on_exec)?;
+    match files.insert(write, 0, on_exec) {
+        Ok(second) => Ok([first, second]),
+        Err(errno) => {
+            let _unused = files.close(first);
+            Err(errno)
+        }
+    }
+}
+
+/// How long a read or write of this file may take.
+pub(super) fn patience(file: &OpenFile) -> Patience {
+    if file.is_nonblocking() { Patience::Refuse } else { Patience::Wait }
+}
