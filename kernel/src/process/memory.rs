@@ -236,10 +236,9 @@ impl AddressSpace {
         })
     }
 
-    /// Makes an empty space a copy of this one (fork(2)).
-    #[expect(clippy::unused_async, reason = "copying waits, once there is copy on write")]
-    pub async fn copy_to(&self, _child: &Self) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    /// Makes an empty space a copy of this one (fork(2)): pages are shared until one of the two writes.
+    pub async fn copy_to(&self, child: &Self) -> Result<(), Errno> {
+        crate::mm().fork_space(self.id, child.id).await.map_err(|_| Errno::ENOMEM)
     }
 
     /// Maps; says where.

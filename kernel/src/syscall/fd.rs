@@ -112,7 +112,8 @@ pub(super) async fn pipe(thread: &Thread, out: u64, flags: u64) -> SysResult {
     }
     wait_for_room().await.map_err(|_| Errno::ENOMEM)?;
     let (read, write) = pipe::pipe();
-    let [read, write] = [read, write].map(|end| Arc::new(OpenFile::new(Kind::Pipe(end), flags as u32)));
+    let read = Arc::new(OpenFile::new(Kind::Pipe(read), flags as u32 | flag::O_RDONLY));
+    let write = Arc::new(OpenFile::new(Kind::Pipe(write), flags as u32 | flag::O_WRONLY));
     let numbers = {
         let mut files = thread.process.files.lock();
         insert_both(&mut files, read, write, on_exec(flags))?

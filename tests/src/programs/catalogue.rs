@@ -106,6 +106,13 @@ pub const CASES: &[Case] = &[
     ok(C("storm", Glibc), &["quit", "4", "20"], &["OK storm quit"]),
     ok(C("pipes", Glibc), &[], &["OK pipes"]),
     ok(C("pipes", Musl), &[], &["OK pipes"]),
+    ok(C("forks", Glibc), &["basics"], &["OK forks basics"]),
+    ok(C("forks", Musl), &["basics"], &["OK forks basics"]),
+    ok(C("forks", Glibc), &["cow", "4"], &["OK forks cow"]),
+    ok(C("forks", Glibc), &["chain", "40", "1"], &["DEEPEST link=40", "OK forks chain"]),
+    ok(C("forks", Glibc), &["sharers", "4", "3"], &["OK forks sharers"]),
+    ok(C("forks", Glibc), &["races", "20"], &["OK forks races"]),
+    ok(C("forks", Glibc), &["guest", "4", "4"], &["RSS before=", "OK forks guest"]),
 ];
 
 /// Cases whose programs execute themselves anew: on Ebb their file has to stay in RAM (`module=keep`).
