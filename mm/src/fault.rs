@@ -7,8 +7,9 @@
 use crate::addr::{Pfn, VirtAddr, Vpn};
 use crate::anon::AnonId;
 use crate::frame::Residence;
+use crate::group::GroupId;
 use crate::home::Home;
-use crate::manager::{Core, Mm};
+use crate::manager::{Core, Mm, Scarce};
 use crate::ops::{OpId, OpKind, OpPage};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, Slot, StoreKind, StoreRequest};
@@ -97,6 +98,8 @@ pub(crate) struct Request {
     pub space: SpaceId,
     pub page: Vpn,
     pub access: Access,
+    /// Of the space; known once that has been looked up.
+    pub group: GroupId,
 }
 
 /// Which page a fault is about.
@@ -172,7 +175,7 @@ impl<P: Platform> Mm<P> {
         anchor: u64,
         holds: &mut Holds,
     ) -> impl Future<Output = Result<FaultKind, FaultError>> {
-        let request = Request { space, page: addr.page(), access };
+        let request = Request { space, page: addr.page(), access, group: GroupId::ROOT };
         // A block, because an `async fn` keeps each argument twice; and one wait, because each would have a place of its own in the
         // future, which is part of every thread's task (design D15).
         async move {
@@ -276,7 +279,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Before a thread waits for a frame: it gives up what it holds, or becomes the keeper.
-    fn wait_modestly(&self, core: &mut Core<P>, holds: &mut Holds) {
+    fn wait_modestly(&self, core: &mut Core<P>, holds: &mut Holds, group: GroupId) {
         if holds.frames.is_empty() {
             return;
         }
@@ -285,8 +288,12 @@ impl<P: Platform> Mm<P> {
             return self.end_holds(core, holds);
         }
         let live = |hold: &&Hold| core.table.get(hold.frame).generation() == hold.generation;
-        let kept = holds.frames.iter().filter(live).count();
-        core.shortage.keeper_waits(kept as u64);
+        let (mut kept, mut in_group) = (0, 0);
+        for hold in holds.frames.iter().filter(live) {
+            kept += 1;
+            in_group += u64::from(core.table.get(hold.frame).group() == group);
+        }
+        core.shortage.keeper_waits(kept, (group, in_group));
     }
 
     /// The path without waits.
@@ -300,7 +307,7 @@ impl<P: Platform> Mm<P> {
         if !area.rights.allow(request.access) {
             return Step::Failed(FaultError::Forbidden);
         }
-        let rights = area.rights;
+        let (rights, request) = (area.rights, Request { group: space.group, ..request });
         if holds.keeper {
             core.shortage.keeper_runs();
         }
@@ -372,8 +379,9 @@ impl<P: Platform> Mm<P> {
         original: Original,
     ) -> Step<'a, P> {
         let place = (subject.request.space, subject.request.page);
-        let Some(token) = self.alloc_user(core) else {
-            return self.no_frame(core, place.0, holds);
+        let token = match self.alloc_user(core, subject.request.group) {
+            Ok(token) => token,
+            Err(scarce) => return self.no_frame(core, subject.request, holds, scarce),
         };
         match original {
             Original::Frame(frame) => {
@@ -402,9 +410,14 @@ impl<P: Platform> Mm<P> {
         self.wait_op(op)
     }
 
-    /// No frame: fail if memory is known to have run out, else wait for one.
-    fn no_frame<'a>(&'a self, core: &mut Core<P>, space: SpaceId, holds: &mut Holds) -> Step<'a, P> {
-        match core.shortage.lot(space) {
+    /// No frame: fail if memory is known to have run out, in the machine or in the group, else wait for one.
+    fn no_frame<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds, scarce: Scarce) -> Step<'a, P> {
+        let Request { space, group, .. } = request;
+        let lot = match (scarce, core.groups.get_mut(group)) {
+            (Scarce::Group, Some(group)) => group.told(space),
+            _ => core.shortage.lot(space),
+        };
+        match lot {
             Lot::Wait => {}
             Lot::FailAgain => return Step::Failed(FaultError::OutOfMemory),
             Lot::FirstToFail => {
@@ -412,7 +425,10 @@ impl<P: Platform> Mm<P> {
                 return Step::Failed(FaultError::OutOfMemory);
             }
         }
-        self.wait_modestly(core, holds);
+        if scarce == Scarce::Group {
+            core.groups.want(group);
+        }
+        self.wait_modestly(core, holds, group);
         core.counters.allocstall += 1;
         core.shortage.ask();
         let wait = self.frames_freed.wait();
@@ -429,7 +445,7 @@ impl<P: Platform> Mm<P> {
             core.unmap_page(self.frames, page);
         }
         if core.map_page(self.frames, page, frame, rights).is_none() {
-            return self.no_frame(core, request.space, holds);
+            return self.no_frame(core, request, holds, Scarce::Machine);
         }
         let desc = core.table.get_mut(frame);
         match desc.residence() {
@@ -450,8 +466,9 @@ impl<P: Platform> Mm<P> {
         if request.access != Access::Write && blank.is_zero() && home.is_private() {
             return self.map_zero(core, subject, holds, blank);
         }
-        let Some(token) = self.alloc_user(core) else {
-            return self.no_frame(core, request.space, holds);
+        let token = match self.alloc_user(core, request.group) {
+            Ok(token) => token,
+            Err(scarce) => return self.no_frame(core, request, holds, scarce),
         };
         let copy = match blank {
             Blank::Untouched | Blank::OnZero => {
@@ -489,12 +506,12 @@ impl<P: Platform> Mm<P> {
         let page = (request.space, request.page);
         // The first record of a page may need a frame for the index.
         if blank == Blank::Untouched && self.frames.free_frames() <= self.watermarks.tables() {
-            return self.no_frame(core, page.0, holds);
+            return self.no_frame(core, request, holds, Scarce::Machine);
         }
         core.unmap_page(self.frames, page);
         let zero = core.zero;
         let Some(leaf) = core.map_page(self.frames, page, zero, rights.without_write()) else {
-            return self.no_frame(core, page.0, holds);
+            return self.no_frame(core, request, holds, Scarce::Machine);
         };
         core.turn(home, blank.class(), PageClass::Zero, Record::Zero);
         // The frame of zeroes goes nowhere, but the table does: it is what the instruction needs to stay.
@@ -510,8 +527,9 @@ impl<P: Platform> Mm<P> {
         holds: &mut Holds,
         (slot, tag): (Slot, Tag),
     ) -> Step<'a, P> {
-        let Some(token) = self.alloc_user(core) else {
-            return self.no_frame(core, request.space, holds);
+        let token = match self.alloc_user(core, request.group) {
+            Ok(token) => token,
+            Err(scarce) => return self.no_frame(core, request, holds, scarce),
         };
         let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
         let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {

@@ -32,6 +32,7 @@ pub mod addr;
 mod anon;
 pub mod fault;
 pub mod frame;
+pub mod group;
 pub mod heap;
 mod home;
 pub mod index;

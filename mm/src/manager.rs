@@ -7,6 +7,7 @@
 use crate::addr::Pfn;
 use crate::anon::AnonTable;
 use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, FreeError, Order, Residence};
+use crate::group::{GroupId, Groups};
 use crate::home::{Home, Place};
 use crate::object::Objects;
 use crate::ops::{OpId, OpTable};
@@ -61,6 +62,15 @@ impl Default for Config {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoMemory;
 
+/// Where there was no frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scarce {
+    /// In the machine.
+    Machine,
+    /// In the group.
+    Group,
+}
+
 /// The memory manager of one machine.
 pub struct Mm<P: Platform> {
     pub(crate) memory: P::Memory,
@@ -90,7 +100,9 @@ pub(crate) struct Core<P: Platform> {
     pub mappings: MapPool,
     pub ops: OpTable,
     pub swap: Option<Swap>,
+    /// Pages of the root group in the order of eviction; those of other groups are with them.
     pub policy: SecondChance,
+    pub groups: Groups,
     /// Victims that wait for their cluster to fill up.
     pub batch: CleanBatch,
     /// Requests the store had no room for yet, in order.
@@ -143,6 +155,7 @@ impl<P: Platform> Mm<P> {
             ops: OpTable::new(config.operations),
             swap,
             policy: SecondChance::default(),
+            groups: Groups::default(),
             batch: CleanBatch::default(),
             pending: VecDeque::with_capacity(config.operations),
             counters: Counters::default(),
@@ -272,17 +285,26 @@ impl<P: Platform> Mm<P> {
     pub(crate) fn free_user(&self, core: &mut Core<P>, frame: Frame) {
         core.counters.pgfree += 1;
         core.shortage.relieve();
+        if !core.table.get(frame.pfn()).group().is_root() {
+            core.uncharge(frame.pfn());
+        }
         self.frames.free(frame);
     }
 
-    /// A frame for a page, unless that would go below the reserve.
-    pub(crate) fn alloc_user(&self, core: &mut Core<P>) -> Option<Frame> {
+    /// A frame for a page, charged to `group`, unless that would go below the reserve or above the group's limit.
+    pub(crate) fn alloc_user(&self, core: &mut Core<P>, group: GroupId) -> Result<Frame, Scarce> {
         if self.frames.free_frames() <= self.watermarks.min {
-            return None;
+            return Err(Scarce::Machine);
         }
-        let frame = self.frames.alloc_page(FrameKind::User)?;
+        if !group.is_root() && !core.may_charge(group) {
+            return Err(Scarce::Group);
+        }
+        let frame = self.frames.alloc_page(FrameKind::User).ok_or(Scarce::Machine)?;
         core.counters.pgalloc += 1;
-        Some(frame)
+        if !group.is_root() {
+            core.charge(&frame, group);
+        }
+        Ok(frame)
     }
 
     /// Wakes those who wait for a frame, if there are frames for them.
@@ -411,13 +433,13 @@ impl<P: Platform> Core<P> {
         let desc = self.table.get_mut(frame);
         debug_assert!(!desc.listed());
         desc.set_listed(true);
-        self.policy.admit(&mut self.table, frame);
+        self.with_policy(frame, |policy, table| policy.admit(table, frame));
     }
 
     /// Takes a page off the policy's lists, if it is on them.
     pub fn forget(&mut self, frame: Pfn) {
         if self.table.get(frame).listed() {
-            self.policy.forget(&mut self.table, frame);
+            self.with_policy(frame, |policy, table| policy.forget(table, frame));
             self.table.get_mut(frame).set_listed(false);
         }
     }

@@ -128,7 +128,7 @@ impl<P: Platform> Mm<P> {
         log::warn!("{home} is lost: slot {slot:?} {result:?}");
         core.turn(home, PageClass::Filling, PageClass::Failed, Record::Failed);
         if let Some(swap) = &mut core.swap {
-            swap.slots.retire(slot);
+            swap.retire(slot);
         }
         core.void_holds(token.pfn());
         core.table.get_mut(token.pfn()).set_residence(Residence::None);
@@ -139,13 +139,14 @@ impl<P: Platform> Mm<P> {
     fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             let slot = Slot::new(op.slot.as_u32() + i as u32);
+            core.count_leaving(token.pfn(), -1);
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
                 self.free_user(core, token.returned());
             } else if result.is_err() {
                 core.counters.swap_write_err += 1;
                 if let Some(swap) = &mut core.swap {
-                    swap.slots.retire(slot);
+                    swap.retire(slot);
                 }
                 self.stay(core, token, None);
             } else if core.table.get(token.pfn()).residence() == Residence::Evicting {

@@ -11,6 +11,7 @@
 //!      └────────────────────┘ a frame was freed
 //! ```
 
+use crate::group::GroupId;
 use crate::manager::{Mm, NoMemory};
 use crate::platform::Platform;
 use crate::space::SpaceId;
@@ -28,6 +29,9 @@ pub(crate) struct Shortage {
     kept: bool,
     /// How many pages the keeper holds while it waits for a frame; none otherwise.
     idle_holds: u64,
+    /// How many of them are charged to its group.
+    idle_in_group: u64,
+    keeper_group: GroupId,
 }
 
 /// What a fault is to do that finds no frame.
@@ -91,19 +95,25 @@ impl Shortage {
         !core::mem::replace(&mut self.kept, true)
     }
 
-    /// The keeper is about to wait for a frame with so many pages in hand.
-    pub fn keeper_waits(&mut self, holds: u64) {
-        self.idle_holds = holds;
+    /// The keeper is about to wait for a frame with so many pages in hand, and so many of them charged to its group.
+    pub fn keeper_waits(&mut self, holds: u64, (group, in_group): (GroupId, u64)) {
+        (self.idle_holds, self.idle_in_group, self.keeper_group) = (holds, in_group, group);
     }
 
     /// The keeper goes on.
     pub fn keeper_runs(&mut self) {
-        self.idle_holds = 0;
+        (self.idle_holds, self.idle_in_group) = (0, 0);
     }
 
     /// The keeper has given up its pages.
     pub fn keeper_gone(&mut self) {
-        (self.kept, self.idle_holds) = (false, 0);
+        self.kept = false;
+        self.keeper_runs();
+    }
+
+    /// Pages of a group that the keeper holds while it waits.
+    pub fn idle_holds_in(&self, group: GroupId) -> u64 {
+        if self.keeper_group == group { self.idle_in_group } else { 0 }
     }
 
     /// Whether some of `held` pages are held by threads that are not waiting for a frame: they will get on, and let go.
@@ -164,7 +174,7 @@ mod tests {
     fn there_is_one_keeper_at_a_time() {
         let mut shortage = Shortage::default();
         assert!(shortage.try_keep() && !shortage.try_keep());
-        shortage.keeper_waits(3);
+        shortage.keeper_waits(3, (GroupId::ROOT, 3));
         assert!(!shortage.will_be_released(3) && shortage.will_be_released(4));
         shortage.keeper_runs();
         assert!(shortage.will_be_released(3));

@@ -5,6 +5,7 @@
 
 use super::{Frame, FrameKind, IoFrame, Order};
 use crate::addr::Pfn;
+use crate::group::GroupId;
 use crate::home::{Home, PackedHome, PackedPlace};
 use crate::page::PageCopy;
 use crate::rmap::NO_ENTRY;
@@ -61,6 +62,9 @@ const REWRITTEN: u8 = 2;
 const LISTED: u8 = 4;
 /// Flag: being read in only to leave for another slot.
 const MOVING: u8 = 8;
+/// The upper half of the flags: the group that the frame is charged to.
+const GROUP_SHIFT: u32 = 4;
+const GROUP: u8 = 0xf << GROUP_SHIFT;
 
 impl FrameDesc {
     /// A frame of no interest.
@@ -78,8 +82,8 @@ impl FrameDesc {
     };
 
     pub(crate) fn reset(&mut self, home: Home, residence: Residence) {
-        let generation = self.generation.wrapping_add(1);
-        *self = Self { home: home.into(), residence, generation, ..Self::EMPTY };
+        let (generation, flags) = (self.generation.wrapping_add(1), self.flags & GROUP);
+        *self = Self { home: home.into(), residence, generation, flags, ..Self::EMPTY };
     }
     /// Where the record of the page in the frame stands.
     pub(crate) fn home(&self) -> Home {
@@ -140,6 +144,12 @@ impl FrameDesc {
     }
     pub(crate) fn mapped(&self) -> bool {
         self.place != PackedPlace::NONE
+    }
+    pub(crate) fn group(&self) -> GroupId {
+        GroupId::new(self.flags >> GROUP_SHIFT)
+    }
+    pub(crate) fn set_group(&mut self, group: GroupId) {
+        self.flags = self.flags & !GROUP | group.raw() << GROUP_SHIFT;
     }
     pub(crate) fn young(&self) -> bool {
         self.flag(YOUNG)

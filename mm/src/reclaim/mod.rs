@@ -8,6 +8,7 @@ mod policy;
 mod rewrite;
 mod tables;
 mod watermark;
+mod within;
 
 pub use policy::{Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
@@ -77,18 +78,19 @@ impl Progress {
 }
 
 /// What one round of reclaim came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The most urgent last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Round {
     /// Enough frames are free, or on their way to be.
     Enough,
-    /// More is to be done.
-    More,
-    /// Nothing more can be begun until the store has finished something.
-    Blocked,
-    /// Every page was looked at and none can go, but threads that are getting on hold some.
-    Held,
     /// Every page was looked at and none can go.
     Exhausted,
+    /// Every page was looked at and none can go, but threads that are getting on hold some.
+    Held,
+    /// Nothing more can be begun until the store has finished something.
+    Blocked,
+    /// More is to be done.
+    More,
 }
 
 /// What became of a candidate.
@@ -109,7 +111,7 @@ impl<P: Platform> Mm<P> {
             // Subscribed before looking, so that a signal in between is not lost.
             let _ = pressure.as_mut().subscribe();
             let wanted = self.core.with_lock(|core| core.shortage.take_asked() || core.objects.has_doomed());
-            if !self.frames.below_low() && !wanted {
+            if !self.frames.below_low() && !wanted && !self.groups_want() {
                 let _woken = pressure.await;
             }
             self.bury_objects().await;
@@ -129,8 +131,8 @@ impl<P: Platform> Mm<P> {
             if !core::mem::take(&mut core.torture_due) {
                 return;
             }
-            for _ in 0..core.policy.len().min(CHUNK) {
-                let Some(frame) = core.policy.candidate() else {
+            for _ in 0..core.listed_pages().min(CHUNK) {
+                let Some(frame) = core.next_candidate() else {
                     break;
                 };
                 if matches!(self.consider(core, frame), Fate::Busy) {
@@ -144,13 +146,25 @@ impl<P: Platform> Mm<P> {
         });
     }
 
+    fn groups_want(&self) -> bool {
+        self.core.with_lock(|core| core.groups.first_wanting().is_some())
+    }
+
     async fn reclaim_until_high(&self) {
+        // A group that thrashes must not drive its neighbours' pages out: the machine is only looked at when it is short.
+        let mut short = false;
         loop {
+            short |= self.frames.below_low();
             let mut progress = pin!(self.store_progress.wait());
             let _ = progress.as_mut().subscribe();
             let mut pressure = pin!(self.frames.pressure().wait());
             let _ = pressure.as_mut().subscribe();
-            let round = self.core.with_lock(|core| self.reclaim_round(core));
+            let round = self.core.with_lock(|core| {
+                let own = self.reclaim_in_groups(core);
+                let round = if short { own.max(self.reclaim_round(core)) } else { own };
+                // The next round goes on filling the cluster.
+                if round == Round::More || self.send_batch(core) { round } else { Round::Blocked }
+            });
             self.announce_frames();
             match round {
                 Round::Enough => break,
@@ -176,7 +190,7 @@ impl<P: Platform> Mm<P> {
             let mut pressure = pin!(self.frames.pressure().wait());
             let _ = pressure.as_mut().subscribe();
             let free = self.frames.free_frames();
-            if free > level || free + step < level {
+            if free > level || free + step < level || self.groups_want() {
                 return;
             }
             let _woken = pressure.await;
@@ -213,11 +227,11 @@ impl<P: Platform> Mm<P> {
                 core.progress.fruitless = 0;
                 return if free >= target { Round::Enough } else { Round::Blocked };
             }
-            if core.progress.is_hopeless(core.policy.len()) {
+            if core.progress.is_hopeless(core.listed_pages()) {
                 core.progress.fruitless = 0;
                 return core.nothing_found();
             }
-            let Some(frame) = core.policy.candidate() else {
+            let Some(frame) = core.next_candidate() else {
                 core.progress.fruitless = 0;
                 return core.nothing_found();
             };
@@ -247,11 +261,10 @@ impl<P: Platform> Mm<P> {
         core.counters.pgscan += 1;
         let is_table = core.table.get(frame).residence() == Residence::Table;
         let sample = if is_table { self.sample_table(core, frame) } else { self.sample(core, frame) };
-        let Core { policy, table, .. } = core;
-        if policy.judge(table, frame, sample) == Verdict::Keep {
+        if core.with_policy(frame, |policy, table| policy.judge(table, frame, sample)) == Verdict::Keep {
             return Fate::Kept;
         }
-        table.get_mut(frame).set_listed(false);
+        core.table.get_mut(frame).set_listed(false);
         if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) }
     }
 
@@ -268,7 +281,8 @@ impl<P: Platform> Mm<P> {
     fn evict(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
         if !self.has_a_way_out(core, frame) {
             core.admit(frame);
-            return Fate::NoSlot;
+            // Where there are slots, it is its group that may have no more: nobody's copies help there.
+            return if core.swap.as_ref().is_some_and(Swap::has_room) { Fate::Kept } else { Fate::NoSlot };
         }
         if core.table.get(frame).mapped() {
             self.unmap_victim(core, frame);
@@ -296,10 +310,10 @@ impl<P: Platform> Mm<P> {
 
     /// Whether a page could leave: to a free slot, to the copy it has, or as a repeated word.
     fn has_a_way_out(&self, core: &mut Core<P>, frame: Pfn) -> bool {
-        if core.swap.as_ref().is_some_and(Swap::has_room) {
+        let desc = core.table.get(frame);
+        if core.swap.as_ref().is_some_and(|swap| swap.has_room() && core.groups.may_swap(desc.group(), swap)) {
             return true;
         }
-        let desc = core.table.get(frame);
         let clean = desc.residence() == Residence::Clean && desc.copy().is_some();
         (clean && !core.written_by_mapping(frame)) || self.memory.with_words(frame, fill_pattern).is_some()
     }
@@ -338,9 +352,11 @@ impl<P: Platform> Mm<P> {
         let Some(swap) = &mut core.swap else {
             return Fate::NoSlot;
         };
+        swap.charge(slot, core.table.get(frame).group());
         let tag = self.memory.with_words(frame, |words| swap.audit.tag(words));
         let token = core.table.lend(frame);
         core.set_residence(frame, Residence::Evicting);
+        core.count_leaving(frame, 1);
         core.batch.slot.get_or_insert(slot);
         core.batch.pages.push(OpPage { frame, tag });
         core.batch.frames.push(token);

@@ -13,8 +13,9 @@
 
 use crate::addr::{PageRange, Pfn, Vpn};
 use crate::frame::Residence;
+use crate::group::GroupId;
 use crate::home::Home;
-use crate::manager::{Core, Mm};
+use crate::manager::{Core, Mm, Scarce};
 use crate::ops::{OpKind, OpPage};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
@@ -170,7 +171,13 @@ impl<P: Platform> Mm<P> {
             return ControlFlow::Break(());
         }
         core.rewriting.spend()?;
-        let Some(token) = self.alloc_user(core) else { return ControlFlow::Break(()) };
+        let group = core.swap.as_ref().map_or(GroupId::ROOT, |swap| swap.owner(slot));
+        let token = match self.alloc_user(core, group) {
+            Ok(token) => token,
+            Err(Scarce::Machine) => return ControlFlow::Break(()),
+            // There may be no room in it for long: its page stays where it is.
+            Err(Scarce::Group) => return ControlFlow::Continue(()),
+        };
         let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
         let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {
             self.free_user(core, token);

@@ -6,6 +6,7 @@
 use crate::addr::{PageRange, Pfn, Vpn};
 use crate::anon::AnonId;
 use crate::frame::Residence;
+use crate::group::GroupId;
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::object::{Backing, ObjectId, ObjectPage, Sharing};
@@ -195,8 +196,19 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
     }
     assert_eq!(further, core.mappings.counts().used, "mappings beyond the first");
     assert_eq!(held, core.held, "holds");
-    assert_eq!(listed, crate::reclaim::Policy::len(&core.policy), "pages the policy knows");
+    assert_eq!(listed, core.listed_pages(), "pages the policies know");
+    verify_groups(core);
     assert_eq!(orphaned, core.orphaned_io, "orphans");
+}
+
+/// Each group has the frames and slots that carry its name.
+fn verify_groups(core: &mut Core<SimPlatform>) {
+    let frames = |id| (0..core.table.len()).filter(|i| core.table.get(Pfn::new(*i as u32)).group() == id).count();
+    for (id, group) in core.groups.iter() {
+        assert_eq!(group.charged(), frames(id) as u64, "frames charged to {id:?}");
+    }
+    let free = core.table.len() - core.groups.iter().map(|(id, _)| frames(id)).sum::<usize>();
+    assert_eq!(frames(GroupId::ROOT), free, "no frame is charged to a group that is not there");
 }
 
 /// Each page-table entry refers to the frame of its page, which knows of it, or of zeroes; and reclaim knows each last-level table.

@@ -34,6 +34,7 @@ impl<P: Platform> Mm<P> {
     pub async fn fork_space(&self, parent: SpaceId, child: SpaceId) -> Result<(), NoMemory> {
         let bounds =
             self.core.with_lock(|core| core.spaces.get_mut(parent).map(|s| s.layout.bounds)).ok_or(NoMemory)?;
+        self.set_space_group(child, self.space_group(parent));
         for step in [Self::fork_areas as Copying<P>, Self::fork_pages] {
             let mut next = Some(bounds.start);
             while let Some(start) = next {

@@ -365,6 +365,7 @@ impl<P: Platform> Mm<P> {
                 self.frames.free(s.table.into_root());
             }
             core.shortage.forget(space);
+            core.groups.iter_mut().for_each(|group| group.shortage.forget(space));
             if let Some(swap) = &mut core.swap {
                 swap.discard_all_free();
             }

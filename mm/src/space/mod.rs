@@ -15,6 +15,7 @@ pub use map::{MapError, MapRequest, Placement};
 pub use vma::{Label, Liveness, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};
+use crate::group::GroupId;
 use crate::index::PageIndex;
 use crate::platform::PageTable;
 use crate::stats::{PageClass, PageCounts};
@@ -62,6 +63,8 @@ pub(crate) struct Space<T> {
     pub index: PageIndex,
     pub pages: PageCounts,
     pub layout: SpaceLayout,
+    /// What its faults are charged to.
+    pub group: GroupId,
     /// Being torn down: faults end, nothing new begins.
     pub dying: bool,
 }
@@ -89,7 +92,7 @@ impl<T: PageTable> Spaces<T> {
         let (generation, place) = &mut self.slots[slot];
         *generation += 1;
         let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
-        *place = Some(Box::new(Space { table, vmas, index, pages, layout, dying: false }));
+        *place = Some(Box::new(Space { table, vmas, index, pages, layout, group: GroupId::ROOT, dying: false }));
         Some(SpaceId::of(slot, *generation))
     }
 

@@ -4,13 +4,17 @@
 //! not own the device (that is [`crate::platform::BackingStore`]), nor the pages: their records carry slot and tag.
 
 mod audit;
+mod owners;
 mod slots;
 
 pub use audit::{Audit, fill_pattern};
 pub use slots::{SlotCounts, SlotMap, SlotRun};
 
+use crate::group::GroupId;
+use crate::manager::NoMemory;
 use crate::platform::{CLUSTER, Discards, Slot};
 use alloc::{vec, vec::Vec};
+use owners::Owners;
 
 /// Slots in a cluster, as a count of slots.
 const CLUSTER_SLOTS: u32 = CLUSTER as u32;
@@ -78,6 +82,7 @@ pub struct Swap {
     marked: [Clusters; 2],
     /// Length of the run opened last.
     last_run: u32,
+    owners: Owners,
 }
 
 impl Swap {
@@ -94,6 +99,7 @@ impl Swap {
             device,
             marked,
             last_run,
+            owners: Owners::default(),
         }
     }
 
@@ -150,6 +156,37 @@ impl Swap {
         self.marked.iter().any(|set| set.contains(slot))
     }
 
+    /// Begins to keep which group each slot is charged to.
+    pub fn keep_owners(&mut self) -> Result<(), NoMemory> {
+        self.owners.keep(self.slots.counts().total + 1)
+    }
+
+    /// Charges a slot that a page is put into.
+    pub fn charge(&mut self, slot: Slot, group: GroupId) {
+        self.owners.charge(slot, group);
+    }
+
+    /// The group that a slot is charged to.
+    pub fn owner(&self, slot: Slot) -> GroupId {
+        self.owners.of(slot)
+    }
+
+    /// Slots charged to a group.
+    pub fn charged(&self, group: GroupId) -> u64 {
+        self.owners.charged(group)
+    }
+
+    /// Makes the root the owner of a group's slots, `count` of all at a time. Returns where to go on.
+    pub fn disown(&mut self, group: GroupId, start: usize, count: usize) -> Option<usize> {
+        self.owners.disown(group, start, count)
+    }
+
+    /// Never uses a slot again: the device could not read or write it.
+    pub fn retire(&mut self, slot: Slot) {
+        self.owners.uncharge(slot);
+        self.slots.retire(slot);
+    }
+
     /// Gives back what is left of the open run, which counts as used while it is open.
     pub fn close_run(&mut self) {
         let Some(run) = self.run.take() else { return };
@@ -170,12 +207,14 @@ impl Swap {
 
     /// Frees a slot.
     pub fn release(&mut self, slot: Slot) {
+        self.owners.uncharge(slot);
         let _whole = self.slots.release(slot);
     }
 
     /// Frees a slot whose page is gone for good, and queues its cluster for discarding if that is empty now. Slots that are freed
     /// because their page changed are not worth a request: they are soon written again.
     pub fn release_for_good(&mut self, slot: Slot) {
+        self.owners.uncharge(slot);
         if let Some(cluster) = self.slots.release(slot) {
             self.queue_discard(cluster.start);
         }

@@ -14,6 +14,7 @@ use executor::{Class, yield_now};
 use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
+use mm::group::{GroupId, GroupLimits};
 use mm::object::ObjectId;
 use mm::sim::{DiskConfig, PerMille, SimConfig, SimMachine};
 use mm::space::SpaceId;
@@ -28,6 +29,9 @@ const SHARED: usize = 63;
 
 /// Programs that there may be at a time besides those that are there from the beginning, as children of theirs.
 const CHILDREN: usize = 3;
+
+/// Memory groups that programs move between.
+const GROUPS: usize = 2;
 
 /// What a storm is like.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +131,7 @@ struct Stage {
     journal: Journal,
     /// Spaces by number: those of the programs, and those of children.
     spaces: Mutex<Vec<SpaceId>>,
+    groups: Vec<GroupId>,
     model: Mutex<Model>,
     /// Arenas that somebody is changing.
     busy: Mutex<Vec<bool>>,
@@ -164,11 +169,13 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     let mut world = World::new(config.machine, settings);
     let spaces: Vec<_> = (0..config.spaces).map(|_| world.machine.create_space().expect("a root")).collect();
     let object = world.machine.mm().create_object(ARENA_PAGES as u64 * PAGE).expect("there is room");
+    let groups: Vec<_> = (0..GROUPS).map(|_| world.machine.mm().create_group().expect("room")).collect();
     let stage = Arc::new(Stage {
         machine: world.machine.clone(),
         object,
         journal: world.sim.journal(),
         spaces: Mutex::new([&spaces[..], &[spaces[0]; CHILDREN]].concat()),
+        groups: groups.clone(),
         model: Mutex::default(),
         busy: Mutex::new(vec![false; (config.spaces + CHILDREN) * config.arenas]),
         ended: Mutex::default(),
@@ -192,6 +199,12 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     let counters = world.machine.mm().snapshot().counters;
     world.machine.mm().close_object(object);
     spaces.into_iter().for_each(|space| world.destroy(space));
+    for group in groups {
+        let left = world.machine.mm().group_stats(group).map(|stats| (stats.frames, stats.slots));
+        assert_eq!(left, Some((0, 0)), "nothing is charged for programs that are gone");
+        let machine = world.machine.clone();
+        world.run("rmdir", async move { machine.mm().remove_group(group).await });
+    }
     world.assert_empty();
     let (model, losses) = (stage.model.lock().expect("nobody panicked"), world.machine.disk().losses());
     assert!(counters.swap_read_err + counters.swap_audit_err <= losses.len() as u64, "losses nobody injected");
@@ -259,10 +272,23 @@ impl Thread {
             96 => self.window().await,
             97 if self.stage.config.forks == Forks::Some && self.rng.below(3) == 0 => self.fork().await,
             97 => self.short_lived_space().await,
+            98 if self.rng.below(8) == 0 => self.regroup(),
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
             _ if self.rng.below(20) == 0 => self.stage.machine.disk().alter_any(),
             _ => yield_now().await,
         }
+    }
+
+    /// The program moves to another group, or its group gets other limits.
+    fn regroup(&mut self) {
+        let groups = &self.stage.groups;
+        let group = groups[self.rng.below(groups.len() as u64) as usize];
+        let mm = self.stage.machine.mm();
+        let frames = (self.rng.below(2) == 0).then(|| 32 + self.rng.below(64));
+        let scarce = self.stage.config.supply == Supply::Tight && self.rng.below(4) == 0;
+        let slots = scarce.then(|| self.rng.below(100));
+        mm.set_group_limits(group, GroupLimits { frames, slots });
+        mm.set_space_group(self.id(), if self.rng.below(3) == 0 { GroupId::ROOT } else { group });
     }
 
     /// Whether the program has run out of memory: it ends then, and what it sees does not count any more.

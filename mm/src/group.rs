@@ -1,0 +1,433 @@
+//! Memory groups: how much of the machine a set of programs may have (cgroup2's `memory.max` and `memory.swap.max`).
+//!
+//! Owns the limits, what is charged to each group, and what happens inside a group that is at its limit: it reclaims from its own pages,
+//! and when none of them can go, one of its own programs is told. Does not own which process is in which group (the kernel knows), nor
+//! frames and slots, which carry the name of the group they are charged to. Neighbours: [`crate::reclaim`], which frees pages for a
+//! group as it does for the machine, and [`crate::shortage`], whose first decision is made once for the machine and once for each group.
+//!
+//! A frame is charged to the group of the program that faulted it in and stays charged until it is free, wherever that program goes
+//! (Linux's rule, "Memory Ownership" in its `cgroup-v2.rst`). What is charged to nobody else is the root's; the root has no limit, and
+//! nothing is counted for it, so a program in it pays one comparison for a frame.
+
+use crate::addr::Pfn;
+use crate::frame::Frame;
+use crate::manager::{Core, Mm, NoMemory};
+use crate::platform::Platform;
+use crate::reclaim::{Policy, SecondChance};
+use crate::shortage::{Lot, Shortage};
+use crate::space::SpaceId;
+use crate::swap::Swap;
+use alloc::boxed::Box;
+
+/// Most groups beside the root: their names have four bits in a frame's descriptor.
+pub const MAX_GROUPS: usize = 15;
+
+/// Name of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GroupId(u8);
+
+impl GroupId {
+    /// Everybody who is in no other group.
+    pub const ROOT: Self = Self(0);
+
+    pub(crate) fn new(raw: u8) -> Self {
+        debug_assert!(usize::from(raw) <= MAX_GROUPS);
+        Self(raw)
+    }
+    pub(crate) fn raw(self) -> u8 {
+        self.0
+    }
+    /// Whether this is the root.
+    pub fn is_root(self) -> bool {
+        self == Self::ROOT
+    }
+}
+
+/// What a group may have; `None` is no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GroupLimits {
+    /// Frames of pages.
+    pub frames: Option<u64>,
+    /// Slots of swap.
+    pub slots: Option<u64>,
+}
+
+/// What happened in a group since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the names are those of memory.events and memory.stat")]
+pub struct GroupEvents {
+    /// A page was to be charged and there was no room.
+    pub max: u64,
+    /// Nothing in the group could go.
+    pub oom: u64,
+    /// A program was told that memory has run out.
+    pub oom_kill: u64,
+    pub pgscan: u64,
+    pub pgsteal: u64,
+}
+
+/// A group at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupStats {
+    /// What it may have.
+    pub limits: GroupLimits,
+    /// Frames charged to it.
+    pub frames: u64,
+    /// The most there ever were.
+    pub frames_peak: u64,
+    /// Slots charged to it.
+    pub slots: u64,
+    /// What happened.
+    pub events: GroupEvents,
+}
+
+/// One group.
+#[derive(Default)]
+pub(crate) struct Group {
+    limits: GroupLimits,
+    charged: u64,
+    peak: u64,
+    /// Charged frames that are being written out so as to be freed.
+    leaving: u64,
+    /// The order in which its resident pages go.
+    pub policy: SecondChance,
+    pub shortage: Shortage,
+    /// Somebody waits for room.
+    wanting: bool,
+    /// Candidates looked at since one went, and how many of them a thread held.
+    fruitless: usize,
+    held_seen: u64,
+    pub events: GroupEvents,
+}
+
+/// How far below its limit a group is brought once it is at it: an eighth, but not much on the scale of one write.
+const MOST_SLACK: u64 = 64;
+
+impl Group {
+    /// Frames it has.
+    #[cfg(feature = "sim")]
+    pub fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// Whether another frame would be too many.
+    pub fn is_full(&self) -> bool {
+        self.limits.frames.is_some_and(|most| self.charged >= most)
+    }
+
+    /// Nothing can go. `false` if somebody was told already.
+    pub fn declare(&mut self) -> bool {
+        let declared = self.shortage.declare();
+        self.events.oom += u64::from(declared);
+        declared
+    }
+
+    /// Decides about a fault of `space` that finds the group full.
+    pub fn told(&mut self, space: SpaceId) -> Lot {
+        let lot = self.shortage.lot(space);
+        self.events.oom_kill += u64::from(lot == Lot::FirstToFail);
+        lot
+    }
+
+    fn target(&self) -> u64 {
+        self.limits.frames.map_or(u64::MAX, |most| most - (most / 8).clamp(1, MOST_SLACK).min(most))
+    }
+
+    /// Whether enough of it is free, or will be when the writes under way are done.
+    fn is_relieved(&self) -> bool {
+        self.charged - self.leaving <= self.target()
+    }
+
+    /// Frames under I/O: all others are on the list.
+    fn in_transit(&self) -> u64 {
+        self.charged - self.policy.len() as u64
+    }
+}
+
+/// All groups but the root.
+#[derive(Default)]
+pub(crate) struct Groups {
+    slots: [Option<Box<Group>>; MAX_GROUPS],
+    count: usize,
+    /// Whose turn it is when the whole machine reclaims, in pages.
+    turn: usize,
+    /// Who goes first when several groups are at their limits.
+    served: usize,
+}
+
+impl Groups {
+    pub fn get(&self, id: GroupId) -> Option<&Group> {
+        self.slots.get(usize::from(id.0).checked_sub(1)?)?.as_deref()
+    }
+    pub fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.slots.get_mut(usize::from(id.0).checked_sub(1)?)?.as_deref_mut()
+    }
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.slots.iter().enumerate().filter_map(|(i, group)| Some((GroupId(i as u8 + 1), group.as_deref()?)))
+    }
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Group> {
+        self.slots.iter_mut().filter_map(|group| group.as_deref_mut())
+    }
+    fn add(&mut self, group: Box<Group>) -> Option<GroupId> {
+        let place = self.slots.iter().position(Option::is_none)?;
+        self.slots[place] = Some(group);
+        self.count += 1;
+        Some(GroupId(place as u8 + 1))
+    }
+
+    /// Whose turn it is of those in which somebody waits for room.
+    pub fn first_wanting(&self) -> Option<GroupId> {
+        if self.count == 0 {
+            return None;
+        }
+        let turn = |id: GroupId| (usize::from(id.0) + MAX_GROUPS - self.served) % MAX_GROUPS;
+        self.iter().filter(|(_, group)| group.wanting).map(|(id, _)| id).min_by_key(|id| turn(*id))
+    }
+
+    /// Lets another group go first.
+    pub fn pass_turn(&mut self) {
+        if let Some(id) = self.first_wanting() {
+            self.served = usize::from(id.0) % MAX_GROUPS + 1;
+        }
+    }
+
+    /// Somebody waits for room in `id`.
+    pub fn want(&mut self, id: GroupId) {
+        if let Some(group) = self.get_mut(id) {
+            group.wanting = true;
+        }
+    }
+
+    /// Whether a group may have another slot.
+    pub fn may_swap(&self, id: GroupId, swap: &Swap) -> bool {
+        let most = self.get(id).and_then(|group| group.limits.slots);
+        most.is_none_or(|most| swap.charged(id) < most)
+    }
+
+    /// The list that the machine looks at next: each for as many pages as it has.
+    fn next_list<'a>(&'a mut self, root: &'a SecondChance) -> Option<&'a SecondChance> {
+        if self.count == 0 {
+            return Some(root);
+        }
+        let lists = || core::iter::once(root).chain(self.slots.iter().flatten().map(|group| &group.policy));
+        let total: usize = lists().map(Policy::len).sum();
+        let mut at = self.turn.checked_rem(total)?;
+        self.turn = at + 1;
+        lists().find(|list| {
+            let here = at < list.len();
+            at = at.saturating_sub(list.len());
+            here
+        })
+    }
+}
+
+/// What reclaim within a group came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GroupState {
+    /// Enough is free, or on its way.
+    Relieved,
+    /// Look at this one next.
+    Candidate(Pfn),
+    /// Nothing more before some I/O is done.
+    InTransit,
+    /// Its pages are held by threads that are getting on.
+    Held,
+    /// None of its pages can go.
+    Exhausted,
+}
+
+impl<P: Platform> Core<P> {
+    /// Where a frame's page stands in the order of eviction.
+    fn list_of(&mut self, frame: Pfn) -> (&mut SecondChance, &mut crate::frame::FrameTable) {
+        let Self { policy, groups, table, .. } = self;
+        match groups.get_mut(table.get(frame).group()) {
+            Some(group) => (&mut group.policy, table),
+            None => (policy, table),
+        }
+    }
+
+    /// Lets the policy of a frame's group act on it.
+    pub fn with_policy<R>(
+        &mut self,
+        frame: Pfn,
+        act: impl FnOnce(&mut SecondChance, &mut crate::frame::FrameTable) -> R,
+    ) -> R {
+        let (policy, table) = self.list_of(frame);
+        act(policy, table)
+    }
+
+    /// Pages that policies know.
+    pub fn listed_pages(&self) -> usize {
+        self.policy.len() + self.groups.iter().map(|(_, group)| group.policy.len()).sum::<usize>()
+    }
+
+    /// The page to look at next when the machine is short of frames.
+    pub fn next_candidate(&mut self) -> Option<Pfn> {
+        let Self { policy, groups, .. } = self;
+        groups.next_list(policy)?.candidate()
+    }
+
+    /// Charges a frame; `false` if its group is full.
+    pub fn may_charge(&mut self, group: GroupId) -> bool {
+        let Some(group) = self.groups.get_mut(group) else { return true };
+        let full = group.is_full();
+        group.events.max += u64::from(full);
+        !full
+    }
+
+    pub fn charge(&mut self, frame: &Frame, id: GroupId) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        group.charged += 1;
+        group.peak = group.peak.max(group.charged);
+        self.table.get_mut(frame.pfn()).set_group(id);
+    }
+
+    /// A frame of a group is free, or is the root's from now on.
+    pub fn uncharge(&mut self, frame: Pfn) {
+        let desc = self.table.get_mut(frame);
+        let id = desc.group();
+        desc.set_group(GroupId::ROOT);
+        if let Some(group) = self.groups.get_mut(id) {
+            group.charged -= 1;
+            group.shortage.relieve();
+        }
+    }
+
+    /// A frame is being written out to be freed, or that is over.
+    pub fn count_leaving(&mut self, frame: Pfn, change: i64) {
+        if let Some(group) = self.groups.get_mut(self.table.get(frame).group()) {
+            group.leaving = group.leaving.wrapping_add_signed(change);
+        }
+    }
+
+    /// What to do next for a group in which somebody waits.
+    pub fn look_into(&mut self, id: GroupId) -> GroupState {
+        let idle = self.shortage.idle_holds_in(id);
+        let Some(group) = self.groups.get_mut(id) else { return GroupState::Relieved };
+        if group.is_relieved() {
+            group.wanting = false;
+            return GroupState::Relieved;
+        }
+        // Twice: what was used is looked at again.
+        let exhausted = group.fruitless >= 2 * group.policy.len();
+        if let Some(frame) = group.policy.candidate().filter(|_| !exhausted) {
+            return GroupState::Candidate(frame);
+        }
+        let held = core::mem::take(&mut group.held_seen);
+        group.fruitless = 0;
+        if group.in_transit() > 0 {
+            return GroupState::InTransit;
+        }
+        if held > idle {
+            return GroupState::Held;
+        }
+        group.wanting = false;
+        GroupState::Exhausted
+    }
+
+    /// A candidate of a group went, or stayed.
+    pub fn note_fate(&mut self, id: GroupId, went: bool, held: bool) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        group.events.pgscan += 1;
+        if went {
+            group.events.pgsteal += 1;
+            (group.fruitless, group.held_seen) = (0, 0);
+        } else {
+            // In the second round only, so that each counts once.
+            group.held_seen += u64::from(held && group.fruitless >= group.policy.len());
+            group.fruitless += 1;
+        }
+    }
+}
+
+impl<P: Platform> Mm<P> {
+    /// Makes a group without limits and without members.
+    pub fn create_group(&self) -> Result<GroupId, NoMemory> {
+        let group = Box::new(Group::default());
+        self.core.with_lock(|core| {
+            if let Some(swap) = &mut core.swap {
+                swap.keep_owners()?;
+            }
+            core.groups.add(group).ok_or(NoMemory)
+        })
+    }
+
+    /// Dissolves a group that no space is in: what is still charged to it is the root's from now on.
+    pub async fn remove_group(&self, id: GroupId) {
+        /// Descriptors or slots looked at in one poll.
+        const GLANCES: usize = 4096;
+        for start in (0..self.core.with_lock(|core| core.table.len())).step_by(GLANCES) {
+            self.core.with_lock(|core| {
+                let end = core.table.len().min(start + GLANCES);
+                (start..end).map(|index| Pfn::new(index as u32)).for_each(|frame| core.bequeath(frame, id));
+            });
+            crate::yield_now().await;
+        }
+        let mut next = Some(0);
+        while let Some(start) = next {
+            next = self.core.with_lock(|core| core.swap.as_mut().and_then(|swap| swap.disown(id, start, GLANCES)));
+            crate::yield_now().await;
+        }
+        let gone = self.core.with_lock(|core| {
+            let gone = core.groups.slots[usize::from(id.0) - 1].take();
+            core.groups.count -= usize::from(gone.is_some());
+            gone
+        });
+        debug_assert!(gone.is_none_or(|group| group.charged == 0), "a group goes with nothing charged to it");
+    }
+
+    /// Sets what a group may have. If it has more, reclaim brings it down.
+    pub fn set_group_limits(&self, id: GroupId, limits: GroupLimits) {
+        self.core.with_lock(|core| {
+            if let Some(group) = core.groups.get_mut(id) {
+                group.limits = limits;
+                group.shortage.relieve();
+                group.wanting |= limits.frames.is_some_and(|most| group.charged > most);
+            }
+        });
+        self.frames_freed.wake_all();
+        self.frames.pressure().wake_all();
+    }
+
+    /// A group at this moment; `None` if it is the root or not there.
+    pub fn group_stats(&self, id: GroupId) -> Option<GroupStats> {
+        self.core.with_lock(|core| {
+            let slots = core.swap.as_ref().map_or(0, |swap| swap.charged(id));
+            let group = core.groups.get(id)?;
+            let Group { limits, charged, peak, events, .. } = *group;
+            Some(GroupStats { limits, frames: charged, frames_peak: peak, slots, events })
+        })
+    }
+
+    /// From now on, what a space faults in is charged to this group.
+    pub fn set_space_group(&self, space: SpaceId, group: GroupId) {
+        self.core.with_lock(|core| {
+            if let Some(space) = core.spaces.get_mut(space) {
+                space.group = group;
+            }
+        });
+    }
+
+    /// The group that a space's faults are charged to.
+    pub fn space_group(&self, space: SpaceId) -> GroupId {
+        self.core.with_lock(|core| core.spaces.get_mut(space).map_or(GroupId::ROOT, |space| space.group))
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Makes a frame the root's if it is charged to `id`.
+    fn bequeath(&mut self, frame: Pfn, id: GroupId) {
+        let desc = self.table.get(frame);
+        if desc.group() != id {
+            return;
+        }
+        let listed = desc.listed();
+        if listed {
+            self.forget(frame);
+        }
+        self.uncharge(frame);
+        if listed {
+            self.admit(frame);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Reclaim within a group that is at its limit: the same eviction, but only of the group's own pages.
+//!
+//! Owns the rounds. What a group has and when it is relieved is [`crate::group`]'s; the machine's own reclaim goes on beside it, and
+//! takes from every group in proportion.
+
+use super::{CHUNK, CLUSTER, Fate, Mm, Platform, Round};
+use crate::group::{GroupId, GroupState};
+use crate::manager::Core;
+
+impl<P: Platform> Mm<P> {
+    /// One round for a group in which somebody waits, if there is one.
+    pub(super) fn reclaim_in_groups(&self, core: &mut Core<P>) -> Round {
+        let Some(id) = core.groups.first_wanting() else {
+            return Round::Enough;
+        };
+        let round = self.look_in_group(core, id);
+        // The next group has its turn when this one needs nothing, or waits for something.
+        if matches!(round, Round::Blocked | Round::Held) {
+            core.groups.pass_turn();
+        }
+        if round == Round::Enough && core.groups.first_wanting().is_some() { Round::More } else { round }
+    }
+
+    fn look_in_group(&self, core: &mut Core<P>, id: GroupId) -> Round {
+        let (mut freed, mut copies_asked_for) = (0, false);
+        for _ in 0..CHUNK {
+            let frame = match core.look_into(id) {
+                GroupState::Candidate(frame) => frame,
+                GroupState::Relieved => return Round::Enough,
+                GroupState::InTransit => return Round::Blocked,
+                GroupState::Held => {
+                    core.awaiting_release = true;
+                    return Round::Held;
+                }
+                GroupState::Exhausted => {
+                    self.declare_group_exhausted(core, id);
+                    return Round::Enough;
+                }
+            };
+            let held = core.table.get(frame).holds() > 0;
+            let fate = self.consider(core, frame);
+            core.note_fate(id, matches!(fate, Fate::Freed), held);
+            match fate {
+                Fate::Freed => freed += 1,
+                Fate::Kept => {}
+                Fate::NoSlot if !copies_asked_for => {
+                    copies_asked_for = true;
+                    self.give_up_copies(core);
+                }
+                Fate::NoSlot => {}
+                Fate::Busy => return Round::Blocked,
+            }
+            if freed == CLUSTER {
+                return Round::More;
+            }
+        }
+        Round::More
+    }
+
+    /// None of a group's pages can go: one of its programs is told, unless one was told already.
+    fn declare_group_exhausted(&self, core: &mut Core<P>, id: GroupId) {
+        if core.groups.get_mut(id).is_some_and(|group| group.declare()) {
+            self.frames_freed.wake_all();
+        }
+    }
+}
