@@ -36,6 +36,7 @@ pub mod group;
 pub mod heap;
 mod home;
 pub mod index;
+pub mod inspect;
 mod manager;
 pub mod object;
 pub mod ops;

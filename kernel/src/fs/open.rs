@@ -14,6 +14,7 @@ use mutex_traits::ConstInit;
 
 use super::attributes::{Attributes, FileType};
 use super::disk::Inode;
+use super::proc;
 use super::vnode::{Access, Vnode};
 use super::{pipe, stdio};
 use crate::process::process::Process;
@@ -40,6 +41,8 @@ pub enum Kind {
         /// Its bytes.
         contents: Vec<u8>,
     },
+    /// A file under `/proc` that is computed where it is read.
+    Computed(proc::Computed),
     /// `/dev/null`
     Null,
     /// `/dev/zero`

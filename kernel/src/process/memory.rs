@@ -9,8 +9,9 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use mm::addr::VirtAddr;
+use mm::addr::{PageRange, Pfn, VirtAddr, Vpn};
 use mm::fault::Holds;
+use mm::inspect::{FrameSight, Sight};
 use mm::object::Backing;
 use mm::platform;
 use mm::space::{Label, MapError, MapRequest, Placement, SpaceId, Vma};
@@ -434,6 +435,22 @@ impl Process {
         crate::mm().vmas(self.space(), show);
     }
 
+    /// The first area that ends behind a page.
+    pub fn area_from(&self, page: Vpn) -> Option<Vma> {
+        crate::mm().area_from(self.space(), page)
+    }
+
+    /// Shows the pages of a range that somebody has touched, in order, and lets others run in between.
+    pub async fn look(&self, range: PageRange, mut show: impl FnMut(Vpn, Sight)) {
+        let mut next = Some(range.start);
+        while let Some(start) = next {
+            next = crate::mm().look(self.space(), PageRange { start, ..range }, PAGES_PER_POLL, &mut show);
+            if next.is_some() {
+                executor::yield_now().await;
+            }
+        }
+    }
+
     /// Its pages: mapped, and by state.
     pub fn page_counts(&self) -> (u64, PageCounts) {
         crate::mm().space_pages(self.space()).unwrap_or_default()
@@ -469,6 +486,16 @@ pub async fn wait_for_room() -> Result<(), Errno> {
 pub fn has_room(bytes: usize) -> bool {
     let mm = crate::mm();
     mm.frames().free_frames() > mm.watermarks().areas() + bytes.div_ceil(PAGE_SIZE as usize).next_power_of_two()
+}
+
+/// One past the last frame of RAM.
+pub fn frame_span() -> usize {
+    crate::mm().frame_span()
+}
+
+/// Shows `count` frames from `first` on.
+pub fn look_at_frames(first: usize, count: usize, show: &mut dyn FnMut(Pfn, FrameSight)) {
+    crate::mm().look_at_frames(first, count, show);
 }
 
 /// Everything `mm` counts, at this moment.

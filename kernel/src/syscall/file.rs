@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::abi::{IoVec, check_user_range};
 use super::errno::{Errno, SysResult};
@@ -13,6 +14,7 @@ use crate::arch;
 use crate::fs::actor::buffer;
 use crate::fs::attributes::FileType;
 use crate::fs::disk::{Inode, WriteAt};
+use crate::fs::proc::Computed;
 use crate::fs::{Kind, OpenFile, Stream, stdio};
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
@@ -74,9 +76,13 @@ async fn read_file(thread: &Thread, file: &OpenFile, out: u64, len: u64, positio
             moved(file, position, from + count);
             Ok(count)
         }
+        Kind::Computed(computed) => {
+            wait_for_room().await?;
+            Box::pin(read_pieces(thread, file, Source::Computed(computed), out, len, position)).await
+        }
         Kind::Disk(inode) => {
             wait_for_room().await?;
-            Box::pin(read_disk(thread, file, inode, out, len, position)).await
+            Box::pin(read_pieces(thread, file, Source::Disk(inode), out, len, position)).await
         }
     }
 }
@@ -139,10 +145,25 @@ async fn read_made(thread: &Thread, out: u64, len: u64, fill: impl Fn(&mut [u8])
     Ok(done)
 }
 
-async fn read_disk(
+/// Where bytes come from that are read piece by piece.
+enum Source<'a> {
+    Disk(&'a Inode),
+    Computed(&'a Computed),
+}
+
+impl Source<'_> {
+    async fn read(&self, from: u64, most: usize) -> Result<Vec<u8>, Errno> {
+        match self {
+            Self::Disk(inode) => inode.read(from, most).await,
+            Self::Computed(computed) => computed.read(from, most).await,
+        }
+    }
+}
+
+async fn read_pieces(
     thread: &Thread,
     file: &OpenFile,
-    inode: &Inode,
+    source: Source<'_>,
     out: u64,
     len: u64,
     position: Position,
@@ -153,7 +174,7 @@ async fn read_disk(
     while done < len {
         let wanted = DISK_CHUNK.min((len - done) as usize);
         let read = async {
-            let bytes = inode.read(from + done, wanted).await?;
+            let bytes = source.read(from + done, wanted).await?;
             thread.process.write_bytes(out + done, &bytes).await?;
             Ok(bytes.len())
         };
@@ -183,7 +204,7 @@ async fn write_file(thread: &Thread, file: &OpenFile, data: u64, len: u64, posit
     match &file.kind {
         Kind::Console(_) | Kind::Pipe(_) if position != Position::Current => Err(Errno::ESPIPE),
         Kind::Pipe(end) => end.write(thread, data, len, patience(file)).await,
-        Kind::Console(Stream::Input) | Kind::Snapshot { .. } | Kind::Place => Err(Errno::EBADF),
+        Kind::Console(Stream::Input) | Kind::Snapshot { .. } | Kind::Computed(_) | Kind::Place => Err(Errno::EBADF),
         Kind::Console(Stream::Output | Stream::Error | Stream::Both) => write_console(thread, data, len).await,
         Kind::Null | Kind::Zero | Kind::Random => Ok(len),
         Kind::Full => Err(Errno::ENOSPC),

@@ -10,19 +10,9 @@ use super::Text;
 use crate::process::process::Process;
 
 /// The column where names begin.
-const NAME_COLUMN: usize = 73;
+pub(super) const NAME_COLUMN: usize = 73;
 
-pub(super) fn write(text: &mut Text, process: &Process) -> fmt::Result {
-    let mut written = Ok(());
-    process.each_mapping(&mut |area| {
-        if written.is_ok() {
-            written = write_line(text, area, &process.executable());
-        }
-    });
-    written
-}
-
-/// One line, which is also the first of each area in `smaps`.
+/// The line of one area, which is also the first of each area in `smaps`.
 pub(super) fn write_line(text: &mut Text, area: &Vma, executable: &[u8]) -> fmt::Result {
     let (start, end) = (area.range.start.addr().as_u64(), area.range.end.addr().as_u64());
     let flag = |allowed: Permission, letter| if allowed.is_allowed() { letter } else { '-' };

@@ -5,14 +5,21 @@
 //!                                              │
 //!      about the machine                       │            about one process
 //!      meminfo, vmstat, zoneinfo, system,      ├──▶ status (status, statm, stat), maps
-//!      ../allocators (slabinfo, buddyinfo) ◀───┘
+//!      ../allocators (slabinfo, buddyinfo) ◀───┤            smaps (smaps, smaps_rollup)
+//!                                              ▼
+//!                        computed.rs: files that are computed where they are read: maps, smaps, pagemap, frames
 //! ```
 //! Owns which files there are. Does not own the counts: they come from `mm`'s snapshot, `crate::load`, the executor and
-//! the process. A text is made when its file is opened and taken at one moment, so that its lines agree with each other.
+//! the process. A text is made when its file is opened and taken at one moment, so that its lines agree with each other; but for
+//! those that could be larger than memory.
 
+mod computed;
+mod frames;
 mod maps;
 mod meminfo;
 mod node;
+mod pagemap;
+mod smaps;
 mod status;
 mod system;
 mod vmstat;
@@ -21,11 +28,13 @@ mod zoneinfo;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::allocators;
+use super::{Kind, allocators};
 use crate::process::memory;
 use crate::process::process::Process;
 use crate::syscall::errno::Errno;
 
+pub use computed::Computed;
+use computed::{About, Areas};
 pub use node::Node;
 pub use vmstat::vmstat_counters;
 
@@ -37,6 +46,8 @@ const KIB_PER_PAGE: u64 = 4;
 #[allow(missing_docs, reason = "the names of the files")]
 pub enum MachineFile {
     BuddyInfo,
+    /// `ebb_frames`
+    Frames,
     LoadAvg,
     MemInfo,
     Mounts,
@@ -52,10 +63,11 @@ pub enum MachineFile {
 }
 
 impl MachineFile {
-    /// Its contents as they are now.
-    fn render(self) -> Result<Vec<u8>, Errno> {
+    /// Opens it.
+    fn open(self) -> Result<Kind, Errno> {
         let mut text = Text(Vec::new());
         let written = match self {
+            Self::Frames => return Ok(Kind::Computed(Computed::Frames)),
             Self::BuddyInfo => allocators::buddyinfo(&mut text),
             Self::LoadAvg => system::loadavg(&mut text),
             Self::MemInfo => meminfo::write(&mut text),
@@ -69,7 +81,7 @@ impl MachineFile {
             Self::VmStat => vmstat::write(&mut text, &memory::snapshot()),
             Self::ZoneInfo => zoneinfo::write(&mut text),
         };
-        written.map(|()| text.0).map_err(|_| Errno::ENOMEM)
+        written.map(|()| Kind::Snapshot { contents: text.0 }).map_err(|_| Errno::ENOMEM)
     }
 }
 
@@ -79,24 +91,32 @@ impl MachineFile {
 pub enum ProcessFile {
     Comm,
     Maps,
+    PageMap,
+    SMaps,
+    SMapsRollup,
     Stat,
     StatM,
     Status,
 }
 
 impl ProcessFile {
-    /// Its contents as they are now, for the process that asks.
-    fn render(self, process: &Process, who: &Process) -> Result<Vec<u8>, Errno> {
+    /// Opens it, for the process that asks.
+    async fn open(self, process: &Process, who: &Process) -> Result<Kind, Errno> {
+        let number = process.pid.number();
+        let areas = |about| Ok(Kind::Computed(Computed::Areas(Areas::new(number, about))));
         let mut text = Text(Vec::new());
         let state = if process.pid == who.pid { status::State::Running } else { status::State::Sleeping };
         let written = match self {
             Self::Comm => status::comm(&mut text, process),
-            Self::Maps => maps::write(&mut text, process),
+            Self::Maps => return areas(About::Mapping),
+            Self::SMaps => return areas(About::Pages),
+            Self::PageMap => return Ok(Kind::Computed(Computed::PageMap(number))),
+            Self::SMapsRollup => smaps::write_rollup(&mut text, process).await,
             Self::Stat => status::stat(&mut text, process, state),
             Self::StatM => status::statm(&mut text, process),
             Self::Status => status::status(&mut text, process, state),
         };
-        written.map(|()| text.0).map_err(|_| Errno::ENOMEM)
+        written.map(|()| Kind::Snapshot { contents: text.0 }).map_err(|_| Errno::ENOMEM)
     }
 }
 

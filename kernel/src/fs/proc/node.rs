@@ -20,7 +20,7 @@ use crate::syscall::errno::Errno;
 const DEVICE: u64 = 5;
 
 /// A process's number, as it stands in a path.
-type Number = u32;
+pub(super) type Number = u32;
 
 /// A place under `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,11 @@ pub enum Node {
 }
 
 /// Names in `/proc`, but for the processes. Their order is that of the directory; its positions must not change.
-const ROOT: [(&[u8], Node); 13] = [
+const ROOT: [(&[u8], Node); 14] = [
     (b"self", Node::Own),
     (b"pressure", Node::Pressure),
     (b"buddyinfo", Node::Machine(MachineFile::BuddyInfo)),
+    (b"ebb_frames", Node::Machine(MachineFile::Frames)),
     (b"loadavg", Node::Machine(MachineFile::LoadAvg)),
     (b"meminfo", Node::Machine(MachineFile::MemInfo)),
     (b"mounts", Node::Machine(MachineFile::Mounts)),
@@ -62,9 +63,12 @@ const ROOT: [(&[u8], Node); 13] = [
 const PRESSURE: [(&[u8], Node); 1] = [(b"memory", Node::Machine(MachineFile::MemoryPressure))];
 
 /// Names of the files in `/proc/NUMBER`, beside `exe`.
-const OF_PROCESS: [(&[u8], ProcessFile); 5] = [
+const OF_PROCESS: [(&[u8], ProcessFile); 8] = [
     (b"comm", ProcessFile::Comm),
     (b"maps", ProcessFile::Maps),
+    (b"pagemap", ProcessFile::PageMap),
+    (b"smaps", ProcessFile::SMaps),
+    (b"smaps_rollup", ProcessFile::SMapsRollup),
     (b"stat", ProcessFile::Stat),
     (b"statm", ProcessFile::StatM),
     (b"status", ProcessFile::Status),
@@ -72,7 +76,7 @@ const OF_PROCESS: [(&[u8], ProcessFile); 5] = [
 const EXE: &[u8] = b"exe";
 
 /// The process of a number; gone is ENOENT, as for a name that is not there.
-fn find(number: Number) -> Result<Arc<Process>, Errno> {
+pub(super) fn find(number: Number) -> Result<Arc<Process>, Errno> {
     process::table::find(Tid::from_number(number.into())).ok_or(Errno::ENOENT)
 }
 
@@ -207,11 +211,13 @@ impl Synthetic for Node {
         }
         memory::wait_for_room().await.map_err(|_| Errno::ENOMEM)?;
         memory::settle_counts().await;
-        let contents = match self {
-            Self::Machine(file) => file.render()?,
-            Self::OfProcess(number, file) => file.render(&*find(number)?, who)?,
-            _ => return Err(Errno::EACCES),
-        };
-        Ok(Kind::Snapshot { contents })
+        match self {
+            Self::Machine(file) => file.open(),
+            Self::OfProcess(number, file) => {
+                let process = find(number)?;
+                file.open(&process, who).await
+            }
+            _ => Err(Errno::EACCES),
+        }
     }
 }

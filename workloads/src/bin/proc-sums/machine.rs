@@ -37,7 +37,7 @@ const MEMINFO: [&str; 26] = [
 ];
 
 /// Whether this is the kernel whose figures come from one moment each and therefore agree exactly.
-fn is_exact() -> bool {
+pub fn is_exact() -> bool {
     read("/proc/version").starts_with("Ebb")
 }
 

@@ -5,6 +5,7 @@
 //! and what is compared between files is read until it stands still.
 
 mod machine;
+mod process;
 mod text;
 
 use std::process::ExitCode;
@@ -22,21 +23,35 @@ fn main() -> ExitCode {
         &mut [("mib", &mut mib)],
     );
     let mut claims = Claims::new("proc-sums");
-    machine::check(&mut claims, "at the start");
+    check(&mut claims, "at the start");
     let content = Content::new(1, 50);
     let memory = Mapping::anonymous(mib * PAGES_PER_MIB, Charge::Committed).expect("mmap");
+    let all = memory.pages() as u64;
+    claims.equal(
+        "pages of a new mapping in pagemap: untouched, present, swapped",
+        process::pages(&memory),
+        [all, 0, 0],
+    );
     for page in 0..memory.pages() {
         content.write(page as u64, memory.page_to_write(page));
     }
-    machine::check(&mut claims, "under pressure");
+    check(&mut claims, "under pressure");
+    let [untouched, present, swapped] = process::pages(&memory);
+    claims.equal("pages that were touched and are not in pagemap", (untouched, present + swapped), (0, all));
     for page in 0..memory.pages() {
         claims_content(&mut claims, &content, &memory, page);
     }
-    machine::check(&mut claims, "after reading back");
+    check(&mut claims, "after reading back");
     machine::check_stalls(&mut claims);
     drop(memory);
-    machine::check(&mut claims, "at the end");
-    claims.finish("")
+    check(&mut claims, "at the end");
+    claims.finish(format_args!("swapped={swapped}"))
+}
+
+fn check(claims: &mut Claims, when: &str) {
+    machine::check(claims, when);
+    process::check(claims, when);
+    process::check_frames(claims, when);
 }
 
 fn claims_content(claims: &mut Claims, content: &Content, memory: &Mapping, page: usize) {
