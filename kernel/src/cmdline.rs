@@ -125,6 +125,24 @@ impl SelfTest {
     }
 }
 
+/// Which frame allocations are made to fail: the `first`-th after the program's start, then the next number after that, to `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailFrame {
+    /// How many allocations until the first failure, that one included.
+    pub first: u32,
+    /// How many until the last, counted from the one before.
+    pub last: u32,
+}
+
+impl FailFrame {
+    /// `N` or `FIRST..LAST`.
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (0 < first && first <= last).then_some(Self { first, last })
+    }
+}
+
 /// The command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -146,6 +164,8 @@ pub struct Options {
     pub module: Module,
     /// `snapshot_ms=`: time between telemetry snapshots.
     pub snapshot_ms: u64,
+    /// `fail_frame=`.
+    pub fail_frame: Option<FailFrame>,
     /// `selftest=`, in order.
     pub selftests: Vec<SelfTest>,
     /// `env=NAME=VALUE`, in order: the program's environment.
@@ -168,6 +188,7 @@ impl Default for Options {
             swap: Swap::default(),
             module: Module::default(),
             snapshot_ms: 250,
+            fail_frame: None,
             selftests: Vec::new(),
             env: Vec::new(),
             beside: Vec::new(),
@@ -248,6 +269,7 @@ impl Options {
             ("snapshot_ms", Some(number)) => {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
             }
+            ("fail_frame", Some(text)) => self.fail_frame = Some(FailFrame::parse(text).ok_or_else(bad)?),
             ("selftest", Some("all")) => self.selftests.extend(SelfTest::ALL.map(|(_, test)| test)),
             ("selftest", Some(name)) => self.selftests.push(SelfTest::parse(name).ok_or_else(bad)?),
             ("env", Some(pair)) if pair.find('=').is_some_and(|at| at > 0) => self.env.push(pair.to_owned()),
@@ -257,7 +279,7 @@ impl Options {
             ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "module" | "env" | "beside", _) => {
                 return Err(bad());
             }
-            ("log" | "snapshot_ms" | "selftest", None) => return Err(bad()),
+            ("log" | "snapshot_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }
         Ok(())

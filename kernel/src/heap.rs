@@ -7,6 +7,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
+use arrayvec::ArrayVec;
 use mm::frame::{FrameKind, Order};
 use mm::heap::{
     CLASSES, ClassStats, Heap as _, HeapStats, Request, SLAB_HEADER, SlabHeader, SlabHeap, SlabId, SlabMemory,
@@ -32,8 +33,13 @@ pub fn shrink() -> usize {
     HEAP.slabs.lock().shrink()
 }
 
+/// Frames that are kept for when there is none: an allocation that fails stops the kernel.
+const RESERVE: usize = 4;
+
 /// Frames by physical address, with headers where the slabs have them.
-struct HeapFrames;
+struct HeapFrames {
+    reserve: ArrayVec<u64, RESERVE>,
+}
 
 impl HeapFrames {
     fn header_pointer(slab: SlabId) -> *mut SlabHeader {
@@ -44,10 +50,23 @@ impl HeapFrames {
 impl SlabMemory for HeapFrames {
     fn take(&mut self, order: Order) -> Option<u64> {
         let allocator = frames::get();
-        Some(allocator.leak(allocator.alloc(FrameKind::Heap, order)?).phys())
+        let alloc = |order| Some(allocator.leak(allocator.alloc(FrameKind::Heap, order)?).phys());
+        match alloc(order) {
+            Some(at) => {
+                if !self.reserve.is_full() {
+                    self.reserve.extend(alloc(Order::PAGE));
+                }
+                Some(at)
+            }
+            None if order == Order::PAGE => self.reserve.pop(),
+            None => None,
+        }
     }
 
     fn give(&mut self, at: u64, order: Order) {
+        if order == Order::PAGE && self.reserve.try_push(at).is_ok() {
+            return;
+        }
         let allocator = frames::get();
         let released = allocator.release(frames::pfn(PhysAddr::new(at)), FrameKind::Heap, order);
         released.unwrap_or_else(|error| panic!("a block of the heap at {at:#x}: {error}"));
@@ -72,7 +91,7 @@ struct Heap {
 }
 
 #[global_allocator]
-static HEAP: Heap = Heap { slabs: Mutex::new(SlabHeap::new(HeapFrames)) };
+static HEAP: Heap = Heap { slabs: Mutex::new(SlabHeap::new(HeapFrames { reserve: ArrayVec::new_const() })) };
 
 fn request(layout: Layout) -> Request {
     Request { size: layout.size(), align: layout.align() }

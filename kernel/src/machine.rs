@@ -36,6 +36,11 @@ pub fn mm() -> &'static Mm<Machine> {
     MM.get().expect("the memory manager is set up at boot")
 }
 
+/// Something to do for a CPU that has nothing else to do; `false` if there is no such thing.
+pub fn idle_work() -> bool {
+    MM.get().is_some_and(Mm::zero_in_advance)
+}
+
 /// Makes every descriptor say that its frame is of no interest yet.
 pub fn descriptors(table: &'static mut [MaybeUninit<FrameDesc>]) -> &'static mut [FrameDesc] {
     for desc in table.iter_mut() {

@@ -14,6 +14,7 @@ use executor::{Config, Executor, Instant};
 
 use crate::arch::cpu;
 use crate::load;
+use crate::machine;
 use crate::sync::Once;
 use crate::time::{self, TIME_SLICE};
 
@@ -40,7 +41,8 @@ pub fn run() -> ! {
             log::info!("{} polled for {}", longest.name, longest.took);
         }
         cpu::interrupt_window();
-        if executor.is_idle() {
+        // Interrupts are taken between two pieces of idle work, and what they wake comes first.
+        if executor.is_idle() && !machine::idle_work() {
             sleep_until(deadline(&executor));
         }
     }

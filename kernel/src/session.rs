@@ -17,7 +17,7 @@ use mm::frame::FrameDesc;
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
-use crate::cmdline::{Module, Options, Stdin, Torture};
+use crate::cmdline::{FailFrame, Module, Options, Stdin, Torture};
 use crate::disks;
 use crate::fs::{self, stdio};
 use crate::machine;
@@ -71,12 +71,18 @@ pub async fn run(mut boot: Boot) {
     if telemetry::is_on() {
         executor().spawn(Class::Kernel, "telemetry", send_snapshots(options.snapshot_ms)).detach();
     }
+    if let Some(FailFrame { first, last }) = options.fail_frame {
+        frames::get().fail(first, last);
+    }
     let ended = program.finished().await;
     // Those beside it and its descendants have nobody to run for any more.
     process::end_all().await;
     // The disk learns what is free, unless it is slow to listen.
     let _in_time = executor().timers().timeout(DISCARD_PATIENCE, mm.discards_done()).await;
     disks::unmount().await;
+    if options.fail_frame.is_some() {
+        log::info!("fail_frame: {} frame allocations failed", frames::get().failed());
+    }
     report::ended(&ended);
     power::end(End::Clean)
 }

@@ -466,16 +466,16 @@ impl<P: Platform> Mm<P> {
         if request.access != Access::Write && blank.is_zero() && home.is_private() {
             return self.map_zero(core, subject, holds, blank);
         }
-        let token = match self.alloc_user(core, request.group) {
+        let token = match blank {
+            Blank::Untouched | Blank::OnZero => self.alloc_zeroed(core, request.group),
+            Blank::Word(_) => self.alloc_user(core, request.group),
+        };
+        let token = match token {
             Ok(token) => token,
             Err(scarce) => return self.no_frame(core, request, holds, scarce),
         };
         let copy = match blank {
-            Blank::Untouched | Blank::OnZero => {
-                self.memory.zero(token.pfn());
-                core.counters.pgzeroed += 1;
-                None
-            }
+            Blank::Untouched | Blank::OnZero => None,
             Blank::Word(word) => {
                 self.memory.fill(token.pfn(), word);
                 core.counters.swpin_zero += 1;

@@ -4,9 +4,9 @@
 //! held across an await. Lock order: manager → store → kernel heap → frame allocator. What the parts do is in the modules that
 //! extend [`Mm`]: [`crate::fault`], [`crate::pager`], [`crate::reclaim`] and [`crate::space`].
 
-use crate::addr::Pfn;
+use crate::addr::{Pfn, WORDS_PER_PAGE};
 use crate::anon::AnonTable;
-use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, FreeError, Order, Residence};
+use crate::frame::{Contents, Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, FreeError, Order, Residence};
 use crate::group::{GroupId, Groups};
 use crate::home::{Home, Place};
 use crate::object::Objects;
@@ -293,18 +293,55 @@ impl<P: Platform> Mm<P> {
 
     /// A frame for a page, charged to `group`, unless that would go below the reserve or above the group's limit.
     pub(crate) fn alloc_user(&self, core: &mut Core<P>, group: GroupId) -> Result<Frame, Scarce> {
+        self.may_alloc(core, group)?;
+        let frame = self.frames.alloc_page(FrameKind::User).ok_or(Scarce::Machine)?;
+        Ok(Self::charged(core, frame, group))
+    }
+
+    /// As [`Self::alloc_user`], for a page that begins as zeroes: a frame zeroed in advance, if there is one.
+    pub(crate) fn alloc_zeroed(&self, core: &mut Core<P>, group: GroupId) -> Result<Frame, Scarce> {
+        self.may_alloc(core, group)?;
+        let (frame, contents) = self.frames.alloc_for_zeroes(FrameKind::User).ok_or(Scarce::Machine)?;
+        match contents {
+            Contents::Leftovers => {
+                self.memory.zero(frame.pfn());
+                core.counters.pgzeroed += 1;
+            }
+            Contents::Zeroes => {
+                core.counters.pgzero_pre += 1;
+                let is_zero = |words: &[u64; WORDS_PER_PAGE]| words.iter().all(|word| *word == 0);
+                debug_assert!(self.memory.with_words(frame.pfn(), is_zero), "{frame:?}: written since it was zeroed");
+            }
+        }
+        Ok(Self::charged(core, frame, group))
+    }
+
+    #[inline]
+    fn may_alloc(&self, core: &mut Core<P>, group: GroupId) -> Result<(), Scarce> {
         if self.frames.free_frames() <= self.watermarks.min {
             return Err(Scarce::Machine);
         }
-        if !group.is_root() && !core.may_charge(group) {
-            return Err(Scarce::Group);
-        }
-        let frame = self.frames.alloc_page(FrameKind::User).ok_or(Scarce::Machine)?;
+        if group.is_root() || core.may_charge(group) { Ok(()) } else { Err(Scarce::Group) }
+    }
+
+    #[inline]
+    fn charged(core: &mut Core<P>, frame: Frame, group: GroupId) -> Frame {
         core.counters.pgalloc += 1;
         if !group.is_root() {
             core.charge(&frame, group);
         }
-        Ok(frame)
+        frame
+    }
+
+    /// Zeroes one free frame in advance, if frames are plenty and not enough of them are zeroed. For who has nothing else to do.
+    pub fn zero_in_advance(&self) -> bool {
+        if self.frames.free_frames() <= self.watermarks.high {
+            return false;
+        }
+        let Some(frame) = self.frames.alloc_to_zero() else { return false };
+        self.memory.zero(frame.pfn());
+        self.frames.free_zeroed(frame);
+        true
     }
 
     /// Wakes those who wait for a frame, if there are frames for them.

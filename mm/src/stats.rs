@@ -41,8 +41,10 @@ pub struct Counters {
     pub pgalloc: u64,
     /// Frames taken back from pages.
     pub pgfree: u64,
-    /// Pages zeroed.
+    /// Pages zeroed when they were needed.
     pub pgzeroed: u64,
+    /// Pages that got a frame zeroed in advance.
+    pub pgzero_pre: u64,
     /// Page tables dropped with live entries.
     pub ptdrop: u64,
     /// Mappings given up because the pool of further mappings was empty.

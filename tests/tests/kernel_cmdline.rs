@@ -5,7 +5,7 @@ extern crate alloc;
 #[path = "../../kernel/src/cmdline.rs"]
 mod cmdline;
 
-use cmdline::{ExitMode, Level, Module, Options, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture};
+use cmdline::{ExitMode, FailFrame, Level, Module, Options, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture};
 use proptest::prelude::*;
 
 fn parse(line: &str) -> Options {
@@ -34,8 +34,8 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off module=keep snapshot_ms=50 selftest=pat selftest=layout \
-         env=A=1 env=B=x=y \
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off module=keep snapshot_ms=50 fail_frame=2..30 \
+         selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
     let expected = Options {
@@ -48,6 +48,7 @@ fn every_option_is_understood() {
         swap: Swap::Off,
         module: Module::Keep,
         snapshot_ms: 50,
+        fail_frame: Some(FailFrame { first: 2, last: 30 }),
         selftests: vec![SelfTest::Pat, SelfTest::Layout],
         env: vec!["A=1".into(), "B=x=y".into()],
         beside: vec![vec!["spin".into(), "ms=5".into()], vec!["other".into()]],
@@ -103,6 +104,10 @@ fn known_options_with_other_values_are_named_too() {
         "env==A",
         "selftest",
         "selftest=everything",
+        "fail_frame",
+        "fail_frame=0",
+        "fail_frame=3..2",
+        "fail_frame=..",
     ] {
         assert_eq!(refusal(option), Refusal::BadValue(option.into()));
     }

@@ -1,10 +1,28 @@
 //! On the machine: what the kernel's allocators say of themselves to a program that looks.
 
-use tests::harness::Run;
+use tests::harness::{Run, reduced_or_full, seed};
 
 #[test]
 fn p2_threads_are_counted_while_they_live_and_not_after() {
     let run = Run::line("slab-churn").options("--ram 24M").finish().expect_ok().expect_line("OK slab-churn");
     // One thread asks; what the kernel counts is what there is.
     assert_eq!(run.value("OK slab-churn", "threads"), 1, "{run}");
+}
+
+#[test]
+fn m13_frames_are_zeroed_while_the_cpu_is_idle() {
+    let run = Run::line("states mib=8 pressure=24 pause_ms=5").options("--ram 24M").finish().expect_ok();
+    assert!(run.count("vmstat/pgzero_pre") > 0, "the program rested, and found no frame zeroed after\n{run}");
+}
+
+#[test]
+fn e1_failing_frame_allocations_end_no_program_and_no_kernel() {
+    // With `n` failures in a row the last comes after n(n+1)/2 allocations.
+    let (last, ops) = reduced_or_full((60, 4000), (300, 60_000));
+    let program = format!("pressure random mib=32 ops={ops} seed={}", seed());
+    let run = Run::line(&program).options("--ram 24M").option("--append", format!("fail_frame=1..{last}"));
+    let run = run.finish().expect_ok().expect_line("OK random");
+    assert!(run.log.contains(&format!("fail_frame: {last} frame allocations failed")), "{}", run.log);
+    let churn = Run::line("slab-churn").options("--ram 24M").option("--append", "fail_frame=1..20");
+    churn.finish().expect_ok().expect_line("OK slab-churn");
 }

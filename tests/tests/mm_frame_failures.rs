@@ -75,6 +75,21 @@ fn e1_failures_in_a_row_are_survived_as_well() {
 }
 
 #[test]
+fn m13_pages_get_frames_that_were_zeroed_in_advance() {
+    let mut world = World::seeded(SimConfig::new(256, 512), 13);
+    let zeroed = (0..1000).take_while(|_| world.machine.mm().zero_in_advance()).count() as u64;
+    assert!((1..1000).contains(&zeroed), "{zeroed} frames are zeroed, and that is enough");
+    let (space, area) = world.space_with(PAGES);
+    let own = world.machine.clone();
+    world.run("life", life(own, space, area));
+    let counters = world.machine.mm().snapshot().counters;
+    assert_eq!(counters.pgzero_pre, zeroed, "each was given to a page");
+    assert_eq!(counters.pgzero_pre + counters.pgzeroed, PAGES + 32, "and the others were zeroed when they were needed");
+    world.destroy(space);
+    world.assert_empty();
+}
+
+#[test]
 fn a4_a_frame_that_is_mapped_or_under_io_is_not_freed() {
     let mut world = World::seeded(SimConfig::new(FRAMES, 512), 11);
     let (space, area) = world.space_with(8);

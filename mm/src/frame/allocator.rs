@@ -57,6 +57,8 @@ struct Pool {
     free: Buddy<FrameBlocks>,
     /// Single frames that are free but not in `free`: taken from it and put back in bulk, because most requests are for one frame.
     shelf: ArrayVec<u32, SHELF>,
+    /// Single frames that are free, in no other place, and full of zeroes.
+    zeroed: ArrayVec<u32, ZEROED>,
     roles: Roles,
     total: usize,
     used: [usize; FrameKind::COUNT],
@@ -106,6 +108,15 @@ impl FreeError {
     pub const COUNT: usize = 6;
 }
 
+/// What is in a frame that was just allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contents {
+    /// What its last user left.
+    Leftovers,
+    /// Zeroes, by [`FrameAllocator::free_zeroed`].
+    Zeroes,
+}
+
 /// Whose a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameOwner {
@@ -121,6 +132,8 @@ pub enum FrameOwner {
 
 /// Most frames on the shelf.
 const SHELF: usize = 128;
+/// Most frames that are kept full of zeroes.
+const ZEROED: usize = 64;
 /// Frames taken to or from the shelf at a time: 2 to this power.
 const SHELF_ORDER: u32 = 5;
 
@@ -131,6 +144,8 @@ pub trait FrameWatcher: Send + Sync {
     fn allocated(&self, frame: Pfn, count: usize);
     /// They are nobody's.
     fn freed(&self, frame: Pfn, count: usize);
+    /// A single one is nobody's, and to stay full of zeroes.
+    fn freed_zeroed(&self, frame: Pfn);
 }
 
 /// Gives out and takes back frames. All methods may be called from anywhere but an interrupt's top half.
@@ -157,6 +172,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         let pool = Pool {
             free: Buddy::new(FrameBlocks::new(blocks, frames)),
             shelf: ArrayVec::new(),
+            zeroed: ArrayVec::new(),
             roles: Roles::new(roles),
             total: 0,
             used: [0; FrameKind::COUNT],
@@ -214,6 +230,36 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, order.frames()));
         Some(frame)
+    }
+
+    /// One frame for who wants zeroes: one that is full of them already, if there is any.
+    pub fn alloc_for_zeroes(&self, kind: FrameKind) -> Option<(Frame, Contents)> {
+        let (frame, contents, left) = self.pool.with_lock(|pool| {
+            let (frame, contents) = pool.alloc_for_zeroes(kind)?;
+            Some((frame, contents, self.free.fetch_sub(1, Ordering::Relaxed) - 1))
+        })?;
+        if left < self.low.load(Ordering::Relaxed) {
+            self.pressure.wake_all();
+        }
+        #[cfg(feature = "sim")]
+        self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, 1));
+        Some((frame, contents))
+    }
+
+    /// A frame to be zeroed and given back by [`Self::free_zeroed`], if there are fewer of those than are kept.
+    pub(crate) fn alloc_to_zero(&self) -> Option<Frame> {
+        let wanted = self.pool.with_lock(|pool| !pool.zeroed.is_full() && pool.failure.is_none());
+        if wanted { self.alloc_page(FrameKind::Zero) } else { None }
+    }
+
+    /// Takes back a single frame that is full of zeroes, and keeps it so while there is room for such frames.
+    pub(crate) fn free_zeroed(&self, frame: Frame) {
+        #[cfg(feature = "sim")]
+        self.watcher().inspect(|watcher| watcher.freed_zeroed(frame.pfn));
+        self.pool.with_lock(|pool| {
+            pool.free_zeroed(frame);
+            self.free.fetch_add(1, Ordering::Relaxed);
+        });
     }
 
     /// One frame, or `None`.
@@ -304,7 +350,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// Free blocks of each order: what `/proc/buddyinfo` shows.
     pub fn free_blocks(&self) -> [usize; MAX_ORDER + 1] {
         self.pool.with_lock(|pool| {
-            pool.clear_shelf(SHELF);
+            pool.clear_shelves();
             pool.free.free().counts()
         })
     }
@@ -384,7 +430,9 @@ impl Pool {
         if let Some(frame) = self.shelf.pop() {
             return Some(frame as usize);
         }
-        let Some(at) = self.take_block(SHELF_ORDER) else { return self.take_block(0) };
+        let Some(at) = self.take_block(SHELF_ORDER) else {
+            return self.take_block(0).or_else(|| self.zeroed.pop().map(|frame| frame as usize));
+        };
         // Highest first, so that they are taken in order of address.
         self.shelf.extend((at as u32 + 1..(at + (1 << SHELF_ORDER)) as u32).rev());
         Some(at)
@@ -394,13 +442,37 @@ impl Pool {
         let block = match self.free.take(want) {
             Some(block) => block,
             // The frames may be there, one by one on the shelf.
-            None if want > 0 && !self.shelf.is_empty() => {
-                self.clear_shelf(SHELF);
+            None if want > 0 && !(self.shelf.is_empty() && self.zeroed.is_empty()) => {
+                self.clear_shelves();
                 self.free.take(want)?
             }
             None => return None,
         };
         Some(block.start as usize)
+    }
+
+    #[inline]
+    fn alloc_for_zeroes(&mut self, kind: FrameKind) -> Option<(Frame, Contents)> {
+        if self.zeroed.is_empty() || self.failure.is_some() {
+            return Some((self.alloc(kind, Order::PAGE)?, Contents::Leftovers));
+        }
+        let at = self.zeroed.pop()?;
+        self.used[kind as usize] += 1;
+        if kind != FrameKind::User {
+            self.roles.set_block(at as usize..at as usize + 1, kind);
+        }
+        Some((Frame { pfn: Pfn::new(at), kind, order: Order::PAGE }, Contents::Zeroes))
+    }
+
+    fn free_zeroed(&mut self, frame: Frame) {
+        let at = frame.pfn.as_u32();
+        self.free_block(frame);
+        // Where a single frame has just been put.
+        let last = self.shelf.pop();
+        debug_assert_eq!(last, Some(at));
+        if self.zeroed.try_push(at).is_err() {
+            self.shelf.push(at);
+        }
     }
 
     fn free_block(&mut self, frame: Frame) {
@@ -422,7 +494,16 @@ impl Pool {
     }
 
     fn is_free(&self, at: usize) -> bool {
-        self.shelf.contains(&(at as u32)) || self.free.is_free(Block { start: at as u64, order: 0 })
+        let is_on = |shelf: &[u32]| shelf.contains(&(at as u32));
+        is_on(&self.shelf) || is_on(&self.zeroed) || self.free.is_free(Block { start: at as u64, order: 0 })
+    }
+
+    /// Puts all single frames back into `free`.
+    fn clear_shelves(&mut self) {
+        self.clear_shelf(SHELF);
+        for frame in self.zeroed.take() {
+            self.free.put(Block { start: frame.into(), order: 0 });
+        }
     }
 
     /// Puts the `count` frames that have been on the shelf longest back into `free`, whole blocks of them at once.
@@ -443,3 +524,5 @@ impl Pool {
 mod misuse;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zeroed;

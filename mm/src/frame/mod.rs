@@ -11,7 +11,7 @@ mod table;
 
 #[cfg(feature = "sim")]
 pub use allocator::FrameWatcher;
-pub use allocator::{FrameAllocator, FrameCounts, FrameOwner, FreeError, MAX_ORDER, Order};
+pub use allocator::{Contents, FrameAllocator, FrameCounts, FrameOwner, FreeError, MAX_ORDER, Order};
 pub(crate) use table::Links;
 pub use table::{FrameDesc, FrameTable, Residence};
 

@@ -19,6 +19,8 @@ pub type Words = [u64; WORDS_PER_PAGE];
 struct Cell {
     words: Box<Words>,
     in_use: bool,
+    /// What every word is while it is not.
+    unused: u64,
     /// How often the frame was freed: what refers to an earlier life of it is stale.
     lives: u32,
 }
@@ -31,7 +33,7 @@ pub struct Ram {
 impl Ram {
     /// `frames` frames, all unused.
     pub fn new(frames: usize) -> Arc<Self> {
-        let cell = || Cell { words: Box::new([POISON; WORDS_PER_PAGE]), in_use: false, lives: 0 };
+        let cell = || Cell { words: Box::new([POISON; WORDS_PER_PAGE]), in_use: false, unused: POISON, lives: 0 };
         let cells = (0..frames).map(|_| Shared::new_with_raw_mutex(cell(), super::SimLock::INIT)).collect();
         Arc::new(Self { cells })
     }
@@ -58,7 +60,7 @@ impl FrameWatcher for Ram {
         for cell in &self.cells[frame.index()..frame.index() + count] {
             cell.with_lock(|cell| {
                 assert!(!core::mem::replace(&mut cell.in_use, true), "frame {frame:?} is given out twice");
-                assert!(cell.words.iter().all(|&w| w == POISON), "frame {frame:?} was written while it was free");
+                assert!(cell.words.iter().all(|&w| w == cell.unused), "frame {frame:?} was written while it was free");
             });
         }
     }
@@ -68,9 +70,18 @@ impl FrameWatcher for Ram {
             cell.with_lock(|cell| {
                 assert!(core::mem::replace(&mut cell.in_use, false), "double free of frame {frame:?}");
                 cell.lives += 1;
+                cell.unused = POISON;
                 cell.words.fill(POISON);
             });
         }
+    }
+
+    fn freed_zeroed(&self, frame: Pfn) {
+        self.cells[frame.index()].with_lock(|cell| {
+            assert!(core::mem::replace(&mut cell.in_use, false), "double free of frame {frame:?}");
+            cell.lives += 1;
+            cell.unused = 0;
+        });
     }
 }
 

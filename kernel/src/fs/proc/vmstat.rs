@@ -10,7 +10,7 @@ use super::{KIB_PER_PAGE, Text, meminfo};
 use crate::process::promptness;
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 25] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 26] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -32,6 +32,7 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 25] {
         ("pgscan_direct", 0),
         ("pgsteal_direct", 0),
         ("allocstall_normal", c.allocstall),
+        ("pgzero_pre", c.pgzero_pre),
         ("swpin_zero", c.swpin_zero),
         ("swpout_zero", c.swpout_zero),
         ("oom_kill", c.oom_kill),
