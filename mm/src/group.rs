@@ -37,6 +37,10 @@ impl GroupId {
     pub(crate) fn raw(self) -> u8 {
         self.0
     }
+    /// A number of its own, the root's being zero.
+    pub fn number(self) -> u8 {
+        self.0
+    }
     /// Whether this is the root.
     pub fn is_root(self) -> bool {
         self == Self::ROOT

@@ -5,9 +5,10 @@
 //!      │ descriptors            │ paths
 //!   table.rs ─► open.rs       walk.rs ─► vnode.rs ──┬─► disk.rs ─► actor.rs ─► ext4.rs ─► blocks.rs ─► crate::data_disk
 //!      (FdTable, OpenFile)                          ├─► proc.rs     (one fiber owns the mounted file system)
+//!                                                   ├─► cgroup.rs
 //!                                                   └─► dev.rs
 //! ```
-//! The data disk is mounted at `/`, with `/proc` and `/dev` over it; without a data disk there are only these two.
+//! The data disk is mounted at `/`, with `/proc`, `/sys` and `/dev` over it; without a data disk there are only these.
 //! Moving bytes to and from user memory is done by `syscall/file.rs`, where the console's bytes go and come from is
 //! `stdio.rs`'s matter.
 
@@ -15,6 +16,7 @@ pub mod actor;
 mod allocators;
 pub mod attributes;
 pub mod blocks;
+pub mod cgroup;
 pub mod context;
 pub mod dev;
 pub mod disk;

@@ -16,7 +16,7 @@ use super::attributes::{Attributes, FileType};
 use super::disk::Inode;
 use super::proc;
 use super::vnode::{Access, Vnode};
-use super::{pipe, stdio};
+use super::{cgroup, pipe, stdio};
 use crate::process::process::Process;
 use crate::sync::IrqLock;
 use crate::syscall::errno::Errno;
@@ -57,6 +57,8 @@ pub enum Kind {
     Disk(Arc<Inode>),
     /// One end of a pipe.
     Pipe(pipe::End),
+    /// A file of `/sys` that takes values.
+    Control(cgroup::Control),
 }
 
 /// What a file is ready for (poll(2)).

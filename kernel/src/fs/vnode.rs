@@ -1,7 +1,7 @@
 //! What a path can name, and what is known about it.
 //!
 //! Owns: [`Vnode`], one value for a file or directory of any mount, and the trait of trees that are
-//! made up instead of stored ([`Synthetic`]: `/proc` and `/dev`). Does not own how a path leads to one (`walk.rs`).
+//! made up instead of stored ([`Synthetic`]: `/proc`, `/sys` and `/dev`). Does not own how a path leads to one (`walk.rs`).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use linux_raw_sys::general as flag;
 
 use super::attributes::{Attributes, FileType};
 use super::disk::{self, Inode};
-use super::{Kind, dev, proc};
+use super::{Kind, cgroup, dev, proc};
 use crate::process::process::Process;
 use crate::syscall::errno::Errno;
 
@@ -80,6 +80,8 @@ pub enum Vnode {
     Disk(Arc<Inode>),
     /// Under `/proc`.
     Proc(proc::Node),
+    /// Under `/sys`.
+    Sys(cgroup::Node),
     /// Under `/dev`.
     Dev(dev::Node),
     /// `/` where there is no data disk: it holds the mount points and nothing else.
@@ -90,13 +92,14 @@ pub enum Vnode {
 fn mounted(name: &[u8]) -> Option<Vnode> {
     match name {
         b"proc" => Some(Vnode::Proc(proc::Node::ROOT)),
+        b"sys" => Some(Vnode::Sys(cgroup::Node::ROOT)),
         b"dev" => Some(Vnode::Dev(dev::Node::ROOT)),
         _ => None,
     }
 }
 
 /// Entries of the bare root.
-const MOUNT_POINTS: [&[u8]; 2] = [b"proc", b"dev"];
+const MOUNT_POINTS: [&[u8]; 3] = [b"proc", b"sys", b"dev"];
 
 impl Vnode {
     /// `/`.
@@ -108,7 +111,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => inode.is_root(),
             Self::BareRoot => true,
-            Self::Proc(_) | Self::Dev(_) => false,
+            Self::Proc(_) | Self::Sys(_) | Self::Dev(_) => false,
         }
     }
 
@@ -122,6 +125,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => inode.child(name).await.map(Self::Disk),
             Self::Proc(node) => node.child(name, who).map(Self::Proc),
+            Self::Sys(node) => node.child(name, who).map(Self::Sys),
             Self::Dev(node) => node.child(name, who).map(Self::Dev),
             Self::BareRoot => Err(Errno::ENOENT),
         }
@@ -135,6 +139,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => inode.child(b"..").await.map(Self::Disk),
             Self::Proc(node) => Ok(node.parent().map_or_else(Self::root, Self::Proc)),
+            Self::Sys(node) => Ok(node.parent().map_or_else(Self::root, Self::Sys)),
             Self::Dev(node) => Ok(node.parent().map_or_else(Self::root, Self::Dev)),
             Self::BareRoot => Ok(Self::BareRoot),
         }
@@ -145,6 +150,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => inode.attributes().await,
             Self::Proc(node) => node.attributes(who),
+            Self::Sys(node) => node.attributes(who),
             Self::Dev(node) => node.attributes(who),
             Self::BareRoot => Ok(Attributes::made_up(FileType::Directory, 0o755, ROOT_DEVICE, 1)),
         }
@@ -155,6 +161,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => Ok(inode.kind()),
             Self::Proc(node) => node.attributes(who).map(|attributes| attributes.kind),
+            Self::Sys(node) => node.attributes(who).map(|attributes| attributes.kind),
             Self::Dev(node) => node.attributes(who).map(|attributes| attributes.kind),
             Self::BareRoot => Ok(FileType::Directory),
         }
@@ -165,6 +172,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => inode.link_target().await,
             Self::Proc(node) => node.link(who).ok_or(Errno::EINVAL),
+            Self::Sys(node) => node.link(who).ok_or(Errno::EINVAL),
             Self::Dev(node) => node.link(who).ok_or(Errno::EINVAL),
             Self::BareRoot => Err(Errno::EINVAL),
         }
@@ -175,6 +183,7 @@ impl Vnode {
         match self {
             Self::Disk(inode) => inode.entries(from).await,
             Self::Proc(node) => made_up_entries(*node, from, who),
+            Self::Sys(node) => made_up_entries(*node, from, who),
             Self::Dev(node) => made_up_entries(*node, from, who),
             Self::BareRoot => {
                 let listed = |(index, name): (usize, &&[u8])| Listed {
@@ -194,6 +203,7 @@ impl Vnode {
     pub fn mount_point(&self) -> Option<&'static [u8]> {
         match self {
             Self::Proc(node) => node.parent().is_none().then_some(b"proc"),
+            Self::Sys(node) => node.parent().is_none().then_some(b"sys"),
             Self::Dev(node) => node.parent().is_none().then_some(b"dev"),
             Self::Disk(_) | Self::BareRoot => None,
         }
@@ -212,6 +222,7 @@ impl Vnode {
         match (self, other) {
             (Self::Disk(a), Self::Disk(b)) => a.ino() == b.ino(),
             (Self::Proc(a), Self::Proc(b)) => a == b,
+            (Self::Sys(a), Self::Sys(b)) => a == b,
             (Self::Dev(a), Self::Dev(b)) => a == b,
             (Self::BareRoot, Self::BareRoot) => true,
             _ => false,

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::elf::{self, Program, Source, StartError};
+use super::groups;
 use super::memory;
 use super::process::Inherited;
 use super::signal::AltStack;
@@ -189,6 +190,7 @@ pub async fn execve(thread: &mut Thread, request: [u64; 3]) -> Result<(), Errno>
     let program = Program { file: source, path: &path, argv: &argv, env: &env };
 
     let space = AddressSpace::create()?;
+    groups::follow(&space, &thread.process);
     *thread.state.doomed.lock() = Some(Arc::clone(&space));
     let limits = thread.process.inherited.lock().limits.clone();
     let machine = match elf::fill(&space, &program, &limits).await {

@@ -20,6 +20,7 @@ pub mod elf;
 pub mod elf_image;
 pub mod exec;
 pub mod futex;
+pub mod groups;
 pub mod limits;
 pub mod memory;
 #[expect(clippy::module_inception, reason = "a process is one of the things this module is about")]

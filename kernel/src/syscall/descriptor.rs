@@ -26,6 +26,7 @@ pub(super) fn lseek_now(thread: &Thread, fd: u64, distance: u64, whence: u64) ->
         // How long it is, nobody knows before it has been read.
         Kind::Computed(_) if whence == Whence::End => return Some(Err(Errno::EINVAL)),
         Kind::Computed(_) => 0,
+        Kind::Control(control) => control.contents.len() as u64,
         Kind::Null | Kind::Zero | Kind::Full | Kind::Random => return Some(Ok(0)),
         Kind::Place if file.access.read => 0,
         Kind::Place => return Some(Err(Errno::EBADF)),

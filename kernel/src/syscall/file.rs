@@ -13,6 +13,7 @@ use super::fd::patience;
 use crate::arch;
 use crate::fs::actor::buffer;
 use crate::fs::attributes::FileType;
+use crate::fs::cgroup::Control;
 use crate::fs::disk::{Inode, WriteAt};
 use crate::fs::proc::Computed;
 use crate::fs::{Kind, OpenFile, Stream, stdio};
@@ -70,7 +71,7 @@ async fn read_file(thread: &Thread, file: &OpenFile, out: u64, len: u64, positio
         Kind::Null => Ok(0),
         Kind::Zero | Kind::Full => read_made(thread, out, len, |_| {}).await,
         Kind::Random => read_made(thread, out, len, arch::random::fill).await,
-        Kind::Snapshot { contents } => {
+        Kind::Snapshot { contents } | Kind::Control(Control { contents, .. }) => {
             let from = start(file, position);
             let count = copy_contents(thread, contents, from, out, len).await?;
             moved(file, position, from + count);
@@ -208,11 +209,26 @@ async fn write_file(thread: &Thread, file: &OpenFile, data: u64, len: u64, posit
         Kind::Console(Stream::Output | Stream::Error | Stream::Both) => write_console(thread, data, len).await,
         Kind::Null | Kind::Zero | Kind::Random => Ok(len),
         Kind::Full => Err(Errno::ENOSPC),
+        Kind::Control(control) => write_control(thread, control, data, len).await,
         Kind::Disk(inode) => {
             wait_for_room().await?;
             Box::pin(write_disk(thread, file, inode, data, len, position)).await
         }
     }
+}
+
+/// Longest value that a file of `/sys` takes.
+const MAX_VALUE: usize = 64;
+
+async fn write_control(thread: &Thread, control: &Control, data: u64, len: u64) -> SysResult {
+    let part = usize::try_from(len).ok().filter(|len| *len <= MAX_VALUE).ok_or(Errno::EINVAL)?;
+    let copy = || {
+        let mut value = [0; MAX_VALUE];
+        thread.process.try_read_bytes(data, &mut value[..part])?;
+        Some(value)
+    };
+    let value = thread.process.read_with(data, part, copy).await?;
+    control.write(&value[..part], &thread.process).map(|()| len)
 }
 
 async fn write_console(thread: &Thread, data: u64, len: u64) -> SysResult {

@@ -118,6 +118,7 @@ async fn open(who: &Process, node: Vnode, flags: u32, existed: bool) -> Result<O
             Kind::Disk(Arc::clone(inode))
         }
         (Vnode::Proc(place), _) => place.open(access, who).await?,
+        (Vnode::Sys(place), _) => place.open(access, who).await?,
         (Vnode::Dev(place), _) => place.open(access, who).await?,
         // Named pipes, sockets and device files of the data disk: nobody is behind them.
         _ => return Err(Errno::ENXIO),
@@ -130,6 +131,9 @@ pub(super) async fn mkdirat(thread: &Thread, directory: u64, path: u64, mode: u6
     let walked = walk_from(thread, directory, path, LastLink::Keep).await?;
     if walked.node.is_some() {
         return Err(Errno::EEXIST);
+    }
+    if let Vnode::Sys(group) = walked.directory {
+        return group.make_directory(&walked.name).await.map(|()| 0);
     }
     let parent = walked.directory.on_disk()?;
     parent.make_directory(&walked.name, maker(thread, mode)).await.map(|()| 0)
@@ -168,6 +172,9 @@ pub(super) async fn unlinkat(thread: &Thread, directory: u64, path: u64, flags: 
     }
     if walked.node.as_ref().is_some_and(|node| node.mount_point().is_some()) {
         return Err(Errno::EBUSY);
+    }
+    if let (Some(Vnode::Sys(group)), Unlinkable::Directory) = (&walked.node, what) {
+        return group.remove_directory().await.map(|()| 0);
     }
     walked.directory.on_disk()?.unlink(&walked.name, what).await.map(|()| 0)
 }

@@ -72,7 +72,8 @@ pub(super) fn mounts(text: &mut Text) -> fmt::Result {
     } else {
         text.write_str("rootfs / rootfs ro 0 0\n")?;
     }
-    text.write_str("proc /proc proc rw,relatime 0 0\ndevtmpfs /dev devtmpfs rw,relatime 0 0\n")
+    text.write_str("proc /proc proc rw,relatime 0 0\ndevtmpfs /dev devtmpfs rw,relatime 0 0\n")?;
+    text.write_str("cgroup2 /sys/fs/cgroup cgroup2 rw,relatime 0 0\n")
 }
 
 /// `/proc/version`.
