@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -50,6 +52,33 @@ static int status_of(pid_t pid)
     pid_t found = waitpid(pid, &status, 0);
     expect(found == pid, "waitpid", found);
     return status;
+}
+
+static void *waits_for_mutex(void *mutex)
+{
+    pthread_mutex_lock(mutex);
+    return NULL;
+}
+
+static void *waits_for_signal(void *nothing)
+{
+    for (;;)
+        pause();
+    return nothing;
+}
+
+static void *computes(void *nothing)
+{
+    for (volatile long n = 0;; n++)
+        ;
+    return nothing;
+}
+
+static void *executes(void *nothing)
+{
+    usleep(10000);
+    execl("/proc/self/exe", "alone", NULL);
+    return nothing;
 }
 
 /* The parts. */
@@ -117,6 +146,26 @@ static int part(int argc, char **argv)
         char byte;
         read(4, &byte, 1); /* until it has said that it mourns */
         return 0;
+    }
+    if (!strcmp(name, "threads")) { /* a thread that is not the first executes another program; the others wait or compute */
+        static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+        pthread_t threads[4];
+        pthread_mutex_lock(&held);
+        pthread_create(&threads[0], NULL, waits_for_mutex, &held);
+        pthread_create(&threads[1], NULL, waits_for_signal, NULL);
+        pthread_create(&threads[2], NULL, computes, NULL);
+        pthread_create(&threads[3], NULL, executes, NULL);
+        pthread_join(threads[3], NULL);
+        return 97;
+    }
+    if (!strcmp(name, "alone")) { /* what is left of that: one thread, with the number of the process */
+        char path[64], line[256];
+        int threads = 0;
+        snprintf(path, sizeof path, "/proc/%d/status", getpid());
+        FILE *file = fopen(path, "r");
+        while (file && fgets(line, sizeof line, file))
+            sscanf(line, "Threads: %d", &threads);
+        return threads == 1 && syscall(SYS_gettid) == getpid() ? 6 : 1;
     }
     printf("BROKEN no part is called %s\n", name);
     return 98;
@@ -265,6 +314,8 @@ static void programs(void)
     expect(WEXITSTATUS(status_of(play_alone("descriptor", number))) == 1, "close-on-exec", closed);
     close(open_);
     close(closed);
+
+    expect(WEXITSTATUS(status_of(play_alone("threads", NULL))) == 6, "execve of one thread of many", 0);
 
     signal(SIGUSR1, SIG_IGN);
     handle(SIGUSR2, 0);

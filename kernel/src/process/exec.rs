@@ -28,6 +28,8 @@ use crate::syscall::errno::Errno;
 
 /// Longest path.
 const PATH_MAX: usize = 4096;
+/// Bytes of the arguments that are kept to be shown: they stay in the kernel's heap as long as the process lives.
+const SHOWN_ARGUMENTS: usize = 256;
 /// Scripts that may be interpreted by scripts.
 const MAX_SCRIPTS: usize = 5;
 /// Longest first line of a script.
@@ -213,7 +215,9 @@ pub async fn execve(thread: &mut Thread, request: [u64; 3]) -> Result<(), Errno>
         Source::File(file) => Some(file),
         Source::Bytes(_) => None,
     };
-    let inherited = Inherited { executable: path.into(), file, ..thread.process.inherited.lock().clone() };
+    let arguments = shown_arguments(program.argv);
+    let before = thread.process.inherited.lock().clone();
+    let inherited = Inherited { executable: path.into(), name, arguments, file, ..before };
     let before = thread.process.change_program(Arc::clone(&space), inherited);
     before.futexes.unregister();
     thread.machine = machine;
@@ -227,12 +231,18 @@ pub async fn execve(thread: &mut Thread, request: [u64; 3]) -> Result<(), Errno>
 }
 
 /// A thread's name after execve: the last part of the program's, cut off (prctl(2), PR_SET_NAME).
-fn name_of(program: &[u8]) -> [u8; 16] {
+pub fn name_of(program: &[u8]) -> [u8; 16] {
     let mut name = [0; 16];
     let last = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let len = last.len().min(15);
     name[..len].copy_from_slice(&last[..len]);
     name
+}
+
+/// As many of the arguments as `/proc/PID/cmdline` shows.
+pub fn shown_arguments(argv: &[&[u8]]) -> Arc<[u8]> {
+    let bytes = argv.iter().flat_map(|word| word.iter().copied().chain([0]));
+    bytes.take(SHOWN_ARGUMENTS).collect()
 }
 
 impl Thread {

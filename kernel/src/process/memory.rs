@@ -378,6 +378,19 @@ impl Process {
         crate::mm().try_copy_in(self.space(), VirtAddr::new(at), out)
     }
 
+    /// Copies from the memory of another process, through a page of the kernel's. Memory that runs out meanwhile ends the
+    /// process that asked.
+    pub async fn read_from_other(&self, other: &Self, at: u64, out: &mut [u8]) -> Result<(), Errno> {
+        let len = out.len();
+        let attempt = |space| crate::mm().try_copy_in(space, VirtAddr::new(at), out);
+        with_resident(other.space(), at, len, platform::Access::Read, attempt).await.map_err(|e| self.copy_failed(e))
+    }
+
+    /// Copies to the memory of another process, likewise.
+    pub async fn write_to_other(&self, other: &Self, at: u64, data: &[u8]) -> Result<(), Errno> {
+        write_bytes(other.space(), at, data).await.map_err(|error| self.copy_failed(error))
+    }
+
     /// Reads a word if its page is resident.
     pub fn try_read_u32(&self, at: u64) -> CopyAttempt<u32> {
         let mut word = [0; 4];

@@ -81,7 +81,14 @@ pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
         Source::File(file) => Some(Arc::clone(file)),
         Source::Bytes(_) => None,
     };
-    let inherited = Inherited { limits, executable: program.path.into(), file, parent_death_signal: None };
+    let inherited = Inherited {
+        limits,
+        executable: program.path.into(),
+        name: exec::name_of(program.path),
+        arguments: exec::shown_arguments(program.argv),
+        file,
+        parent_death_signal: None,
+    };
     let process = Process::new(Seed {
         space: loaded.space,
         inherited,
@@ -90,7 +97,9 @@ pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
         exit_signal: None,
     });
     let first = process.add_thread()?;
-    Thread::new(Arc::clone(&process), Arc::clone(first.state()), loaded.machine).spawn()?;
+    let mut thread = Thread::new(Arc::clone(&process), Arc::clone(first.state()), loaded.machine);
+    thread.name = exec::name_of(program.path);
+    thread.spawn()?;
     first.started();
     table::enter(&process, Tid::KERNEL);
     Ok(Running { process })

@@ -102,6 +102,10 @@ pub struct Inherited {
     pub limits: Limits,
     /// The program's path (`/proc/self/exe`).
     pub executable: Arc<[u8]>,
+    /// What `/proc/PID/comm` says: the first thread's name.
+    pub name: [u8; 16],
+    /// The beginning of what the program was called with, each word with a zero byte (`/proc/PID/cmdline`).
+    pub arguments: Arc<[u8]>,
     /// The program's file; none if it is the boot module.
     pub file: Option<Arc<Inode>>,
     /// Signal it gets when its parent ends (`PR_SET_PDEATHSIG`); not copied by fork.
@@ -210,6 +214,12 @@ impl Process {
     /// The path of the program it runs.
     pub fn executable(&self) -> Arc<[u8]> {
         Arc::clone(&self.inherited.lock().executable)
+    }
+
+    /// Its name, without the zero bytes behind it.
+    pub fn name(&self) -> Vec<u8> {
+        let name = self.inherited.lock().name;
+        name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
     }
 
     /// Adds a thread's shared half; its task is the caller's to spawn.

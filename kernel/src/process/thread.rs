@@ -161,7 +161,7 @@ impl Thread {
             state,
             alt_stack: AltStack::default(),
             clear_child_tid: 0,
-            name: *b"main\0\0\0\0\0\0\0\0\0\0\0\0",
+            name: [0; 16],
             restartable_call: None,
             delivery: None,
             mask_to_restore: None,

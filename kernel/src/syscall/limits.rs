@@ -84,6 +84,9 @@ pub(super) async fn prctl(thread: &mut Thread, what: u64, argument: u64) -> SysR
             thread.process.read_string(argument, &mut name).await?;
             name[15] = 0;
             thread.name = name;
+            if thread.state.tid() == thread.process.pid {
+                thread.process.inherited.lock().name = name;
+            }
             Ok(0)
         }
         PR_GET_NAME => {

@@ -7,6 +7,7 @@
 //! ABI: number in rax, arguments in rdi rsi rdx r10 r8 r9, result or -errno in rax (psABI appendix A.2.1).
 
 pub mod abi;
+mod across;
 mod clone;
 mod descriptor;
 mod dir;
@@ -34,6 +35,7 @@ use crate::arch::user::SyscallRequest;
 use crate::process::exec;
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
+use across::{Direction, process_vm};
 use errno::{Errno, SysResult};
 use file::Position;
 use poll::Timeout;
@@ -176,6 +178,8 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_sysinfo => process::sysinfo(thread, a).await,
         nr::__NR_getrusage => limits::getrusage(thread, a, b).await,
         nr::__NR_sched_getaffinity => process::sched_getaffinity(thread, [a, b, c]).await,
+        nr::__NR_process_vm_readv => Box::pin(process_vm(thread, [a, b, c, d, e, f], Direction::FromOther)).await,
+        nr::__NR_process_vm_writev => Box::pin(process_vm(thread, [a, b, c, d, e, f], Direction::ToOther)).await,
         nr::__NR_getcpu => process::getcpu(thread, a, b).await,
         _ => match wait_for_room().await {
             // Boxed, because these are the longest futures, and the rest of the thread's should not carry them along.

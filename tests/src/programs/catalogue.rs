@@ -113,6 +113,11 @@ pub const CASES: &[Case] = &[
     ok(C("forks", Glibc), &["sharers", "4", "3"], &["OK forks sharers"]),
     ok(C("forks", Glibc), &["races", "20"], &["OK forks races"]),
     ok(C("forks", Glibc), &["guest", "4", "4"], &["RSS before=", "OK forks guest"]),
+    ok(C("forks", Glibc), &["bomb", "60"], &["BOMB made=", "OK forks bomb"]),
+    ok(C("signals", Glibc), &[], &["OK signals"]),
+    ok(C("signals", Musl), &[], &["OK signals"]),
+    ok(C("rlimits", Glibc), &[], &["OK rlimits"]),
+    ok(C("rlimits", Musl), &[], &["OK rlimits"]),
 ];
 
 /// Cases whose programs execute themselves anew: on Ebb their file has to stay in RAM (`module=keep`).

@@ -89,6 +89,7 @@ impl MachineFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of the files")]
 pub enum ProcessFile {
+    CmdLine,
     Comm,
     Maps,
     PageMap,
@@ -107,6 +108,7 @@ impl ProcessFile {
         let mut text = Text(Vec::new());
         let state = if process.pid == who.pid { status::State::Running } else { status::State::Sleeping };
         let written = match self {
+            Self::CmdLine => return Ok(Kind::Snapshot { contents: process.inherited.lock().arguments.to_vec() }),
             Self::Comm => status::comm(&mut text, process),
             Self::Maps => return areas(About::Mapping),
             Self::SMaps => return areas(About::Pages),

@@ -63,7 +63,8 @@ const ROOT: [(&[u8], Node); 14] = [
 const PRESSURE: [(&[u8], Node); 1] = [(b"memory", Node::Machine(MachineFile::MemoryPressure))];
 
 /// Names of the files in `/proc/NUMBER`, beside `exe`.
-const OF_PROCESS: [(&[u8], ProcessFile); 8] = [
+const OF_PROCESS: [(&[u8], ProcessFile); 9] = [
+    (b"cmdline", ProcessFile::CmdLine),
     (b"comm", ProcessFile::Comm),
     (b"maps", ProcessFile::Maps),
     (b"pagemap", ProcessFile::PageMap),

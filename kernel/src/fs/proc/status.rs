@@ -13,17 +13,12 @@ use super::{KIB_PER_PAGE, Text};
 use crate::process::process::{Process, Tid};
 use crate::process::table::{self, Relations};
 
-/// Linux' `TASK_COMM_LEN` without its zero byte.
-const NAME_MAX: usize = 15;
 /// `USER_HZ` is 100 (time(7)).
 const NS_PER_TICK: u64 = 10_000_000;
 const PAGE: u64 = 4096;
 
-/// The last component of the program's path, as long as Linux keeps it.
 fn name(process: &Process) -> String {
-    let executable = process.executable();
-    let name = executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]).into_owned()
+    String::from_utf8_lossy(&process.name()).into_owned()
 }
 
 /// What a process is doing.
