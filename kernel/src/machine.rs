@@ -23,6 +23,7 @@ impl Platform for Machine {
     type Memory = Memory;
     type Table = UserTables;
     type Store = Storage;
+    type Files = mm::file_store::NoFiles;
 
     fn shrink_caches() -> usize {
         heap::shrink()

@@ -10,7 +10,7 @@ use crate::frame::Residence;
 use crate::group::GroupId;
 use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
-use crate::ops::{OpId, OpKind, OpPage};
+use crate::ops::{Awaited, OpId, OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, Slot, StoreKind, StoreRequest};
 use crate::shortage::Lot;
@@ -71,9 +71,19 @@ pub struct Holds {
     oldest: u8,
     /// This thread may wait for a frame without giving these up: see [`crate::shortage`].
     keeper: bool,
+    /// The operation on a file that the thread waits for, to be told if it fails.
+    awaited: Option<Awaited>,
 }
 
 impl Holds {
+    /// From now on the thread waits for this operation on a file.
+    pub(crate) fn await_op(&mut self, awaited: Option<Awaited>) {
+        self.awaited = awaited;
+    }
+    /// The operation on a file that the thread has waited for.
+    pub(crate) fn take_awaited(&mut self) -> Option<Awaited> {
+        self.awaited.take()
+    }
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
@@ -207,6 +217,7 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| {
             core.counters.pgfault += 1;
             self.turn_holds(core, anchor, holds);
+            holds.await_op(None);
             let step = self.begin_fault(core, request, holds);
             match &step {
                 Step::Mapped => core.counters.pgminfault += 1,
@@ -249,7 +260,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Holds a frame for a thread: the last [`MAX_HOLDS`] that it faulted on, each once.
-    fn hold(&self, core: &mut Core<P>, frame: Pfn, holds: &mut Holds) {
+    pub(crate) fn hold(&self, core: &mut Core<P>, frame: Pfn, holds: &mut Holds) {
         let desc = core.table.get_mut(frame);
         let generation = desc.generation();
         let own = |hold: &Hold| (hold.frame, hold.generation) == (frame, generation);
@@ -337,6 +348,7 @@ impl<P: Platform> Mm<P> {
             Record::Zero => self.commit(core, subject, holds, Blank::OnZero),
             Record::Away(PageCopy::Fill(word)) => self.commit(core, subject, holds, Blank::Word(word)),
             Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, subject, holds, (slot, tag)),
+            Record::Away(PageCopy::File) => unreachable!("such a page has no record"),
             Record::Filling(op) => self.join_fill(core, subject, holds, op),
             Record::Failed => Step::Failed(FaultError::BadPage),
             Record::Shared(_) => unreachable!("shared pages are served elsewhere"),
@@ -411,7 +423,13 @@ impl<P: Platform> Mm<P> {
     }
 
     /// No frame: fail if memory is known to have run out, in the machine or in the group, else wait for one.
-    fn no_frame<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds, scarce: Scarce) -> Step<'a, P> {
+    pub(crate) fn no_frame<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        holds: &mut Holds,
+        scarce: Scarce,
+    ) -> Step<'a, P> {
         let Request { space, group, .. } = request;
         let lot = match (scarce, core.groups.get_mut(group)) {
             (Scarce::Group, Some(group)) => group.told(space),
@@ -437,7 +455,13 @@ impl<P: Platform> Mm<P> {
     }
 
     /// A resident page: map it, whatever it is going through. The one place that maps a frame of a page's own.
-    fn map_resident<'a>(&'a self, core: &mut Core<P>, subject: Subject, frame: Pfn, holds: &mut Holds) -> Step<'a, P> {
+    pub(crate) fn map_resident<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        subject: Subject,
+        frame: Pfn,
+        holds: &mut Holds,
+    ) -> Step<'a, P> {
         let Subject { request, rights, .. } = subject;
         let page = (request.space, request.page);
         if core.table.get(frame).mapped() {
@@ -532,7 +556,7 @@ impl<P: Platform> Mm<P> {
             Err(scarce) => return self.no_frame(core, request, holds, scarce),
         };
         let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
-        let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {
+        let Some(op) = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages) else {
             self.free_user(core, token);
             return Step::Wait(self.op_room.wait(), FaultKind::Minor);
         };

@@ -217,7 +217,8 @@ impl<P: Platform> Core<P> {
 
     fn sight(&self, place: Place, ownership: Ownership, record: Record) -> Option<Sight> {
         Some(match record {
-            Record::Absent => return None,
+            // A page that is in a file only has no record.
+            Record::Absent | Record::Away(PageCopy::File) => return None,
             Record::Zero => Sight::Zero(self.zero),
             Record::Filling(_) => Sight::Filling,
             Record::Away(PageCopy::Slot(slot, _)) => Sight::Slot(slot),

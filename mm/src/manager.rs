@@ -6,10 +6,12 @@
 
 use crate::addr::{Pfn, WORDS_PER_PAGE};
 use crate::anon::AnonTable;
+use crate::file_store::FileRequest;
 use crate::frame::{Contents, Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, FreeError, Order, Residence};
 use crate::group::{GroupId, Groups};
 use crate::home::{Home, Place};
 use crate::object::Objects;
+use crate::object::sync::Broom;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, Mapping, PageTable, PhysMemory, Platform, StoreRequest};
@@ -20,7 +22,7 @@ use crate::space::{CHUNK, Space, SpaceId, SpaceLayout, Spaces};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use alloc::{boxed::Box, collections::VecDeque};
-use maitake_sync::{WaitQueue, blocking::Mutex};
+use maitake_sync::{Semaphore, WaitQueue, blocking::Mutex};
 use mutex_traits::ConstInit;
 
 /// What a manager is made with.
@@ -36,6 +38,8 @@ pub struct Config {
     pub watermarks: Option<Watermarks>,
     /// Size of the operation table.
     pub operations: usize,
+    /// Most pages of files that may wait to be written; derived from the size of RAM if not given.
+    pub dirty_pages: Option<usize>,
     /// Mappings of frames beyond the first of each; derived from the size of RAM if not given.
     pub mappings: Option<usize>,
     /// A bug that a test plants to see it found.
@@ -51,6 +55,7 @@ impl Default for Config {
             audit_key: 0x9e37_79b9_7f4a_7c15,
             watermarks: None,
             operations: 96,
+            dirty_pages: None,
             mappings: None,
             #[cfg(feature = "sim")]
             plant: None,
@@ -76,9 +81,14 @@ pub struct Mm<P: Platform> {
     pub(crate) memory: P::Memory,
     pub(crate) frames: &'static FrameAllocator<P::Lock>,
     pub(crate) store: Option<P::Store>,
+    pub(crate) files: Option<P::Files>,
     pub(crate) core: Mutex<Core<P>, P::Lock>,
     pub(crate) watermarks: Watermarks,
     pub(crate) config: Config,
+    /// Most pages of files that may differ from what their store has.
+    pub(crate) dirty_limit: usize,
+    /// A permit for each page that may be pinned.
+    pub(crate) pins: Semaphore<P::Lock>,
     /// Where those who need an operation's pages wait, by operation.
     pub(crate) op_waits: Box<[WaitQueue<P::Lock>]>,
     /// Where those wait who need room in the operation table.
@@ -107,11 +117,17 @@ pub(crate) struct Core<P: Platform> {
     pub batch: CleanBatch,
     /// Requests the store had no room for yet, in order.
     pub pending: VecDeque<StoreRequest>,
+    /// As `pending`, for files.
+    pub pending_files: VecDeque<FileRequest>,
+    /// Where the search for dirty pages of files goes on.
+    pub broom: Broom,
     pub counters: Counters,
     pub pages: PageCounts,
     pub peak: VisiblePages,
     pub orphaned_io: u64,
     pub held: u64,
+    /// Of the holds, those that are pins.
+    pub pinned: u64,
     pub faults_waiting: u64,
     /// Reclaim is to evict all it can.
     pub torture_due: bool,
@@ -142,7 +158,8 @@ impl<P: Platform> Mm<P> {
     ) -> Self {
         let zero = frames.leak(frames.alloc_page(FrameKind::Zero).expect("a frame for the zero page"));
         memory.zero(zero);
-        let watermarks = config.watermarks.unwrap_or_else(|| Watermarks::for_frames(frames.counts().total));
+        let total = frames.counts().total;
+        let watermarks = config.watermarks.unwrap_or_else(|| Watermarks::for_frames(total));
         frames.set_low(watermarks.low);
         let swap = store.as_ref().map(|s| Swap::new(s.slots(), s.discards(), config.audit_key));
         let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
@@ -158,11 +175,14 @@ impl<P: Platform> Mm<P> {
             groups: Groups::default(),
             batch: CleanBatch::default(),
             pending: VecDeque::with_capacity(config.operations),
+            pending_files: VecDeque::with_capacity(config.operations),
+            broom: Broom::default(),
             counters: Counters::default(),
             pages: PageCounts::default(),
             peak: VisiblePages::default(),
             orphaned_io: 0,
             held: 0,
+            pinned: 0,
             faults_waiting: 0,
             torture_due: false,
             table_reserve: watermarks.tables(),
@@ -176,6 +196,9 @@ impl<P: Platform> Mm<P> {
             memory,
             frames,
             store,
+            files: None,
+            dirty_limit: config.dirty_pages.unwrap_or((total / 8).max(4)),
+            pins: Semaphore::new_with_raw_mutex(total.div_ceil(8), P::Lock::INIT),
             core: Mutex::new_with_raw_mutex(core, P::Lock::INIT),
             watermarks,
             config,
@@ -184,6 +207,21 @@ impl<P: Platform> Mm<P> {
             frames_freed: queue(),
             store_progress: queue(),
         }
+    }
+
+    /// The same manager with a store of files.
+    pub fn with_files(self, files: P::Files) -> Self {
+        Self { files: Some(files), ..self }
+    }
+
+    /// The store of files, if there is one.
+    pub fn files(&self) -> Option<&P::Files> {
+        self.files.as_ref()
+    }
+
+    /// Most pages that may be pinned at a time.
+    pub(crate) fn pin_limit(&self) -> usize {
+        self.frames.counts().total.div_ceil(8)
     }
 
     /// The frame allocator.
@@ -553,6 +591,8 @@ impl<P: Platform> Core<P> {
             mappings: self.mappings.counts(),
             orphaned_io: self.orphaned_io,
             held: self.held,
+            pinned: self.pinned,
+            dirty_files: self.objects.dirty(),
             slots: self.swap.as_ref().map(|s| s.slots.counts()),
             open_slots: self.swap.as_ref().map_or(0, Swap::open_slots),
             ops: self.ops.counts(),
@@ -634,6 +674,7 @@ pub(crate) fn class_of_copy(copy: PageCopy) -> PageClass {
     match copy {
         PageCopy::Slot(..) => PageClass::AwaySlot,
         PageCopy::Fill(_) => PageClass::AwayFill,
+        PageCopy::File => PageClass::Absent,
     }
 }
 

@@ -4,6 +4,8 @@
 //! driven to its end by its completion and the pager, and those who need its pages only wait. Dropping a waiter drops a wait.
 
 use crate::addr::Pfn;
+use crate::file_store::FileError;
+use crate::object::{ObjectId, ObjectPage};
 use crate::page::Tag;
 use crate::platform::{CLUSTER, Slot};
 use alloc::vec::Vec;
@@ -37,6 +39,42 @@ pub enum OpKind {
     Clean,
     /// Slots whose contents are of no use any more.
     Discard,
+    /// Blocks for pages of a file that are about to be written to.
+    Prepare,
+}
+
+/// Where an operation moves its pages from or to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Slots from this one on; page `i` has the slot `i` further on.
+    Slots(Slot),
+    /// Pages of a file from this one on, and how many.
+    File(ObjectId, ObjectPage, u32),
+}
+
+impl Target {
+    /// The slot of page `i`.
+    pub fn slot(self, i: usize) -> Option<Slot> {
+        let Self::Slots(first) = self else { return None };
+        Some(Slot::new(first.as_u32() + i as u32))
+    }
+
+    /// Whether it is about a page of `object` at or behind `page`.
+    pub fn reaches(self, object: ObjectId, page: ObjectPage) -> bool {
+        matches!(self, Self::File(of, first, count) if of == object && first.after(u64::from(count)) > page)
+    }
+
+    /// Whether it is about `page` of `object`.
+    pub fn is_about(self, object: ObjectId, page: ObjectPage) -> bool {
+        self.reaches(object, page) && matches!(self, Self::File(_, first, _) if first <= page)
+    }
+}
+
+/// An operation that somebody waits for, told from later ones of the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Awaited {
+    op: OpId,
+    serial: u64,
 }
 
 /// One page of an operation.
@@ -53,8 +91,10 @@ pub struct OpPage {
 pub struct Op {
     /// What it does.
     pub kind: OpKind,
-    /// First slot; page `i` has slot `slot + i`.
-    pub slot: Slot,
+    /// From where, or to where.
+    pub target: Target,
+    /// Which operation this is of all there ever were.
+    pub serial: u64,
     /// Its pages.
     pub pages: ArrayVec<OpPage, CLUSTER>,
     /// Whether it was tried before.
@@ -70,12 +110,14 @@ pub struct OpCounts {
     pub cleans: usize,
     /// Discards under way.
     pub discards: usize,
+    /// Prepares under way.
+    pub prepares: usize,
 }
 
 impl OpCounts {
     /// Whether anything is under way.
     pub fn any(self) -> bool {
-        self.fills + self.cleans + self.discards > 0
+        self.fills + self.cleans + self.discards + self.prepares > 0
     }
 }
 
@@ -86,6 +128,10 @@ pub struct OpTable {
     counts: OpCounts,
     /// Operations that only cleans may take, so that a storm of faults cannot keep memory from being freed.
     reserve: usize,
+    /// Operations ever begun.
+    serial: u64,
+    /// The last error that each name ended in.
+    errors: Vec<Option<(u64, FileError)>>,
 }
 
 impl OpTable {
@@ -93,22 +139,35 @@ impl OpTable {
     pub fn new(size: usize) -> Self {
         let mut ops = Vec::with_capacity(size);
         ops.resize_with(size, || None);
-        Self { ops, free: (0..size as u16).rev().collect(), counts: OpCounts::default(), reserve: size / 4 }
+        Self {
+            ops,
+            free: (0..size as u16).rev().collect(),
+            counts: OpCounts::default(),
+            reserve: size / 4,
+            serial: 0,
+            errors: alloc::vec![None; size],
+        }
     }
 
     /// Operations that may still begin.
     fn available(&self, kind: OpKind) -> bool {
-        self.free.len() > if kind == OpKind::Fill { self.reserve } else { 0 }
+        self.free.len() > if matches!(kind, OpKind::Fill | OpKind::Prepare) { self.reserve } else { 0 }
+    }
+
+    /// Whether an operation of a kind could begin now.
+    pub fn has_room(&self, kind: OpKind) -> bool {
+        self.available(kind)
     }
 
     /// Begins an operation, or `None` if the table is full for its kind.
-    pub fn begin(&mut self, kind: OpKind, slot: Slot, pages: ArrayVec<OpPage, CLUSTER>) -> Option<OpId> {
+    pub fn begin(&mut self, kind: OpKind, target: Target, pages: ArrayVec<OpPage, CLUSTER>) -> Option<OpId> {
         if !self.available(kind) {
             return None;
         }
         let index = self.free.pop()?;
         *self.count(kind) += 1;
-        self.ops[usize::from(index)] = Some(Op { kind, slot, pages, retried: false });
+        self.serial += 1;
+        self.ops[usize::from(index)] = Some(Op { kind, target, serial: self.serial, pages, retried: false });
         Some(OpId(index))
     }
 
@@ -123,6 +182,35 @@ impl OpTable {
         *self.count(op.kind) -= 1;
         self.free.push(id.0);
         Some(op)
+    }
+
+    /// Ends an operation on a file, and remembers the error for those who wait.
+    pub fn end_in(&mut self, id: OpId, result: Result<(), FileError>) -> Option<Op> {
+        let op = self.end(id)?;
+        if let Err(error) = result {
+            self.errors[id.index()] = Some((op.serial, error));
+        }
+        Some(op)
+    }
+
+    /// What to ask [`Self::error`] for later on.
+    pub fn awaited(&self, id: OpId) -> Option<Awaited> {
+        Some(Awaited { op: id, serial: self.ops.get(id.index())?.as_ref()?.serial })
+    }
+
+    /// The error that an operation ended in, if it did.
+    pub fn error(&self, awaited: Awaited) -> Option<FileError> {
+        self.errors[awaited.op.index()].filter(|(serial, _)| *serial == awaited.serial).map(|(_, error)| error)
+    }
+
+    /// Operations begun so far: each one under way now has a serial number of at most this.
+    pub fn begun(&self) -> u64 {
+        self.serial
+    }
+
+    /// The first operation under way of which this is true.
+    pub fn find(&self, wanted: impl Fn(&Op) -> bool) -> Option<OpId> {
+        self.ops.iter().position(|op| op.as_ref().is_some_and(&wanted)).map(|i| OpId(i as u16))
     }
 
     /// Everything under way.
@@ -146,6 +234,7 @@ impl OpTable {
             OpKind::Fill => &mut self.counts.fills,
             OpKind::Clean => &mut self.counts.cleans,
             OpKind::Discard => &mut self.counts.discards,
+            OpKind::Prepare => &mut self.counts.prepares,
         }
     }
 }

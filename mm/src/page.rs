@@ -33,6 +33,8 @@ pub enum PageCopy {
     Slot(Slot, Tag),
     /// The same 32-bit word throughout.
     Fill(u32),
+    /// In the page's file. Never a record: a page of a file that is not in RAM has none.
+    File,
 }
 
 /// What the index knows of a page.
@@ -77,6 +79,8 @@ const SLOT: u64 = 4;
 const FILL: u64 = 5;
 const FAILED: u64 = 6;
 const SHARED: u64 = 7;
+/// The same number as a copy: records never have this one.
+const FILE: u64 = SHARED;
 const SLOT_BITS: u32 = 29;
 
 const _: () = assert!(Slot::LIMIT == 1 << SLOT_BITS && KIND_BITS + SLOT_BITS + 32 <= 64);
@@ -99,6 +103,7 @@ impl PageCopy {
                 u64::from(tag.0) << (KIND_BITS + SLOT_BITS) | u64::from(slot.as_u32()) << KIND_BITS | SLOT
             }
             PageCopy::Fill(word) => u64::from(word) << KIND_BITS | FILL,
+            PageCopy::File => FILE,
         }
     }
     pub(crate) fn unpack(raw: u64) -> Option<Self> {
@@ -108,6 +113,7 @@ impl PageCopy {
                 Some(PageCopy::Slot(slot, Tag((raw >> (KIND_BITS + SLOT_BITS)) as u32)))
             }
             FILL => Some(PageCopy::Fill((raw >> KIND_BITS) as u32)),
+            FILE => Some(PageCopy::File),
             _ => None,
         }
     }
@@ -115,7 +121,7 @@ impl PageCopy {
     pub fn slot(self) -> Option<Slot> {
         match self {
             PageCopy::Slot(slot, _) => Some(slot),
-            PageCopy::Fill(_) => None,
+            PageCopy::Fill(_) | PageCopy::File => None,
         }
     }
 }

@@ -4,9 +4,10 @@
 //! stay, and whoever waits is woken. It begins nothing but retries and discards; fills are begun by faults, cleans by reclaim.
 
 use crate::addr::Pfn;
+use crate::file_store::{FileCompletion, FileStore};
 use crate::frame::{Frame, IoFrame, Residence};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
-use crate::ops::{Op, OpKind};
+use crate::ops::{Op, OpKind, Target};
 use crate::page::{PageCopy, Record};
 use crate::platform::{
     BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
@@ -14,22 +15,30 @@ use crate::platform::{
 use crate::stats::PageClass;
 use crate::swap::Swap;
 use arrayvec::ArrayVec;
-use core::future::{pending, poll_fn};
+use core::future::poll_fn;
 use core::ops::ControlFlow;
 use core::pin::pin;
+use core::task::{Context, Poll};
+
+/// What one of the stores has done.
+enum Completion {
+    Swap(StoreCompletion),
+    File(FileCompletion),
+}
 
 impl<P: Platform> Mm<P> {
     /// The pager task. Each completion is one short piece of work; it never waits for anything but the store.
     pub async fn run_pager(&self) -> ! {
-        let Some(store) = &self.store else {
-            pending::<()>().await;
-            unreachable!("pending for ever");
-        };
         loop {
-            let completion = poll_fn(|cx| store.poll_complete(cx)).await;
-            let op = completion.request.op;
-            let ended = self.core.with_lock(|core| self.complete(core, completion));
-            if ended.is_break() {
+            let completion = poll_fn(|cx| self.poll_complete(cx)).await;
+            let ended = self.core.with_lock(|core| match completion {
+                Completion::Swap(completion) => {
+                    let op = completion.request.op;
+                    self.complete(core, completion).map_break(|()| op)
+                }
+                Completion::File(completion) => self.complete_file(core, completion).map_continue(drop),
+            });
+            if let ControlFlow::Break(op) = ended {
                 if !self.loses_wakeups() {
                     self.op_waits[op.index()].wake_all();
                 }
@@ -37,6 +46,19 @@ impl<P: Platform> Mm<P> {
             }
             self.store_progress.wake_all();
             self.announce_frames();
+        }
+    }
+
+    /// The next completion of either store. Swap is asked first: what waits for it is a fault, or a frame.
+    fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<Completion> {
+        if let Some(store) = &self.store
+            && let Poll::Ready(completion) = store.poll_complete(cx)
+        {
+            return Poll::Ready(Completion::Swap(completion));
+        }
+        match &self.files {
+            Some(files) => files.poll_complete(cx).map(Completion::File),
+            None => Poll::Pending,
         }
     }
 
@@ -67,6 +89,7 @@ impl<P: Platform> Mm<P> {
         match op.kind {
             OpKind::Fill => self.finish_fill(core, &op, frames, result),
             OpKind::Clean => self.finish_clean(core, &op, frames, result),
+            OpKind::Prepare => unreachable!("only files are prepared for"),
             OpKind::Discard => {
                 if let Some(swap) = &mut core.swap {
                     swap.finish_discard(request.slot, request.count);
@@ -81,8 +104,8 @@ impl<P: Platform> Mm<P> {
     /// Steps 13 and 14.
     fn finish_fill(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
-            let slot = Slot::new(op.slot.as_u32() + i as u32);
             let moving = self.end_move(core, token.pfn());
+            let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
                 self.free_user(core, token.returned());
@@ -138,8 +161,8 @@ impl<P: Platform> Mm<P> {
     /// Steps 8, 9 and 12.
     fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
-            let slot = Slot::new(op.slot.as_u32() + i as u32);
             core.count_leaving(token.pfn(), -1);
+            let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
                 self.free_user(core, token.returned());
@@ -164,13 +187,14 @@ impl<P: Platform> Mm<P> {
         let desc = core.table.get_mut(token.pfn());
         let (home, from) = (desc.home(), class_of(desc.residence()));
         desc.set_residence(Residence::None);
-        core.turn(home, from, class_of_copy(copy), Record::Away(copy));
+        let record = if copy == PageCopy::File { Record::Absent } else { Record::Away(copy) };
+        core.turn(home, from, class_of_copy(copy), record);
         core.counters.pgsteal += 1;
         self.free_user(core, token);
     }
 
     /// Steps 8 and 9: the page was touched while it was written out; it stays, clean if it was not changed.
-    fn stay(&self, core: &mut Core<P>, token: IoFrame, copy: Option<PageCopy>) {
+    pub(crate) fn stay(&self, core: &mut Core<P>, token: IoFrame, copy: Option<PageCopy>) {
         let frame = core.table.keep(token);
         let mapped_dirty = core.written_by_mapping(frame);
         let desc = core.table.get_mut(frame);
@@ -187,7 +211,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Whether the page of a frame that came back is gone; the frame is then to be freed.
-    fn reap_orphan(&self, core: &mut Core<P>, token: &IoFrame) -> bool {
+    pub(crate) fn reap_orphan(&self, core: &mut Core<P>, token: &IoFrame) -> bool {
         let desc = core.table.get_mut(token.pfn());
         let orphaned = desc.residence() == Residence::Orphaned;
         if orphaned {
@@ -213,7 +237,7 @@ impl<P: Platform> Mm<P> {
         if core.ops.counts().discards > 0 || !core.swap.as_ref().is_some_and(Swap::has_discards) {
             return;
         }
-        let Some(op) = core.ops.begin(OpKind::Discard, Slot::new(0), ArrayVec::new()) else {
+        let Some(op) = core.ops.begin(OpKind::Discard, Target::Slots(Slot::new(0)), ArrayVec::new()) else {
             return;
         };
         let Some((slot, count)) = core.swap.as_mut().and_then(Swap::take_discard) else {

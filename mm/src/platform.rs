@@ -5,6 +5,7 @@
 //! addresses in [`PageTable::map`], and frames that were never given to the manager.
 
 use crate::addr::{Pfn, Vpn, WORDS_PER_PAGE};
+use crate::file_store::FileStore;
 use crate::frame::{Frame, IoFrame};
 use crate::ops::OpId;
 use arrayvec::ArrayVec;
@@ -22,6 +23,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     type Table: PageTable;
     /// Where paged-out pages go.
     type Store: BackingStore;
+    /// Where files are.
+    type Files: FileStore;
 
     /// Gives back frames that are kept only for speed, and returns how many. Reclaim asks before it evicts anything.
     fn shrink_caches() -> usize {

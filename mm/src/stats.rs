@@ -47,6 +47,16 @@ pub struct Counters {
     pub pgzero_pre: u64,
     /// Page tables dropped with live entries.
     pub ptdrop: u64,
+    /// Pages read from files, and written to them.
+    pub pgfilein: u64,
+    pub pgfileout: u64,
+    /// Requests to the store of files, by kind, when they are begun; those that came back; pages on which they failed.
+    pub file_reads: u64,
+    pub file_writes: u64,
+    pub file_prepares: u64,
+    pub file_completed: u64,
+    pub file_read_err: u64,
+    pub file_write_err: u64,
     /// Mappings given up because the pool of further mappings was empty.
     pub pgunmap_pool: u64,
     /// Pages copied because one of those who shared them wrote to them.
@@ -202,6 +212,10 @@ pub struct Snapshot {
     pub orphaned_io: u64,
     /// Frames held back from reclaim for threads that just faulted on them.
     pub held: u64,
+    /// Of these, those that are pinned for a copy between a program and an object.
+    pub pinned: u64,
+    /// Pages of files that differ from what their store has.
+    pub dirty_files: u64,
     /// Swap slots; `None` without swap.
     pub slots: Option<SlotCounts>,
     /// Slots of the run that is open for victims.
@@ -241,8 +255,11 @@ impl Snapshot {
         let pool = self.mappings;
         assert_eq!(pool.size, pool.used + pool.free, "further mappings = used + free");
         let submitted = c.store_reads + c.store_writes + c.store_discards;
-        let in_flight = (self.ops.fills + self.ops.cleans + self.ops.discards) as u64;
-        assert_eq!(submitted, c.store_completed + in_flight, "store requests = completed + in flight");
+        let of_files = c.file_reads + c.file_writes + c.file_prepares;
+        let in_flight = (self.ops.fills + self.ops.cleans + self.ops.discards + self.ops.prepares) as u64;
+        let completed = c.store_completed + c.file_completed;
+        assert_eq!(submitted + of_files, completed + in_flight, "requests = completed + in flight");
+        assert!(self.pinned <= (self.frames.total as u64).div_ceil(8), "pins have a permit each");
         if let Some(slots) = self.slots {
             assert_eq!(slots.total, slots.free + slots.used + slots.bad, "slots = free + used + bad");
             assert!(

@@ -65,6 +65,10 @@ const MOVING: u8 = 8;
 /// The upper half of the flags: the group that the frame is charged to.
 const GROUP_SHIFT: u32 = 4;
 const GROUP: u8 = 0xf << GROUP_SHIFT;
+/// Flag: a page of a file that has a block, so that it may be written to. Such pages do not move.
+const PREPARED: u8 = MOVING;
+/// Flag: a page of a file that is dirty, and was so already when old pages were looked for. Dirty pages are not under write-out.
+const OLD: u8 = REWRITTEN;
 
 impl FrameDesc {
     /// A frame of no interest.
@@ -168,6 +172,18 @@ impl FrameDesc {
     }
     pub(crate) fn set_moving(&mut self, on: bool) {
         self.set_flag(MOVING, on)
+    }
+    pub(crate) fn prepared(&self) -> bool {
+        self.flag(PREPARED)
+    }
+    pub(crate) fn set_prepared(&mut self, on: bool) {
+        self.set_flag(PREPARED, on)
+    }
+    pub(crate) fn old(&self) -> bool {
+        self.flag(OLD)
+    }
+    pub(crate) fn set_old(&mut self, on: bool) {
+        self.set_flag(OLD, on)
     }
     pub(crate) fn listed(&self) -> bool {
         self.flag(LISTED)

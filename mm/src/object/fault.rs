@@ -31,6 +31,9 @@ impl<P: Platform> Mm<P> {
             own => return self.serve(core, subject, holds, own),
         }
         let record = object.index.get(page.key());
+        if object.file().is_some() {
+            return self.serve_file(core, subject, holds, (id, page, sharing), record);
+        }
         let home = Home::Object(id, page);
         let writes = subject.request.access == Access::Write;
         match (sharing, record) {

@@ -6,21 +6,30 @@
 //! An object lives as long as somebody has a handle to it or an area that maps it. Then it is *doomed*: reclaim buries it, a chunk of
 //! pages at a time, so that nobody who lets go of an object has to wait, and dropping a future half-way loses nothing.
 //!
+//! - [`mod@io`]: `read` and `write`. [`mod@truncate`]: the end of an object.
+//! - [`mod@file`]: pages of files, on their way in and out. [`mod@complete`]: when they have arrived. [`mod@sync`]: when they are written.
 //! - [`mod@fault`]: how a fault is served from an object. [`mod@area`]: which areas map an object, and taking its pages out of them.
 
 pub(crate) mod area;
+pub(crate) mod complete;
 mod fault;
+pub(crate) mod file;
+mod io;
+pub(crate) mod sync;
+mod truncate;
 
 pub use area::{Backing, Sharing};
 
 use crate::addr::{PAGE_SIZE, PageRange, Vpn};
+use crate::fault::FaultError;
+use crate::file_store::{FileError, FileId};
 use crate::home::Home;
 use crate::index::PageIndex;
 use crate::manager::{Core, Mm, NoMemory};
 use crate::page::Record;
 use crate::platform::Platform;
 use crate::space::CHUNK;
-use crate::stats::PageCounts;
+use crate::stats::{PageClass, PageCounts};
 use alloc::{boxed::Box, vec::Vec};
 use arrayvec::ArrayVec;
 
@@ -63,6 +72,9 @@ impl ObjectPage {
     pub const fn holding(offset: u64) -> Self {
         Self(offset / PAGE_SIZE as u64)
     }
+    /// Behind the last page that an object can have.
+    pub const LAST: Self = Self(1 << Self::BITS);
+
     /// The raw page number.
     pub const fn as_u64(self) -> u64 {
         self.0
@@ -84,6 +96,47 @@ impl ObjectPage {
 /// Most bytes in an object.
 pub const MAX_OBJECT: u64 = (1 << ObjectPage::BITS) * PAGE_SIZE as u64;
 
+/// Why something could not be done to an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The disk is full: ENOSPC.
+    #[error("no room on the disk")]
+    NoSpace,
+    /// The disk failed: EIO.
+    #[error("the disk failed")]
+    Io,
+    /// The program has no such memory, or not with those rights: EFAULT.
+    #[error("bad address")]
+    BadAddress,
+    /// There is no memory for a page in between: the program is to be killed.
+    #[error("out of memory")]
+    OutOfMemory,
+    /// There is no such object, or no such space: EBADF.
+    #[error("the object is gone")]
+    Gone,
+    /// No object can be that large: EFBIG.
+    #[error("too large for an object")]
+    TooLarge,
+}
+
+impl From<FileError> for ObjectError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::NoSpace => Self::NoSpace,
+            FileError::Io => Self::Io,
+        }
+    }
+}
+
+impl From<FaultError> for ObjectError {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::OutOfMemory => Self::OutOfMemory,
+            _ => Self::BadAddress,
+        }
+    }
+}
+
 /// One object.
 pub(crate) struct Object {
     pub index: PageIndex,
@@ -95,6 +148,14 @@ pub(crate) struct Object {
     handles: u32,
     /// Pages of all areas that map it.
     mapped: u64,
+    /// The file that its pages come from and go to.
+    file: Option<FileId>,
+    /// Pages from the first to the second have blocks: what the store said last.
+    prepared: (ObjectPage, ObjectPage),
+    /// An error of write-back that nobody has been told of.
+    pub write_error: Option<FileError>,
+    /// A run of pages could not be read, or not be given blocks: until the file is cut, each is tried by itself.
+    pub singly: bool,
 }
 
 impl Object {
@@ -107,6 +168,27 @@ impl Object {
     #[cfg(feature = "sim")]
     pub fn mapped(&self) -> u64 {
         self.mapped
+    }
+
+    /// The file that its pages come from and go to.
+    pub fn file(&self) -> Option<FileId> {
+        self.file
+    }
+
+    /// Whether the store is known to have a block for a page.
+    fn is_prepared(&self, page: ObjectPage) -> bool {
+        self.prepared.0 <= page && page < self.prepared.1
+    }
+
+    fn note_prepared(&mut self, first: ObjectPage, count: u32) {
+        let end = first.after(u64::from(count));
+        let (start, known) = self.prepared;
+        self.prepared = if start <= first && first <= known { (start, known.max(end)) } else { (first, end) };
+    }
+
+    fn forget_prepared(&mut self) {
+        self.prepared = (ObjectPage(0), ObjectPage(0));
+        self.singly = false;
     }
 
     fn is_wanted(&self) -> bool {
@@ -122,6 +204,8 @@ pub(crate) struct Objects {
     doomed: Vec<ObjectId>,
     /// Pages with a record, of all objects.
     pages: u64,
+    /// Pages of files that differ from what the store has.
+    dirty: u64,
 }
 
 impl Objects {
@@ -165,17 +249,54 @@ impl Objects {
         self.pages
     }
 
+    /// Pages of files that differ from what the store has, or are being written.
+    pub fn dirty(&self) -> u64 {
+        self.dirty
+    }
+
+    /// How many objects there may be by now.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The first file from a slot on.
+    pub fn next_file(&self, slot: usize) -> Option<(usize, ObjectId)> {
+        let files = self
+            .slots
+            .iter()
+            .enumerate()
+            .skip(slot)
+            .filter(|(_, (_, object))| object.as_ref().is_some_and(|object| object.file.is_some()));
+        files.map(|(slot, (generation, _))| (slot, ObjectId::of(slot, *generation))).next()
+    }
+
+    /// Whether a page's record stands in the object of a file.
+    pub fn is_file(&mut self, home: Home) -> Option<(ObjectId, ObjectPage)> {
+        let Home::Object(id, page) = home else { return None };
+        self.get_mut(id)?.file.map(|_| (id, page))
+    }
+
+    /// From now on each page of an object is read and prepared for by itself.
+    pub fn go_singly(&mut self, id: ObjectId) {
+        if let Some(object) = self.get_mut(id) {
+            object.singly = true;
+        }
+    }
+
     /// Whether some objects wait to be buried.
     pub fn has_doomed(&self) -> bool {
         !self.doomed.is_empty()
     }
 
     /// A page of an object was counted as `from`, and is counted as `to`.
-    pub fn shift(&mut self, id: ObjectId, from: crate::stats::PageClass, to: crate::stats::PageClass) {
-        use crate::stats::PageClass::Absent;
-        self.pages = self.pages + u64::from(from == Absent) - u64::from(to == Absent);
-        if let Some(object) = self.get_mut(id) {
-            object.pages.shift(from, to);
+    pub fn shift(&mut self, id: ObjectId, from: PageClass, to: PageClass) {
+        let absent = PageClass::Absent;
+        self.pages = self.pages + u64::from(from == absent) - u64::from(to == absent);
+        let Some(object) = self.get_mut(id) else { return };
+        object.pages.shift(from, to);
+        if object.file.is_some() {
+            let is_dirty = |class| matches!(class, PageClass::Dirty | PageClass::Cleaning | PageClass::Evicting);
+            self.dirty = self.dirty + u64::from(is_dirty(to)) - u64::from(is_dirty(from));
         }
     }
 }
@@ -183,15 +304,34 @@ impl Objects {
 impl<P: Platform> Mm<P> {
     /// Makes an object of so many bytes, all zero, with one handle to it: memory that can be shared. Nothing is committed.
     pub fn create_object(&self, bytes: u64) -> Result<ObjectId, NoMemory> {
-        if bytes > MAX_OBJECT {
+        self.new_object(None, bytes)
+    }
+
+    /// Makes an object of a file that is so many bytes long, with one handle to it. There must not be two of one file.
+    pub fn create_file_object(&self, file: FileId, bytes: u64) -> Result<ObjectId, NoMemory> {
+        self.new_object(Some(file), bytes)
+    }
+
+    fn new_object(&self, file: Option<FileId>, bytes: u64) -> Result<ObjectId, NoMemory> {
+        if bytes > MAX_OBJECT || (file.is_some() && self.files.is_none()) {
             return Err(NoMemory);
         }
-        let (index, pages) = (PageIndex::default(), PageCounts::default());
-        let object = Object { index, pages, bytes, handles: 1, mapped: 0 };
+        let object = Object {
+            index: PageIndex::default(),
+            pages: PageCounts::default(),
+            bytes,
+            handles: 1,
+            mapped: 0,
+            file,
+            prepared: (ObjectPage(0), ObjectPage(0)),
+            write_error: None,
+            singly: false,
+        };
         self.core.with_lock(|core| core.objects.insert(object)).ok_or(NoMemory)
     }
 
-    /// Gives up a handle. With the last handle and the last area that maps it the object goes, and all that is in it.
+    /// Gives up a handle. With the last handle and the last area that maps it the object goes, and all that is in it; what of a file is
+    /// not written by then is lost, so [`Self::sync_object`] comes first.
     pub fn close_object(&self, id: ObjectId) {
         self.core.with_lock(|core| {
             let Some(object) = core.objects.get_mut(id) else { return };

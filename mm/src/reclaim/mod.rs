@@ -17,7 +17,8 @@ pub use watermark::Watermarks;
 use crate::addr::Pfn;
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
-use crate::ops::{OpKind, OpPage};
+use crate::object::file::FilePage;
+use crate::ops::{OpKind, OpPage, Target};
 use crate::page::PageCopy;
 use crate::platform::{CLUSTER, IoFrames, PhysMemory, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
@@ -279,6 +280,10 @@ impl<P: Platform> Mm<P> {
 
     /// The one place that unmaps a page for reclaim. The page is on no list; it leaves, is put into the batch, or goes back on.
     fn evict(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
+        let home = core.table.get(frame).home();
+        if let Some(page) = core.objects.is_file(home) {
+            return self.evict_file(core, page, frame);
+        }
         if !self.has_a_way_out(core, frame) {
             core.admit(frame);
             // Where there are slots, it is its group that may have no more: nobody's copies help there.
@@ -306,6 +311,25 @@ impl<P: Platform> Mm<P> {
             core.admit(frame);
         }
         fate
+    }
+
+    /// A page of a file leaves for free, or is written where it belongs, with those behind it.
+    fn evict_file(&self, core: &mut Core<P>, page: FilePage, frame: Pfn) -> Fate {
+        core.unmap_everywhere(self.frames, frame);
+        core.table.get_mut(frame).set_young(false);
+        if core.table.get(frame).residence() == Residence::Clean {
+            let token = core.table.take_as(frame, Residence::Clean);
+            self.leave(core, token, PageCopy::File); // step 10
+            core.counters.pgdrop_clean += 1;
+            return Fate::Freed;
+        }
+        match self.begin_file_clean(core, page, Residence::Evicting) {
+            Some(_) => Fate::Freed,
+            None => {
+                core.admit(frame);
+                Fate::Busy
+            }
+        }
     }
 
     /// Whether a page could leave: to a free slot, to the copy it has, or as a repeated word.
@@ -377,7 +401,7 @@ impl<P: Platform> Mm<P> {
         };
         let pages = core.batch.pages.clone();
         let count = pages.len() as u32;
-        let Some(op) = core.ops.begin(OpKind::Clean, slot, pages) else {
+        let Some(op) = core.ops.begin(OpKind::Clean, Target::Slots(slot), pages) else {
             return false;
         };
         let batch = core::mem::take(&mut core.batch);

@@ -16,7 +16,7 @@ use crate::frame::Residence;
 use crate::group::GroupId;
 use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
-use crate::ops::{OpKind, OpPage};
+use crate::ops::{OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
@@ -179,7 +179,7 @@ impl<P: Platform> Mm<P> {
             Err(Scarce::Group) => return ControlFlow::Continue(()),
         };
         let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
-        let Some(op) = core.ops.begin(OpKind::Fill, slot, pages) else {
+        let Some(op) = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages) else {
             self.free_user(core, token);
             return ControlFlow::Break(());
         };

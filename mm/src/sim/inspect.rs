@@ -139,10 +139,18 @@ fn verify_objects(core: &mut Core<SimPlatform>, by_object: &BTreeMap<ObjectId, P
             }
         }
     }
+    let mut dirty = 0;
     for (id, object) in core.objects.iter_mut() {
+        if object.file().is_some() {
+            dirty += [PageClass::Dirty, PageClass::Cleaning, PageClass::Evicting]
+                .map(|c| object.pages.get(c))
+                .iter()
+                .sum::<u64>();
+        }
         assert_eq!(object.pages, by_object.get(&id).copied().unwrap_or_default(), "pages by state of {id:?}");
         assert_eq!(object.mapped(), mapped.remove(&id).unwrap_or(0), "pages of areas that map {id:?}");
     }
+    assert_eq!(dirty, core.objects.dirty(), "dirty pages of files");
     assert!(mapped.is_empty(), "areas map objects that are gone: {mapped:?}");
 }
 
@@ -213,7 +221,7 @@ fn verify_groups(core: &mut Core<SimPlatform>) {
 
 /// Each page-table entry refers to the frame of its page, which knows of it, or of zeroes; and reclaim knows each last-level table.
 fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
-    let Core { zero, spaces, mappings, table, .. } = core;
+    let Core { zero, spaces, mappings, table, objects, .. } = core;
     let (zero, mut leaves) = (*zero, 0);
     for (id, space) in spaces.iter_mut() {
         for (page, mapping) in SimTable::mappings(&space.table) {
@@ -232,6 +240,13 @@ fn verify_tables(core: &mut Core<SimPlatform>, records: &Records) {
             };
             let writable = space.table.rights(page).is_some_and(|rights| rights.write.is_allowed());
             assert!(!(writable && is_copy_to_come), "{page:?} of {id:?} is to be copied, and can be written");
+            let desc = table.get(mapping.frame);
+            let is_open = match desc.residence() {
+                Residence::Cleaning => desc.rewritten(),
+                residence => residence == Residence::Dirty,
+            };
+            let closed = objects.is_file(desc.home()).is_some() && !is_open;
+            assert!(!(writable && closed), "{page:?} of {id:?} can be written, but {} is not dirty", desc.home());
             let known = mapping.frame == zero || mappings.places(table, mapping.frame).any(|place| place == (id, page));
             assert!(known, "{:?} does not know that {page:?} of {id:?} is mapped to it", mapping.frame);
             let expected = if mapping.frame == zero { Record::Zero } else { Record::Resident(mapping.frame) };
@@ -267,7 +282,7 @@ fn verify_slots(core: &mut Core<SimPlatform>, records: &Records) {
     }
     let runs = core.ops.iter().filter(|(_, op)| op.kind != OpKind::Discard);
     for (_, op) in runs {
-        (0..op.pages.len()).for_each(|i| users.add(Slot::new(op.slot.as_u32() + i as u32), "an operation"));
+        (0..op.pages.len()).filter_map(|i| op.target.slot(i)).for_each(|slot| users.add(slot, "an operation"));
     }
     if let Some(first) = core.batch.slot() {
         (0..core.batch.len()).for_each(|i| users.add(Slot::new(first.as_u32() + i as u32), "the batch"));

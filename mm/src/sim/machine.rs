@@ -2,6 +2,7 @@
 //!
 //! Owns nothing but the parts. A thread is a task of the test's; [`SimMachine::load`] and [`SimMachine::store`] are its instructions.
 
+use super::files::{FilesConfig, SimFiles};
 use super::memory::{Ram, SimMemory};
 use super::store::{DiskConfig, SimStore};
 use super::table::{Mmu, SimTable};
@@ -22,6 +23,7 @@ impl Platform for SimPlatform {
     type Memory = SimMemory;
     type Table = SimTable;
     type Store = SimStore;
+    type Files = SimFiles;
 }
 
 /// What a machine is made with.
@@ -31,6 +33,8 @@ pub struct SimConfig {
     pub frames: usize,
     /// The swap device, if there is one.
     pub disk: Option<DiskConfig>,
+    /// The store of files, if there is one.
+    pub files: Option<FilesConfig>,
     /// The manager's.
     pub mm: Config,
     /// Translations the CPU remembers.
@@ -42,7 +46,7 @@ pub struct SimConfig {
 impl SimConfig {
     /// So many frames, a good disk of so many slots.
     pub fn new(frames: usize, slots: u32) -> Self {
-        Self { frames, disk: Some(DiskConfig::good(slots)), mm: Config::default(), tlb: 32, seed: 0 }
+        Self { frames, disk: Some(DiskConfig::good(slots)), files: None, mm: Config::default(), tlb: 32, seed: 0 }
     }
 }
 
@@ -56,6 +60,7 @@ pub struct SimMachine {
     frames: &'static FrameAllocator<SimLock>,
     mmu: Arc<Mmu>,
     disk: Option<SimStore>,
+    files: Option<SimFiles>,
 }
 
 impl SimMachine {
@@ -71,8 +76,10 @@ impl SimMachine {
         let descs = Box::leak(vec![FrameDesc::EMPTY; config.frames].into_boxed_slice());
         let disk = config.disk.map(|d| SimStore::new(d, &ram, config.seed ^ 0xd15c));
         let mmu = Mmu::new(ram.clone(), frames, config.tlb, config.seed ^ 0x71b);
+        let files = config.files.map(|f| SimFiles::new(f, &ram, config.seed ^ 0xf11e));
         let mm = Mm::new(config.mm, SimMemory(ram.clone()), frames, descs, disk.clone());
-        Arc::new(Self { mm, ram, frames, mmu, disk })
+        let mm = if let Some(files) = &files { mm.with_files(files.clone()) } else { mm };
+        Arc::new(Self { mm, ram, frames, mmu, disk, files })
     }
 
     /// The manager.
@@ -96,6 +103,14 @@ impl SimMachine {
     /// If the machine was made without one.
     pub fn disk(&self) -> &SimStore {
         self.disk.as_ref().expect("the machine has a disk")
+    }
+
+    /// The store of files.
+    ///
+    /// # Panics
+    /// If the machine was made without one.
+    pub fn files(&self) -> &SimFiles {
+        self.files.as_ref().expect("the machine has files")
     }
 
     /// An address space with x86's user half as its bounds; `None` if there is no frame for its root.

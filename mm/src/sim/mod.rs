@@ -5,8 +5,9 @@
 //! order: whoever drives a simulation polls the tasks and calls [`SimStore::step`]. No chance but seeded chance, no unsafe code.
 //!
 //! - [`machine`]: all of it together, and user accesses. [`memory`]: frames. [`table`]: page tables. [`tlb`]: what the CPU remembers.
-//! - [`store`]: the disk. [`inspect`]: the whole state of the manager checked against itself.
+//! - [`store`]: the disk for swap. [`files`]: the one for files. [`inspect`]: the whole state of the manager checked against itself.
 
+pub mod files;
 mod inspect;
 pub mod machine;
 pub mod memory;
@@ -15,6 +16,7 @@ pub mod store;
 pub mod table;
 mod tlb;
 
+pub use files::{FilesConfig, FilesCounts, SimFiles};
 pub use machine::{SimConfig, SimMachine, SimPlatform, Trap};
 pub use memory::{Ram, SimMemory};
 pub use rng::SimRng;

@@ -5,7 +5,7 @@
 //! pinned across a wait, so copies cannot deadlock over pins (see `docs/decisions`).
 
 use super::SpaceId;
-use crate::addr::{PAGE_SIZE, VirtAddr, Vpn};
+use crate::addr::{PAGE_SIZE, Pfn, VirtAddr, Vpn};
 use crate::fault::{FaultError, Holds};
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
@@ -60,12 +60,18 @@ impl Buffer<'_> {
 }
 
 /// Holds of the kernel's own, ended whenever a copy is over or dropped.
-struct CopyHolds<'a, P: Platform> {
+pub(crate) struct KernelHolds<'a, P: Platform> {
     mm: &'a Mm<P>,
-    holds: Holds,
+    pub holds: Holds,
 }
 
-impl<P: Platform> Drop for CopyHolds<'_, P> {
+impl<'a, P: Platform> KernelHolds<'a, P> {
+    pub fn new(mm: &'a Mm<P>) -> Self {
+        Self { mm, holds: Holds::default() }
+    }
+}
+
+impl<P: Platform> Drop for KernelHolds<'_, P> {
     fn drop(&mut self) {
         self.mm.release_holds(&mut self.holds);
     }
@@ -99,7 +105,7 @@ impl<P: Platform> Mm<P> {
         let (len, access) = (buffer.len(), buffer.access());
         addr.checked_add(len as u64).ok_or(CopyError::BadAddress)?;
         let mut done = 0;
-        let mut held = CopyHolds { mm: self, holds: Holds::default() };
+        let mut held = KernelHolds::new(self);
         while done < len {
             let before = done;
             done = self.core.with_lock(|core| self.copy_resident(core, space, addr, &mut buffer, done));
@@ -176,14 +182,26 @@ impl<P: Platform> Mm<P> {
 impl<P: Platform> Core<P> {
     /// The record of the page that an access of this kind would be to, in an area that allows it; [`Record::Absent`] if there is none
     /// yet, because nobody has touched it or because a write must copy it first.
-    fn record_for(&mut self, space: SpaceId, page: Vpn, access: Access) -> Record {
+    pub(crate) fn record_for(&mut self, space: SpaceId, page: Vpn, access: Access) -> Record {
         let Some(s) = self.spaces.get_mut(space) else { return Record::Absent };
         let object = s.vmas.find(page).and_then(|area| area.object_page(page));
         let own = s.index.get(page);
         let Some((id, page, sharing)) = object else { return self.shared_record_for(own, access) };
         let Some(object) = self.objects.get_mut(id).filter(|object| page < object.end()) else { return Record::Absent };
         match own {
-            Record::Absent if sharing == Sharing::Shared || access == Access::Read => object.index.get(page.key()),
+            Record::Absent if sharing == Sharing::Shared || access == Access::Read => {
+                let (record, is_file) = (object.index.get(page.key()), object.file().is_some());
+                let ready = |frame: Pfn| {
+                    let desc = self.table.get(frame);
+                    desc.residence() == Residence::Dirty
+                        || (desc.residence() == Residence::Cleaning && desc.rewritten())
+                };
+                match record {
+                    // A page of a file is written to only when that is provided for.
+                    Record::Resident(frame) if is_file && access == Access::Write && !ready(frame) => Record::Absent,
+                    record => record,
+                }
+            }
             own => self.shared_record_for(own, access),
         }
     }
@@ -197,7 +215,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// A page was written through the direct map, which no D bit shows.
-    fn written_directly(&mut self, frame: crate::addr::Pfn) {
+    pub(crate) fn written_directly(&mut self, frame: Pfn) {
         match self.table.get(frame).residence() {
             Residence::Clean => self.became_dirty(frame),
             Residence::Evicting => {

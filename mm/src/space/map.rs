@@ -258,7 +258,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Gives up all pages of a range, giving way between chunks.
-    async fn release_pages(&self, space: SpaceId, range: PageRange) {
+    pub(crate) async fn release_pages(&self, space: SpaceId, range: PageRange) {
         self.unmap_object_pages(space, range).await;
         let mut next = Some(range.start);
         while let Some(start) = next {

@@ -175,6 +175,11 @@ pub fn window(object: ObjectId, first: u64, pages: u64, sharing: Sharing) -> Map
     MapRequest { backing, ..anonymous(Placement::Anywhere, pages) }
 }
 
+/// A request for pages of an object, from its page `first` on, at a fixed place.
+pub fn window_at(place: VirtAddr, object: ObjectId, first: u64, pages: u64, sharing: Sharing) -> MapRequest {
+    MapRequest { placement: Placement::Fixed(place), ..window(object, first, pages, sharing) }
+}
+
 /// The pages of `pages` pages from `addr` on.
 pub fn pages(addr: VirtAddr, pages: u64) -> PageRange {
     PageRange::new(addr.page(), pages)
@@ -212,6 +217,11 @@ fn spawn_kernel_tasks(sim: &mut Sim, machine: &Arc<SimMachine>, rng: Rng, disk: 
     let own = machine.clone();
     let reclaim = Watched::new(machine, async move { own.mm().run_reclaim().await });
     sim.spawn(Class::Kernel, "reclaim", reclaim).detach();
+    if machine.mm().files().is_some() {
+        sim.endless("files");
+        let task = drive_files(machine.clone(), sim.executor(), sim.split_rng());
+        sim.spawn(Class::Kernel, "files", task).detach();
+    }
     if disk {
         let task = drive_disk(machine.clone(), sim.executor(), sim.journal(), rng);
         sim.spawn(Class::Kernel, "disk", task).detach();
@@ -226,6 +236,15 @@ async fn drive_disk(machine: Arc<SimMachine>, executor: executor::Executor, jour
         executor.timers().sleep(Duration::from_nanos(nanos)).await;
         machine.disk().step();
         journal.note("disk: requests under way", machine.disk().load() as u64);
+    }
+}
+
+/// The task that is the disk with files.
+async fn drive_files(machine: Arc<SimMachine>, executor: executor::Executor, mut rng: Rng) {
+    loop {
+        poll_fn(|cx| machine.files().poll_busy(cx)).await;
+        executor.timers().sleep(Duration::from_nanos(rng.below(DISK_STEP.as_nanos()))).await;
+        machine.files().step();
     }
 }
 

@@ -87,7 +87,7 @@ impl StormConfig {
         };
         let mm = Config { torture: rng.below(3) != 0, operations: 8 + rng.below(89) as usize, ..Config::default() };
         let frames = 56 + 11 * CHILDREN + rng.below(70) as usize;
-        let machine = SimConfig { frames, disk: Some(disk), mm, tlb: 1 + rng.below(48) as usize, seed };
+        let machine = SimConfig { frames, disk: Some(disk), files: None, mm, tlb: 1 + rng.below(48) as usize, seed };
         let (spaces, threads, arenas) = (3, 3, 3);
         let (supply, forks) = (Supply::Ample, Forks::Some);
         Self { machine, spaces, threads, arenas, operations, inspect_every: 64, forks, supply }

@@ -1,0 +1,137 @@
+//! The end of an object: grown, it is followed by zeroes; shrunk, what was behind the end is gone everywhere.
+//!
+//! Owns [`Mm::truncate_object`]. The order is what counts (design D11): first the end is moved, so that nobody begins anything
+//! behind it; then pages are unmapped and given up; then it waits for what was under way, so that when it returns the blocks may be freed.
+
+use super::file::{FilePage, Hurdle};
+use super::{MAX_OBJECT, ObjectError, ObjectId, ObjectPage, Sharing};
+use crate::addr::{PAGE_SIZE, PageRange};
+use crate::fault::Step;
+use crate::file_store::FileError;
+use crate::manager::{Core, Mm};
+use crate::page::Record;
+use crate::platform::{Access, Platform};
+use crate::space::{SpaceId, access::KernelHolds};
+use arrayvec::ArrayVec;
+
+/// Areas handled at a time.
+const AREAS: usize = 16;
+
+impl<P: Platform> Mm<P> {
+    /// Makes an object so many bytes long. What is behind the end is unmapped everywhere, copies in private areas included, and lost; a
+    /// later access is [`crate::fault::FaultError::BadPage`]. When this returns, no request is under way for a page behind the end.
+    ///
+    /// Whoever keeps files lets nobody else write to the object through system calls meanwhile; threads may go on faulting on it.
+    /// `space` is who is out of memory if there is none. Dropped half-way, the end is where it was asked to be; call it again.
+    pub async fn truncate_object(&self, id: ObjectId, bytes: u64, space: SpaceId) -> Result<(), ObjectError> {
+        if bytes > MAX_OBJECT {
+            return Err(ObjectError::TooLarge);
+        }
+        let old = self.core.with_lock(|core| self.set_end(core, id, bytes)).ok_or(ObjectError::Gone)?;
+        if bytes < old {
+            let end = ObjectPage::holding(bytes + PAGE_SIZE as u64 - 1);
+            while self.core.with_lock(|core| self.release_object_pages(core, id, end)) {
+                self.announce_frames();
+                crate::yield_now().await;
+            }
+            self.announce_frames();
+            self.release_copies(id, end).await;
+            self.until_over(move |op| op.target.reaches(id, end)).await;
+        }
+        if bytes < old && !bytes.is_multiple_of(PAGE_SIZE as u64) {
+            // The rest of the last page must be zero on the disk, too, or it would come back when the file grows.
+            return self.clear_tail((id, ObjectPage::holding(bytes)), space).await;
+        }
+        Ok(())
+    }
+
+    /// Moves the end; returns where it was.
+    pub(super) fn set_end(&self, core: &mut Core<P>, id: ObjectId, bytes: u64) -> Option<u64> {
+        let object = core.objects.get_mut(id)?;
+        let old = object.bytes;
+        let last = ObjectPage::holding(old);
+        if bytes > old
+            && !old.is_multiple_of(PAGE_SIZE as u64)
+            && let Record::Resident(frame) = object.index.get(last.key())
+        {
+            // What was stored behind the old end through a mapping is no part of the file.
+            self.zero_tail(core, (id, last), frame);
+        }
+        let object = core.objects.get_mut(id)?;
+        object.bytes = bytes;
+        if bytes < old {
+            object.forget_prepared();
+        }
+        Some(old)
+    }
+
+    async fn clear_tail(&self, page: FilePage, space: SpaceId) -> Result<(), ObjectError> {
+        let mut held = KernelHolds::new(self);
+        loop {
+            let wait = self.core.with_lock(|core| {
+                let request = core.request_for(space, Access::Write);
+                match self.object_frame(core, &mut held.holds, request, page, 1) {
+                    Ok(frame) => {
+                        if let Some(frame) = frame {
+                            self.zero_tail(core, page, frame);
+                        }
+                        Ok(None)
+                    }
+                    // No block, so nothing but zeroes.
+                    Err(Hurdle::Failed(FileError::NoSpace)) => Ok(None),
+                    Err(Hurdle::Failed(error)) => Err(error.into()),
+                    Err(Hurdle::Wait(wait, _)) => Ok(Some(wait)),
+                    Err(Hurdle::NoFrame(scarce)) => match self.no_frame(core, request, &mut held.holds, scarce) {
+                        Step::Wait(wait, _) => Ok(Some(wait)),
+                        _ => Err(ObjectError::OutOfMemory),
+                    },
+                }
+            })?;
+            let Some(wait) = wait else { return Ok(()) };
+            let _woken = wait.await;
+        }
+    }
+
+    /// Gives up what private areas have copied of pages behind the end.
+    async fn release_copies(&self, id: ObjectId, end: ObjectPage) {
+        let mut from = 0;
+        while let Some((slot, space)) = self.core.with_lock(|core| core.spaces.at_or_after(from).map(|s| (s.0, s.1))) {
+            from = slot + 1;
+            let mut skip = 0;
+            loop {
+                let areas: ArrayVec<PageRange, AREAS> =
+                    self.core.with_lock(|core| core.copies_behind(space, id, end, skip));
+                skip += areas.len();
+                let last = !areas.is_full();
+                for range in areas {
+                    self.release_pages(space, range).await;
+                }
+                if last {
+                    break;
+                }
+            }
+            crate::yield_now().await;
+        }
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Parts of a space's private areas that map an object from page `end` on, without the first `skip`.
+    fn copies_behind(
+        &mut self,
+        space: SpaceId,
+        id: ObjectId,
+        end: ObjectPage,
+        skip: usize,
+    ) -> ArrayVec<PageRange, AREAS> {
+        let Some(s) = self.spaces.get_mut(space) else { return ArrayVec::new() };
+        let behind = s.vmas.iter().filter_map(|area| {
+            let (object, first, sharing) = area.object_page(area.range.start)?;
+            let kept = end.as_u64().saturating_sub(first.as_u64());
+            let start = area.range.start.offset(kept);
+            (object == id && sharing == Sharing::Private && start < area.range.end)
+                .then_some(PageRange { start, end: area.range.end })
+        });
+        behind.skip(skip).take(AREAS).collect()
+    }
+}
