@@ -102,6 +102,7 @@ fn what_is_stored_through_a_mapping_or_written_is_read_loaded_and_in_the_end_in_
         assert_eq!(bytes[..8], 56u64.to_le_bytes());
         assert_eq!(mm.object_write_bytes(object, 8 * PAGE - 4, a, &[7; 8]).await, Ok(8));
         assert_eq!(mm.object_size(object), Some(8 * PAGE + 4));
+        assert!(mm.object_is_mapped(object));
     });
     world.settle();
     world.machine.mm().close_object(object);

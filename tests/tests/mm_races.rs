@@ -6,8 +6,10 @@ use executor::{Class, yield_now};
 use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::FaultError;
+use mm::file_store::FileId;
+use mm::object::{ObjectId, ObjectPage, Sharing};
 use mm::platform::{Access, Rights};
-use mm::sim::{SimConfig, SimMachine, Trap};
+use mm::sim::{FilesConfig, SimConfig, SimMachine, Trap};
 use mm::space::{Placement, SpaceId};
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use tests::mm::{
     PAGE, Thread, anonymous, assert_empty, destroy, numbered, pages, ready, run, settings, settle, space_with, start,
-    word,
+    window, word,
 };
 
 /// Counts its polls, for others to see.
@@ -46,9 +48,11 @@ enum Meanwhile {
     DropTable,
     Evict,
     CopyOut,
+    Fork,
+    ForkAndLeave,
 }
 
-const ALL: [Meanwhile; 9] = [
+const ALL: [Meanwhile; 11] = [
     Meanwhile::Unmap,
     Meanwhile::Replace,
     Meanwhile::Forbid,
@@ -58,6 +62,8 @@ const ALL: [Meanwhile; 9] = [
     Meanwhile::DropTable,
     Meanwhile::Evict,
     Meanwhile::CopyOut,
+    Meanwhile::Fork,
+    Meanwhile::ForkAndLeave,
 ];
 
 impl Meanwhile {
@@ -72,6 +78,20 @@ impl Meanwhile {
             Self::Destroy => mm.destroy_space(space).await,
             Self::DropTable => mm.drop_page_table(space, area.page()),
             Self::Evict => machine.evict(space, pages(area, 1)),
+            Self::Fork | Self::ForkAndLeave => {
+                // The child reads what the parent has, writes to it, and goes; or goes at once.
+                let child = machine.create_space().expect("a frame for the root");
+                mm.fork_space(space, child).await.expect("there is memory");
+                if self == Self::Fork {
+                    let mut holds = mm::fault::Holds::default();
+                    let there = machine.load(child, area, &mut holds).await;
+                    assert_eq!(there, Ok(OLD));
+                    machine.store(child, area, NEW, &mut holds).await.unwrap();
+                    assert_eq!(machine.load(child, area, &mut holds).await, Ok(NEW));
+                    mm.release_holds(&mut holds);
+                }
+                mm.destroy_space(child).await;
+            }
             Self::CopyOut => mm.copy_out(space, area, &NEW.to_le_bytes()).await.unwrap(),
         }
     }
@@ -260,6 +280,199 @@ fn any_number_of_faults_on_a_page_is_one_read() {
         let counters = machine.mm().snapshot().counters;
         assert_eq!((counters.store_reads, counters.pswpin), (1, 1));
         destroy(&mut sim, &machine, space);
+        assert_empty(&mut sim, &machine);
+    }
+}
+
+/// What is done to a file while somebody faults on a page of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ToFile {
+    /// The page is cut off, and its block is freed.
+    CutOff,
+    /// And comes back, as a hole.
+    CutOffAndGrow,
+    /// The file ends in the page, before the word.
+    EndWithin,
+    Sync,
+    /// Twice, so that the page is old.
+    Age,
+    Write,
+    Unmap,
+    /// The last mapping goes, and the handle.
+    Close,
+    Evict,
+    Fork,
+}
+
+const ALL_TO_FILES: [ToFile; 10] = [
+    ToFile::CutOff,
+    ToFile::CutOffAndGrow,
+    ToFile::EndWithin,
+    ToFile::Sync,
+    ToFile::Age,
+    ToFile::Write,
+    ToFile::Unmap,
+    ToFile::Close,
+    ToFile::Evict,
+    ToFile::Fork,
+];
+
+const FILE: FileId = FileId::new(3);
+/// Where the word is in its page: in its second half.
+const AT: u64 = 400;
+
+impl ToFile {
+    async fn happen(self, machine: &SimMachine, object: ObjectId, space: SpaceId, area: VirtAddr) {
+        let mm = machine.mm();
+        let all = ObjectPage::new(0)..ObjectPage::LAST;
+        match self {
+            Self::CutOff | Self::CutOffAndGrow => {
+                mm.truncate_object(object, PAGE, space).await.unwrap();
+                // Panics if anything is under way for it.
+                machine.files().cut(FILE, 1);
+                if self == Self::CutOffAndGrow {
+                    mm.truncate_object(object, 3 * PAGE, space).await.unwrap();
+                }
+            }
+            Self::EndWithin => mm.truncate_object(object, PAGE + 8 * AT, space).await.unwrap(),
+            Self::Sync => mm.sync_object(object, all).await.unwrap(),
+            Self::Age => {
+                mm.write_back_old().await;
+                mm.write_back_old().await;
+            }
+            Self::Write => {
+                let written = mm.object_write_bytes(object, PAGE + 8 * AT, space, &NEW.to_le_bytes()).await;
+                assert_eq!(written, Ok(8));
+            }
+            Self::Unmap => mm.unmap(space, area, 3 * PAGE).await.unwrap(),
+            Self::Close => {
+                mm.close_object(object);
+                mm.unmap(space, area, 3 * PAGE).await.unwrap();
+            }
+            Self::Evict => machine.evict(space, pages(area, 3)),
+            Self::Fork => {
+                let child = machine.create_space().expect("a frame for the root");
+                mm.fork_space(space, child).await.expect("there is memory");
+                mm.destroy_space(child).await;
+            }
+        }
+    }
+
+    /// What the word may be for somebody who began before this and ended after.
+    fn allows(self, value: Result<u64, Trap>) -> bool {
+        match value {
+            Ok(OLD | STORED) => true,
+            Ok(0) => matches!(self, Self::CutOffAndGrow | Self::EndWithin),
+            Ok(NEW) => self == Self::Write,
+            Err(FaultError::BadPage) => matches!(self, Self::CutOff | Self::CutOffAndGrow),
+            Err(FaultError::NotMapped) => matches!(self, Self::Unmap | Self::Close),
+            _ => false,
+        }
+    }
+}
+
+const STORED: u64 = 0x3333;
+
+/// A thread stores to or loads from a page of a file, and after so many of its polls something happens to the file.
+fn file_race(meanwhile: ToFile, access: Access, sharing: Sharing, after: u64, seed: u64) -> u64 {
+    let mut sim = Sim::new(settings(seed));
+    let sim = &mut sim;
+    let mm = Config { torture: seed % 2 == 1, dirty_pages: Some(1 + seed as usize % 3), ..Config::default() };
+    let files = Some(FilesConfig::good(16));
+    let machine = start(sim, SimConfig { mm, seed, files, ..SimConfig::new(48, 512) });
+    for page in 0..3 {
+        machine.files().put(FILE, page, [OLD; 512]);
+    }
+    let object = machine.mm().create_file_object(FILE, 3 * PAGE).unwrap();
+    let space = machine.create_space().unwrap();
+    let area = ready(machine.mm().map(space, window(object, 0, 3, sharing))).unwrap();
+    let polls = Arc::new(AtomicU64::new(0));
+    let own = machine.clone();
+    let faulter = async move {
+        let (mut thread, word) = (Thread::new(&own), word(area, 1, AT));
+        if access == Access::Write {
+            thread.store(space, word, STORED).await?;
+        }
+        thread.load(space, word).await
+    };
+    let faulter = sim.spawn(Class::User, "faulter", Counted { inner: Box::pin(faulter), polls: polls.clone() });
+    let (own, seen) = (machine.clone(), polls.clone());
+    let injector = async move {
+        let mut patience = 200;
+        while seen.load(Relaxed) < after && patience > 0 {
+            patience -= 1;
+            yield_now().await;
+        }
+        meanwhile.happen(&own, object, space, area).await;
+        own.check();
+    };
+    sim.spawn(Class::User, "injector", injector).detach();
+    let what = format!("{meanwhile:?} {access:?} {sharing:?} after {after} polls, seed {seed}");
+    sim.run().unwrap_or_else(|stuck| panic!("{what}: {stuck}\n{}", sim.journal().print()));
+    let value = ready(faulter);
+    assert!(meanwhile.allows(value), "{what}: {value:?}");
+    settle(sim, &machine);
+    if meanwhile != ToFile::Close {
+        let own = machine.clone();
+        let synced =
+            run(sim, "sync", async move { own.mm().sync_object(object, ObjectPage::new(0)..ObjectPage::LAST).await });
+        assert_eq!(synced, Ok(()), "{what}");
+        let on_disk = machine.files().contents(FILE, 1).map_or(0, |words| words[AT as usize]);
+        let cut = matches!(meanwhile, ToFile::CutOff | ToFile::CutOffAndGrow | ToFile::EndWithin);
+        let private = sharing == Sharing::Private && on_disk == STORED;
+        assert!(!private, "{what}: a private store is in the file");
+        assert!([OLD, STORED].contains(&on_disk) || cut || on_disk == NEW, "{what}: {on_disk:#x} is in the file");
+        machine.mm().close_object(object);
+    }
+    destroy(sim, &machine, space);
+    assert_empty(sim, &machine);
+    polls.load(Relaxed)
+}
+
+/// E10: whatever happens to a file while a fault on a page of it waits, at each of its waits.
+#[test]
+fn e10_while_a_fault_on_a_page_of_a_file_waits() {
+    let (mut races, mut most) = (0, 0);
+    for meanwhile in ALL_TO_FILES {
+        for access in [Access::Read, Access::Write] {
+            for sharing in [Sharing::Shared, Sharing::Private] {
+                for after in 0..7 {
+                    for seed in 0..6 {
+                        most = most.max(file_race(meanwhile, access, sharing, after, seed * 7 + after));
+                        races += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{races} races, a fault was polled up to {most} times");
+    assert!(most > 2, "a store waits for its page, and for its block");
+}
+
+/// X20: any number of faults on a page of an object, in any number of spaces, are one read.
+#[test]
+fn x20_faults_of_several_programs_on_a_page_of_a_file_are_one_read() {
+    for seed in 0..20 {
+        let mut sim = Sim::new(settings(seed));
+        let machine = start(&mut sim, SimConfig { seed, files: Some(FilesConfig::good(4)), ..SimConfig::new(64, 64) });
+        machine.files().put(FILE, 0, [OLD; 512]);
+        let object = machine.mm().create_file_object(FILE, PAGE).unwrap();
+        let spaces: Vec<_> = (0..6).map(|_| machine.create_space().unwrap()).collect();
+        let faulters: Vec<_> = spaces
+            .iter()
+            .enumerate()
+            .map(|(number, &space)| {
+                let area = ready(machine.mm().map(space, window(object, 0, 1, Sharing::Shared))).unwrap();
+                let own = machine.clone();
+                let load = async move { Thread::new(&own).load(space, area).await };
+                sim.spawn(Class::User, numbered("faulter", number), load)
+            })
+            .collect();
+        sim.run().unwrap();
+        faulters.into_iter().for_each(|faulter| assert_eq!(ready(faulter), Ok(OLD)));
+        assert_eq!((machine.files().counts().reads, machine.mm().snapshot().counters.file_reads), (1, 1));
+        machine.mm().close_object(object);
+        spaces.into_iter().for_each(|space| destroy(&mut sim, &machine, space));
         assert_empty(&mut sim, &machine);
     }
 }

@@ -345,6 +345,11 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.bytes))
     }
 
+    /// Whether any area maps an object: whoever keeps a file waits with its last close until none does.
+    pub fn object_is_mapped(&self, id: ObjectId) -> bool {
+        self.core.with_lock(|core| core.objects.get_mut(id).is_some_and(|object| object.mapped > 0))
+    }
+
     /// The pages of an object by state.
     pub fn object_pages(&self, id: ObjectId) -> Option<PageCounts> {
         self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.pages))

@@ -37,6 +37,8 @@ impl<P: Platform> Mm<P> {
             self.announce_frames();
             self.release_copies(id, end).await;
             self.until_over(move |op| op.target.reaches(id, end)).await;
+            // A prepare that was under way may have said meanwhile that there are blocks, which go now.
+            self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.forget_prepared()));
         }
         if bytes < old && !bytes.is_multiple_of(PAGE_SIZE as u64) {
             // The rest of the last page must be zero on the disk, too, or it would come back when the file grows.
