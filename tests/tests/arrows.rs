@@ -93,6 +93,34 @@ fn every_crate_has_the_workspace_s_lints() {
     }
 }
 
+/// Which frame is free, where an address space has room, and what page tables look like are three matters; only one place of the
+/// memory manager brings them together.
+#[test]
+fn a1_frames_spaces_and_tables_do_not_know_each_other() {
+    let files = source::rust_files();
+    let code = |path: &str| {
+        let file = files.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("{path} is there"));
+        code_only(&file.text)
+    };
+    for (path, unknown) in [
+        ("mm/src/frame/allocator.rs", &["space", "vma", "platform", "index", "fault", "home"][..]),
+        ("mm/src/space/vma.rs", &["frame", "index", "fault", "Pfn", "PhysMemory"]),
+        ("mm/src/range/mod.rs", &["frame", "space", "page", "platform"]),
+        ("kernel/src/arch/x86_64/paging.rs", &["mm", "space", "frames"]),
+    ] {
+        let code = code(path);
+        let is_path = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let knows = |word: &&&str| code.match_indices(&format!("{word}::")).any(|(at, _)| is_path(at));
+        let known: Vec<_> = unknown.iter().filter(knows).collect();
+        assert!(known.is_empty(), "{path} knows of {known:?}");
+    }
+    let maps = |file: &&source::Source| {
+        file.path.starts_with("mm/src/") && !file.path.contains("/sim/") && code_only(&file.text).contains("table.map(")
+    };
+    let places: Vec<_> = files.iter().filter(maps).map(|file| &file.path).collect();
+    assert_eq!(places, ["mm/src/manager.rs"], "one place makes a page of a space refer to a frame");
+}
+
 #[test]
 fn mm_forbids_unsafe_code() {
     let root = std::fs::read_to_string(source::root().join("mm/src/lib.rs")).expect("mm's root");

@@ -95,6 +95,27 @@ fn slots(image: &File) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
+/// Reads the image as a stranger would: it holds what the program wrote.
+#[test]
+fn g3_dirty_pages_are_on_the_swap_disk_byte_for_byte() {
+    let stopped = Stopped::new(1);
+    let image = File::open(Stopped::image(stopped.scratch.path())).expect("the image");
+    let content = Content::new(stopped.seed, 100);
+    let by_tag: HashMap<u64, u64> = (0..stopped.pages).map(|page| (content.tag(page), page)).collect();
+    let mut found = 0;
+    for (at, tag) in slots(&image) {
+        let Some(page) = by_tag.get(&tag) else { continue };
+        let (mut on_disk, mut expected) = ([0; PAGE], [0; PAGE]);
+        image.read_exact_at(&mut on_disk, at).expect("a slot");
+        content.bytes(*page, &mut expected);
+        assert!(on_disk == expected, "page {page} at {at} is not as it was written");
+        found += 1;
+    }
+    let run = stopped.go_on().finish().expect_ok();
+    assert!(found > 1024, "{found} pages were found on the disk\n{run}");
+    assert!(run.count("vmstat/pswpout") >= found && run.count("vmstat/pgsteal") >= found, "{run}");
+}
+
 #[test]
 fn altered_slots_cost_exactly_their_pages_and_never_give_wrong_bytes() {
     let stopped = Stopped::new(1);

@@ -93,6 +93,7 @@ pub const CASES: &[Case] = &[
     ok(C("doubles", Musl), &[], &["OK doubles"]),
     ok(C("privileges", Glibc), &["5"], &["OK privileges"]),
     ok(C("privileges", Musl), &["5"], &["OK privileges"]),
+    ok(C("isolation", Glibc), &["2"], &["OK isolation"]),
     ok(C("limits", Glibc), &[], &["OK limits"]),
     ok(C("random-calls", Glibc), &["5000", "2"], &["OK random-calls"]),
     ok(C("ignored-signals", Glibc), &[], &["OK ignored-signals"]),
