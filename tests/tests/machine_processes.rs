@@ -66,6 +66,22 @@ fn x11_a_chain_of_200_forks_costs_its_live_copies_only() {
     assert_eq!(run.count("vmstat/oom_kill"), 0, "{run}");
 }
 
+#[test]
+fn u1_a_killed_process_is_reaped_before_the_page_it_waits_for_has_come() {
+    let run =
+        start(Program::C("forks", Flavour::Glibc), "stuck 3 23", "--ram 24M").swap_drive("throttling.iops-read=4");
+    let run = run.finish().expect_ok().expect_line("OK forks stuck");
+    // The frame that the disk is to fill is still the disk's when the parent has its answer.
+    let text = run.text();
+    let orphaned: Vec<u64> =
+        text.lines().filter_map(|line| line.strip_prefix("REAPED orphaned=")?.parse().ok()).collect();
+    assert_eq!(orphaned.len(), 3, "{run}");
+    assert!(
+        orphaned.iter().any(|frames| *frames > 0),
+        "nobody was killed while a page was on its way: {orphaned:?}\n{run}"
+    );
+}
+
 /// What a line of the program's books says.
 fn books(run: &Finished, when: &str) -> [u64; 4] {
     let line = format!("BOOKS {when}");
