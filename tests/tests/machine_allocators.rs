@@ -26,3 +26,15 @@ fn e1_failing_frame_allocations_end_no_program_and_no_kernel() {
     let churn = Run::line("slab-churn").options("--ram 24M").option("--append", "fail_frame=1..20");
     churn.finish().expect_ok().expect_line("OK slab-churn");
 }
+
+#[test]
+fn m14_the_machine_has_as_much_ram_as_it_is_given() {
+    for (ram, mib) in [("24M", 24), ("64M", 64), ("1G", 1024), ("8G", 8192)] {
+        let run = Run::line("hello").options(&format!("--ram {ram}")).finish().expect_ok();
+        // What the firmware keeps is less than a MiB; 1 % goes for descriptors, and the kernel is what it is.
+        let total = run.count("ram_bytes") >> 20;
+        assert_eq!(total, mib, "{run}");
+        let frames = run.count("frames/total") / 256;
+        assert!(frames < mib && frames + 4 + mib / 64 >= mib, "{frames} MiB in frames of {mib}\n{run}");
+    }
+}

@@ -24,7 +24,7 @@ pub const SLAB_HEADER: usize = PAGE_SIZE - size_of::<SlabHeader>();
 pub const KEPT_EMPTY: usize = 8;
 
 const GRAIN: usize = 8;
-const BITMAP_WORDS: usize = 4;
+const BITMAP_WORDS: usize = (PAGE_SIZE / CLASSES[0] as usize).div_ceil(64);
 
 /// The smallest class for each size, in grains of 8 bytes.
 static CLASS_OF: [u8; LARGEST / GRAIN + 1] = {
@@ -54,7 +54,7 @@ pub struct SlabHeader {
 }
 
 const _: () = {
-    assert!(size_of::<SlabHeader>() == 48);
+    assert!(size_of::<SlabHeader>() == 8 * BITMAP_WORDS + 16);
     assert!(CLASSES[CLASSES.len() - 1] as usize == LARGEST && LARGEST * 2 <= SLAB_HEADER);
     assert!(capacity(0) <= 64 * BITMAP_WORDS);
 };

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Bytes in a page.
-pub const PAGE: u64 = 4096;
+pub const PAGE: u64 = mm::addr::PAGE_SIZE as u64;
 
 /// A machine on a scheduler, with pager, reclaim and disk running.
 pub struct World {
