@@ -74,6 +74,18 @@ pub enum Module {
     Keep,
 }
 
+/// Whether more memory may be promised than there is: the numbers of Linux' `vm.overcommit_memory`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promises {
+    /// `mm.overcommit=1`: anything.
+    #[default]
+    Any,
+    /// `mm.overcommit=0`: no single mapping larger than RAM and swap.
+    Plausible,
+    /// `mm.overcommit=2`: no more than swap and half of RAM, all together.
+    Kept,
+}
+
 /// Whether every opportunity to evict is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Torture {
@@ -158,6 +170,8 @@ pub struct Options {
     pub init: Option<String>,
     /// `mm.torture`.
     pub torture: Torture,
+    /// `mm.overcommit=`.
+    pub promises: Promises,
     /// `swap=`.
     pub swap: Swap,
     /// `module=`.
@@ -185,6 +199,7 @@ impl Default for Options {
             log: Level::Warn,
             init: None,
             torture: Torture::default(),
+            promises: Promises::default(),
             swap: Swap::default(),
             module: Module::default(),
             snapshot_ms: 250,
@@ -264,6 +279,9 @@ impl Options {
             ("log", Some(level)) => *log = Some(parse_level(level).ok_or_else(bad)?),
             ("init", Some(path)) if !path.is_empty() => self.init = Some(path.to_owned()),
             ("mm.torture", None) => self.torture = Torture::On,
+            ("mm.overcommit", Some("0")) => self.promises = Promises::Plausible,
+            ("mm.overcommit", Some("1")) => self.promises = Promises::Any,
+            ("mm.overcommit", Some("2")) => self.promises = Promises::Kept,
             ("swap", Some("off")) => self.swap = Swap::Off,
             ("module", Some("keep")) => self.module = Module::Keep,
             ("snapshot_ms", Some(number)) => {
@@ -279,6 +297,7 @@ impl Options {
             ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "module" | "env" | "beside", _) => {
                 return Err(bad());
             }
+            ("mm.overcommit", _) => return Err(bad()),
             ("log" | "snapshot_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }

@@ -14,10 +14,11 @@ use alloc::vec::Vec;
 use executor::{Class, Duration};
 use mm::Config;
 use mm::frame::FrameDesc;
+use mm::space::Overcommit;
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
-use crate::cmdline::{FailFrame, Module, Options, Stdin, Torture};
+use crate::cmdline::{FailFrame, Module, Options, Promises, Stdin, Torture};
 use crate::disks;
 use crate::fs::{self, stdio};
 use crate::machine;
@@ -52,8 +53,13 @@ pub async fn run(mut boot: Boot) {
     let mut key = [0; 8];
     arch::random::fill(&mut key);
     let torture = options.torture == Torture::On;
-    let config =
-        Config { torture, torture_every: TORTURE_EVERY, audit_key: u64::from_le_bytes(key), ..Config::default() };
+    let overcommit = match options.promises {
+        Promises::Any => Overcommit::Always,
+        Promises::Plausible => Overcommit::Guess,
+        Promises::Kept => Overcommit::Never { percent: 50 },
+    };
+    let audit_key = u64::from_le_bytes(key);
+    let config = Config { torture, torture_every: TORTURE_EVERY, audit_key, overcommit, ..Config::default() };
     let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();

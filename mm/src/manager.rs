@@ -18,7 +18,7 @@ use crate::platform::{BackingStore, CLUSTER, Mapping, PageTable, PhysMemory, Pla
 use crate::reclaim::{CleanBatch, Policy, Progress, Rewriting, SecondChance, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::Shortage;
-use crate::space::{CHUNK, Space, SpaceId, SpaceLayout, Spaces};
+use crate::space::{CHUNK, Overcommit, Space, SpaceId, SpaceLayout, Spaces};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use alloc::{boxed::Box, collections::VecDeque};
@@ -42,6 +42,8 @@ pub struct Config {
     pub dirty_pages: Option<usize>,
     /// Mappings of frames beyond the first of each; derived from the size of RAM if not given.
     pub mappings: Option<usize>,
+    /// Whether more memory may be promised than there is.
+    pub overcommit: Overcommit,
     /// A bug that a test plants to see it found.
     #[cfg(feature = "sim")]
     pub plant: Option<crate::sim::Planted>,
@@ -57,6 +59,7 @@ impl Default for Config {
             operations: 96,
             dirty_pages: None,
             mappings: None,
+            overcommit: Overcommit::default(),
             #[cfg(feature = "sim")]
             plant: None,
         }
@@ -138,6 +141,12 @@ pub(crate) struct Core<P: Platform> {
     pub progress: Progress,
     /// How swap is kept in runs.
     pub rewriting: Rewriting,
+    /// How much may be promised.
+    pub overcommit: Overcommit,
+    /// Frames of RAM.
+    pub total_frames: u64,
+    /// Something has been locked, some time.
+    pub locking: bool,
     /// Who waits, and who is told, when there is no frame.
     pub shortage: Shortage,
     /// Reclaim waits for holds to end.
@@ -189,6 +198,9 @@ impl<P: Platform> Mm<P> {
             zero,
             progress: Progress::default(),
             rewriting: Rewriting::default(),
+            overcommit: config.overcommit,
+            total_frames: frames.counts().total as u64,
+            locking: false,
             shortage: Shortage::default(),
             awaiting_release: false,
         };

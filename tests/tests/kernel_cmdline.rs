@@ -5,7 +5,9 @@ extern crate alloc;
 #[path = "../../kernel/src/cmdline.rs"]
 mod cmdline;
 
-use cmdline::{ExitMode, FailFrame, Level, Module, Options, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture};
+use cmdline::{
+    ExitMode, FailFrame, Level, Module, Options, Promises, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture,
+};
 use proptest::prelude::*;
 
 fn parse(line: &str) -> Options {
@@ -34,7 +36,7 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture swap=off module=keep snapshot_ms=50 fail_frame=2..30 \
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture mm.overcommit=2 swap=off module=keep snapshot_ms=50 fail_frame=2..30 \
          selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
@@ -45,6 +47,7 @@ fn every_option_is_understood() {
         log: Level::Trace,
         init: Some("/bin/sh".into()),
         torture: Torture::On,
+        promises: Promises::Kept,
         swap: Swap::Off,
         module: Module::Keep,
         snapshot_ms: 50,
@@ -99,6 +102,8 @@ fn known_options_with_other_values_are_named_too() {
         "log",
         "init=",
         "mm.torture=1",
+        "mm.overcommit",
+        "mm.overcommit=3",
         "swap=on",
         "env=A",
         "env==A",

@@ -67,6 +67,6 @@ fn runs_stay_long_with_swap_a_quarter_larger_than_the_working_set() {
 #[test]
 fn nothing_is_moved_while_runs_are_long() {
     let (ratios, end) = pages_per_request(PAGES * 40, 1);
-    assert!(ratios[3] >= 32.0, "{ratios:?}");
+    assert!(ratios[3] >= 16.0, "{ratios:?}");
     assert_eq!((end.swap_rewritten, end.swap_copy_dropped), (0, 0));
 }

@@ -14,7 +14,7 @@ use mm::fault::Holds;
 use mm::inspect::{FrameSight, Sight};
 use mm::object::Backing;
 use mm::platform;
-use mm::space::{Label, MapError, MapRequest, Placement, SpaceId, Vma};
+use mm::space::{Charge, Label, MapError, MapRequest, Placement, SpaceId, Vma};
 use mm::stats::{PageCounts, Snapshot};
 use pin_project_lite::pin_project;
 
@@ -73,30 +73,36 @@ pub struct MapWish {
     len: u64,
     protection: Protection,
     label: Label,
+    charge: Charge,
 }
 
 impl MapWish {
+    /// `MAP_NORESERVE`: the memory is not counted as promised.
+    pub fn never_promised(self) -> Self {
+        Self { charge: Charge::Never, ..self }
+    }
+
     /// For mmap(2).
     pub fn anonymous(place: Place, len: u64, protection: Protection) -> Self {
-        Self { place, len, protection, label: Label::Anonymous }
+        Self { place, len, protection, label: Label::Anonymous, charge: Charge::Uncounted }
     }
 
     /// For brk(2).
     pub fn heap(start: u64, len: u64) -> Self {
         let place = Place::FixedIfFree(start);
-        Self { place, len, protection: Protection::READ_WRITE, label: Label::Heap }
+        Self { place, len, protection: Protection::READ_WRITE, label: Label::Heap, charge: Charge::Uncounted }
     }
 
     /// For a program's segments.
     pub fn image(start: u64, len: u64) -> Self {
         let place = Place::FixedIfFree(start);
-        Self { place, len, protection: Protection::READ_WRITE, label: Label::Image }
+        Self { place, len, protection: Protection::READ_WRITE, label: Label::Image, charge: Charge::Uncounted }
     }
 
     /// For the first thread's stack, which ends at `top`.
     pub fn stack(top: u64, len: u64, protection: Protection) -> Self {
         let place = Place::FixedIfFree(top - len);
-        Self { place, len, protection, label: Label::Stack }
+        Self { place, len, protection, label: Label::Stack, charge: Charge::Uncounted }
     }
 }
 
@@ -256,7 +262,7 @@ impl AddressSpace {
             rights: wish.protection.rights(),
             label: wish.label,
         };
-        let mapped = crate::mm().map(self.id, request).await;
+        let mapped = crate::mm().map_charged(self.id, request, wish.charge).await;
         mapped.map(VirtAddr::as_u64).map_err(map_errno)
     }
 
@@ -438,11 +444,6 @@ impl Process {
         self.address_space().protect(start, len, to).await
     }
 
-    /// Gives up the contents of the range.
-    pub async fn discard(&self, start: u64, len: u64) -> Result<(), Errno> {
-        crate::mm().discard(self.space(), VirtAddr::new(start), len).await.map_err(map_errno)
-    }
-
     /// Shows its mappings in order.
     pub fn each_mapping(&self, show: &mut dyn FnMut(&Vma)) {
         crate::mm().vmas(self.space(), show);
@@ -474,10 +475,12 @@ fn left_in_page(address: u64) -> usize {
     (PAGE_SIZE - address % PAGE_SIZE) as usize
 }
 
-fn map_errno(error: MapError) -> Errno {
+pub(super) fn map_errno(error: MapError) -> Errno {
     match error {
-        MapError::Invalid | MapError::NoObject => Errno::EINVAL,
+        MapError::Invalid | MapError::NoObject | MapError::Locked => Errno::EINVAL,
         MapError::NoRoom | MapError::NotMapped => Errno::ENOMEM,
+        MapError::OverLimit => Errno::EAGAIN,
+        MapError::NotOneArea => Errno::EFAULT,
         MapError::Exists => Errno::EEXIST,
         MapError::TooLow => Errno::EPERM,
         // Only its own threads ask, and they are about to stop.

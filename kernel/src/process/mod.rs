@@ -22,6 +22,7 @@ pub mod exec;
 pub mod futex;
 pub mod groups;
 pub mod limits;
+pub mod mapping;
 pub mod memory;
 #[expect(clippy::module_inception, reason = "a process is one of the things this module is about")]
 pub mod process;

@@ -8,6 +8,7 @@ use super::abi::{PAGE_SIZE, USER_END};
 use super::errno::{Errno, SysResult};
 use crate::process::memory::{MapWish, Place, Protection};
 use crate::process::thread::Thread;
+use mm::space::Lock;
 
 static MISSING_FILE_MAPPINGS: Missing = Missing(AtomicBool::new(false));
 static MISSING_SHARED_MEMORY: Missing = Missing(AtomicBool::new(false));
@@ -24,11 +25,11 @@ impl Missing {
 }
 
 /// `len` in whole pages; zero and overflow are errors with names of their own per call.
-fn pages(len: u64) -> Option<u64> {
+pub(super) fn pages(len: u64) -> Option<u64> {
     len.checked_next_multiple_of(PAGE_SIZE)
 }
 
-fn check_aligned(address: u64) -> Result<(), Errno> {
+pub(super) fn check_aligned(address: u64) -> Result<(), Errno> {
     if address.is_multiple_of(PAGE_SIZE) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
@@ -100,7 +101,25 @@ pub(super) async fn mmap(thread: &Thread, [hint, len, prot, flags, fd, offset]: 
     } else {
         Place::Near(hint - hint % PAGE_SIZE)
     };
-    thread.process.map(MapWish::anonymous(place, len, rights)).await
+    let wish = MapWish::anonymous(place, len, rights);
+    let wish = if has(flag::MAP_NORESERVE) { wish.never_promised() } else { wish };
+    let future_lock = thread.process.future_lock();
+    let mapped = thread.process.map(wish).await?;
+    finish_mapping(thread, mapped, len, [has(flag::MAP_LOCKED), has(flag::MAP_POPULATE), future_lock == Lock::Now])
+        .await
+}
+
+/// What mmap(2) does after the mapping is there: locks it, or makes it resident.
+async fn finish_mapping(thread: &Thread, start: u64, len: u64, [lock, populate, locked]: [bool; 3]) -> SysResult {
+    if lock && let Err(error) = thread.process.lock_memory(start, len, Lock::OnFault).await {
+        thread.process.unmap(start, len).await?;
+        // mmap(2): over the limit is EAGAIN here, and not ENOMEM as for mlock(2).
+        return Err(if error == Errno::ENOMEM { Errno::EAGAIN } else { error });
+    }
+    if lock || populate || locked {
+        thread.process.populate(start, len).await;
+    }
+    Ok(start)
 }
 
 fn check_fixed(address: u64, len: u64) -> Result<(), Errno> {
@@ -114,7 +133,7 @@ fn check_fixed(address: u64, len: u64) -> Result<(), Errno> {
 }
 
 /// The checks munmap, mprotect and madvise share; `None` if there is nothing to do.
-fn checked_range(start: u64, len: u64, too_far: Errno) -> Result<Option<u64>, Errno> {
+pub(super) fn checked_range(start: u64, len: u64, too_far: Errno) -> Result<Option<u64>, Errno> {
     check_aligned(start)?;
     let len = pages(len).ok_or(too_far)?;
     match start.checked_add(len) {
@@ -135,39 +154,6 @@ pub(super) async fn mprotect(thread: &Thread, start: u64, len: u64, prot: u64) -
     let rights = protection(prot)?;
     if let Some(len) = checked_range(start, len, Errno::ENOMEM)? {
         thread.process.protect(start, len, rights).await?;
-    }
-    Ok(0)
-}
-
-/// The hints of madvise(2) that need nothing done, answered at once.
-pub(super) fn madvise_now(start: u64, len: u64, advice: u64) -> Option<SysResult> {
-    match advice as u32 {
-        flag::MADV_NORMAL
-        | flag::MADV_RANDOM
-        | flag::MADV_SEQUENTIAL
-        | flag::MADV_WILLNEED
-        | flag::MADV_FREE
-        | flag::MADV_DONTFORK
-        | flag::MADV_DOFORK
-        | flag::MADV_WIPEONFORK
-        | flag::MADV_KEEPONFORK
-        | flag::MADV_MERGEABLE
-        | flag::MADV_UNMERGEABLE
-        | flag::MADV_HUGEPAGE
-        | flag::MADV_NOHUGEPAGE
-        | flag::MADV_DONTDUMP
-        | flag::MADV_DODUMP
-        | flag::MADV_COLD
-        | flag::MADV_PAGEOUT => Some(checked_range(start, len, Errno::EINVAL).map(|_| 0)),
-        flag::MADV_DONTNEED => None,
-        _ => Some(Err(Errno::EINVAL)),
-    }
-}
-
-/// madvise(2) that does something: `MADV_DONTNEED` drops the pages, and the next touch finds zeroes.
-pub(super) async fn madvise(thread: &Thread, start: u64, len: u64, _dontneed: u64) -> SysResult {
-    if let Some(len) = checked_range(start, len, Errno::EINVAL)? {
-        thread.process.discard(start, len).await?;
     }
     Ok(0)
 }

@@ -8,6 +8,7 @@
 
 pub mod abi;
 mod across;
+mod advice;
 mod clone;
 mod descriptor;
 mod dir;
@@ -30,6 +31,7 @@ mod wait;
 use alloc::boxed::Box;
 
 use linux_raw_sys::general as nr;
+use mm::space::Lock;
 
 use crate::arch::user::SyscallRequest;
 use crate::process::exec;
@@ -69,7 +71,6 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
         nr::__NR_set_robust_list => process::set_robust_list(b),
         nr::__NR_alarm => time::alarm(thread, a),
         nr::__NR_umask => path::umask(thread, a),
-        nr::__NR_madvise => return mem::madvise_now(a, b, c),
         nr::__NR_kill => signal::kill(thread, a, b),
         nr::__NR_tkill => signal::tgkill(thread, None, a, b),
         nr::__NR_tgkill => signal::tgkill(thread, Some(a), b, c),
@@ -116,7 +117,14 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_mmap => mem::mmap(thread, [a, b, c, d, e, f]).await,
         nr::__NR_munmap => mem::munmap(thread, a, b).await,
         nr::__NR_mprotect => mem::mprotect(thread, a, b, c).await,
-        nr::__NR_madvise => mem::madvise(thread, a, b, c).await,
+        nr::__NR_madvise => advice::madvise(thread, a, b, c).await,
+        nr::__NR_mremap => advice::mremap(thread, [a, b, c, d, e]).await,
+        nr::__NR_mincore => advice::mincore(thread, a, b, c).await,
+        nr::__NR_mlock => advice::mlock(thread, a, b, Lock::Now).await,
+        nr::__NR_mlock2 => advice::mlock2(thread, a, b, c).await,
+        nr::__NR_mlockall => advice::mlockall(thread, a).await,
+        nr::__NR_munlock => advice::mlock(thread, a, b, Lock::Unlocked).await,
+        nr::__NR_munlockall => advice::munlockall(thread).await,
 
         nr::__NR_read => file::read(thread, a, b, c, Position::Current).await,
         nr::__NR_write => file::write(thread, a, b, c, Position::Current).await,

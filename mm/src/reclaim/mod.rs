@@ -95,7 +95,7 @@ enum Round {
 }
 
 /// What became of a candidate.
-enum Fate {
+pub(crate) enum Fate {
     Freed,
     Kept,
     /// It would have to be written, and there is no slot.
@@ -275,11 +275,11 @@ impl<P: Platform> Mm<P> {
         let (held, young) = (desc.holds() > 0, desc.young());
         desc.set_young(false);
         let used = core.harvest_accessed(frame) || held || young;
-        if held || (used && !self.config.torture) { Sample::Used } else { Sample::Idle }
+        if held || core.is_locked(frame) || (used && !self.config.torture) { Sample::Used } else { Sample::Idle }
     }
 
     /// The one place that unmaps a page for reclaim. The page is on no list; it leaves, is put into the batch, or goes back on.
-    fn evict(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
+    pub(crate) fn evict(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
         let home = core.table.get(frame).home();
         if let Some(page) = core.objects.is_file(home) {
             return self.evict_file(core, page, frame);
@@ -395,7 +395,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Sends the gathered cluster, if there is one. `false` if the operation table is full.
-    fn send_batch(&self, core: &mut Core<P>) -> bool {
+    pub(crate) fn send_batch(&self, core: &mut Core<P>) -> bool {
         let Some(slot) = core.batch.slot else {
             return true;
         };

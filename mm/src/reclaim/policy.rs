@@ -28,6 +28,8 @@ pub enum Verdict {
 pub trait Policy: Send + 'static {
     /// A page became resident.
     fn admit(&mut self, links: &mut impl Links, frame: Pfn);
+    /// A page that it does not know is the next to go.
+    fn admit_first(&mut self, links: &mut impl Links, frame: Pfn);
     /// A page is no longer resident, or cannot be evicted now.
     fn forget(&mut self, links: &mut impl Links, frame: Pfn);
     /// The page to look at next.
@@ -59,6 +61,17 @@ impl Policy for SecondChance {
             None => self.head = Some(frame),
         }
         self.tail = Some(frame);
+        self.len += 1;
+    }
+
+    fn admit_first(&mut self, links: &mut impl Links, frame: Pfn) {
+        links.set_prev(frame, None);
+        links.set_next(frame, self.head);
+        match self.head {
+            Some(head) => links.set_prev(head, Some(frame)),
+            None => self.tail = Some(frame),
+        }
+        self.head = Some(frame);
         self.len += 1;
     }
 

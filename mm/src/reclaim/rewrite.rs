@@ -171,27 +171,33 @@ impl<P: Platform> Mm<P> {
             return ControlFlow::Break(());
         }
         core.rewriting.spend()?;
-        let group = core.swap.as_ref().map_or(GroupId::ROOT, |swap| swap.owner(slot));
-        let token = match self.alloc_user(core, group) {
-            Ok(token) => token,
+        let frame = match self.begin_read(core, home, slot, tag) {
+            Ok(frame) => frame,
             Err(Scarce::Machine) => return ControlFlow::Break(()),
             // There may be no room in it for long: its page stays where it is.
             Err(Scarce::Group) => return ControlFlow::Continue(()),
         };
-        let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
+        core.rewriting.in_flight += 1;
+        core.table.get_mut(frame).set_moving(true);
+        ControlFlow::Continue(())
+    }
+
+    /// Step 11 for a page that nobody waits for. Fails if there is no frame, or no room in the operation table.
+    pub(crate) fn begin_read(&self, core: &mut Core<P>, home: Home, slot: Slot, tag: Tag) -> Result<Pfn, Scarce> {
+        let group = core.swap.as_ref().map_or(GroupId::ROOT, |swap| swap.owner(slot));
+        let token = self.alloc_user(core, group)?;
+        let frame = token.pfn();
+        let pages = ArrayVec::from_iter([OpPage { frame, tag }]);
         let Some(op) = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages) else {
             self.free_user(core, token);
-            return ControlFlow::Break(());
+            return Err(Scarce::Machine);
         };
-        core.rewriting.in_flight += 1;
-        let desc = core.table.get_mut(token.pfn());
-        desc.reset(home, Residence::Filling);
-        desc.set_moving(true);
+        core.table.get_mut(frame).reset(home, Residence::Filling);
         core.turn(home, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
         core.counters.store_reads += 1;
         let frames = IoFrames::from_iter([token.lend()]);
         self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });
-        ControlFlow::Continue(())
+        Ok(frame)
     }
 
     /// A frame that was read into comes back, whatever became of it. Returns whether its page was on the move.

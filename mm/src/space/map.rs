@@ -3,19 +3,19 @@
 //! Owns the order of those steps. Areas change at once, under the lock; their pages follow in chunks of [`CHUNK`], between which
 //! others run. A range that is being unmapped stays in the area map as dying, so that nobody else gets its place too early.
 
-use super::{CHUNK, Label, Liveness, Space, SpaceId, Vma};
+use super::{CHUNK, Charge, Label, Liveness, Lock, Space, SpaceId, Vma};
 use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
 use crate::home::Home;
 use crate::manager::{Core, Mm, class_of, class_of_copy};
-use crate::object::{Backing, MAX_OBJECT};
+use crate::object::{Backing, MAX_OBJECT, Sharing};
 use crate::page::Record;
 use crate::platform::{PageTable, Platform, Rights};
 use crate::stats::PageClass;
 use arrayvec::ArrayVec;
 
 /// Most areas an address space may have: Linux's `vm.max_map_count`.
-const MAX_AREAS: usize = 65_530;
+pub(super) const MAX_AREAS: usize = 65_530;
 
 /// Where a mapping is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +66,15 @@ pub enum MapError {
     /// Below the first page that may be mapped: EPERM.
     #[error("too low in the address space")]
     TooLow,
+    /// It is not all in one area: EFAULT.
+    #[error("the range is not in one mapping")]
+    NotOneArea,
+    /// Part of it is locked: EINVAL.
+    #[error("part of the range is locked")]
+    Locked,
+    /// More than may be locked: ENOMEM, or EAGAIN where it is a new mapping.
+    #[error("more than may be locked")]
+    OverLimit,
     /// The address space is being torn down.
     #[error("the address space is gone")]
     SpaceGone,
@@ -79,7 +88,7 @@ fn pages_of(len: u64) -> Result<u64, MapError> {
 }
 
 /// The pages `addr..addr + len`, rounded up; `addr` must be the start of a page.
-fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
+pub(super) fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
     let pages = pages_of(len)?;
     let end = addr.page().as_u64().checked_add(pages).filter(|end| *end <= 1 << 52);
     if !addr.is_page_aligned() || end.is_none() {
@@ -91,13 +100,20 @@ fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
 impl<P: Platform> Mm<P> {
     /// Maps memory, an object's or the space's own, and returns where. Nothing is committed before it is touched.
     pub async fn map(&self, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
+        self.map_charged(space, request, Charge::Uncounted).await
+    }
+
+    /// As [`Self::map`]; says whether the memory counts as promised.
+    pub async fn map_charged(&self, space: SpaceId, request: MapRequest, charge: Charge) -> Result<VirtAddr, MapError> {
+        let private = !matches!(request.backing, Backing::Object { sharing: Sharing::Shared, .. });
+        let charge = if private { charge.with_rights(request.rights) } else { Charge::Never };
         self.room_for_area().await?;
         loop {
             if let Placement::Fixed(addr) = request.placement {
                 let range = self.core.with_lock(|core| Self::fixed_range(core, space, addr, request.len))?;
                 self.unmap_range(space, range).await?;
             }
-            match self.core.with_lock(|core| Self::try_map(core, space, request)) {
+            match self.core.with_lock(|core| Self::try_map(core, space, request, charge)) {
                 // Somebody else mapped there since it was unmapped; `MAP_FIXED` replaces that too.
                 Err(MapError::Exists) if matches!(request.placement, Placement::Fixed(_)) => {}
                 done => return done,
@@ -105,11 +121,16 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    fn live(core: &mut Core<P>, space: SpaceId) -> Result<&mut Space<P::Table>, MapError> {
+    pub(super) fn live(core: &mut Core<P>, space: SpaceId) -> Result<&mut Space<P::Table>, MapError> {
         core.spaces.get_mut(space).filter(|s| !s.dying).ok_or(MapError::SpaceGone)
     }
 
-    fn fixed_range(core: &mut Core<P>, space: SpaceId, addr: VirtAddr, len: u64) -> Result<PageRange, MapError> {
+    pub(super) fn fixed_range(
+        core: &mut Core<P>,
+        space: SpaceId,
+        addr: VirtAddr,
+        len: u64,
+    ) -> Result<PageRange, MapError> {
         let bounds = Self::live(core, space)?.layout.bounds;
         let range = range_at(addr, len)?;
         if range.start < bounds.start {
@@ -118,7 +139,7 @@ impl<P: Platform> Mm<P> {
         if range.end > bounds.end { Err(MapError::NoRoom) } else { Ok(range) }
     }
 
-    fn try_map(core: &mut Core<P>, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
+    fn try_map(core: &mut Core<P>, space: SpaceId, request: MapRequest, charge: Charge) -> Result<VirtAddr, MapError> {
         let range = match request.placement {
             Placement::Fixed(addr) | Placement::FixedNoReplace(addr) => {
                 let range = Self::fixed_range(core, space, addr, request.len)?;
@@ -139,8 +160,15 @@ impl<P: Platform> Mm<P> {
         if s.vmas.len() >= MAX_AREAS {
             return Err(MapError::NoRoom);
         }
+        if charge == Charge::Counted && !core.can_commit(range.len()) {
+            return Err(MapError::NoRoom);
+        }
         let MapRequest { rights, label, backing, .. } = request;
-        let area = Vma { range, rights, label, liveness: Liveness::Live, backing };
+        let (liveness, lock) = (Liveness::Live, Self::live(core, space)?.lock_future);
+        if lock != Lock::Unlocked {
+            core.may_lock(space, range.len())?;
+        }
+        let area = Vma { range, rights, label, liveness, backing, lock, charge };
         if !core.insert_area(space, area) {
             return Err(MapError::NoObject);
         }
@@ -148,7 +176,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Waits until an area may be added, if memory is so short that it would be taken from what nobody can refuse.
-    async fn room_for_area(&self) -> Result<(), MapError> {
+    pub(super) async fn room_for_area(&self) -> Result<(), MapError> {
         if self.frames.free_frames() > self.watermarks.areas() {
             return Ok(());
         }
@@ -160,7 +188,7 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| Ok(Self::live(core, space)?.vmas.would_split(range)))
     }
 
-    fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
+    pub(super) fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
         let s = Self::live(core, space)?;
         let below = PageRange { start: s.layout.bounds.start, end: s.layout.mmap_top };
         s.vmas.find_gap(pages, below).or_else(|| s.vmas.find_gap(pages, s.layout.bounds)).ok_or(MapError::NoRoom)
@@ -190,7 +218,7 @@ impl<P: Platform> Mm<P> {
         self.unmap_range(space, range_at(addr, len)?).await
     }
 
-    async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
+    pub(super) async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
         if self.would_split(space, range)? {
             self.room_for_area().await?;
         }
@@ -212,6 +240,7 @@ impl<P: Platform> Mm<P> {
     /// Gives up the contents of `addr..addr + len`: the pages are as if never touched (`MADV_DONTNEED`).
     pub async fn discard(&self, space: SpaceId, addr: VirtAddr, len: u64) -> Result<(), MapError> {
         let range = range_at(addr, len)?;
+        self.refuse_locked(space, range)?;
         let covered = self.core.with_lock(|core| Self::live(core, space).map(|s| s.vmas.covers(range)))?;
         self.release_pages(space, range).await;
         if covered { Ok(()) } else { Err(MapError::NotMapped) }
@@ -229,7 +258,14 @@ impl<P: Platform> Mm<P> {
             if s.vmas.len() + s.vmas.cuts(range) > MAX_AREAS {
                 return Err(MapError::NoRoom);
             }
-            s.vmas.change(range, |area| area.rights = rights);
+            let more = if rights.write.is_allowed() { s.vmas.uncounted_in(range) } else { 0 };
+            if more > 0 && !core.can_commit(more) {
+                return Err(MapError::NoRoom);
+            }
+            Self::live(core, space)?.vmas.change(range, |area| {
+                area.rights = rights;
+                area.charge = area.charge.with_rights(rights);
+            });
             Ok(())
         })?;
         self.unmap_object_pages(space, range).await;

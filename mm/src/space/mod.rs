@@ -3,16 +3,24 @@
 //! Owns what a program has mapped and what each of its pages is. Does not own frames' contents or order of eviction. Everything is
 //! behind the manager's lock; operations that may touch many pages run in chunks of [`CHUNK`] and give way between them.
 //!
-//! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`mod@access`]: the kernel's access to user memory. [`mod@fork`]: copies of spaces.
+//! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`remap`]: areas that move. [`advice`]: pages ahead of
+//!   their use, or out of it. [`lock`]: pages that stay, and how much may be promised.
+//! - [`mod@access`]: the kernel's access to user memory. [`mod@fork`]: copies of spaces.
 
 pub(crate) mod access;
+mod advice;
 pub(crate) mod fork;
+mod lock;
 pub(crate) mod map;
+mod remap;
 mod vma;
 
 pub use access::CopyError;
+pub use advice::{Cooling, Populate, PopulateError, Residency};
+pub use lock::{Commit, LockLimit, Overcommit};
 pub use map::{MapError, MapRequest, Placement};
-pub use vma::{Label, Liveness, Vma, VmaMap};
+pub use remap::Move;
+pub use vma::{Charge, Label, Liveness, Lock, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};
 use crate::group::GroupId;
@@ -65,6 +73,10 @@ pub(crate) struct Space<T> {
     pub layout: SpaceLayout,
     /// What its faults are charged to.
     pub group: GroupId,
+    /// What may be locked.
+    pub lock_limit: LockLimit,
+    /// How areas are locked that are yet to come (`MCL_FUTURE`).
+    pub lock_future: Lock,
     /// Being torn down: faults end, nothing new begins.
     pub dying: bool,
 }
@@ -92,7 +104,9 @@ impl<T: PageTable> Spaces<T> {
         let (generation, place) = &mut self.slots[slot];
         *generation += 1;
         let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
-        *place = Some(Box::new(Space { table, vmas, index, pages, layout, group: GroupId::ROOT, dying: false }));
+        let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
+        *place =
+            Some(Box::new(Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, dying: false }));
         Some(SpaceId::of(slot, *generation))
     }
 

@@ -32,6 +32,30 @@ pub enum Liveness {
     Dying,
 }
 
+/// Whether the pages of an area may leave RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lock {
+    /// They may.
+    #[default]
+    Unlocked,
+    /// They may not, once they are there (`MLOCK_ONFAULT`).
+    OnFault,
+    /// They may not, and all of them are there (`mlock`).
+    Now,
+}
+
+/// Whether the pages of an area count as promised: see [`super::Commit`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Charge {
+    /// Not yet: the program may not write to them.
+    #[default]
+    Uncounted,
+    /// They do.
+    Counted,
+    /// They never do (`MAP_NORESERVE`).
+    Never,
+}
+
 /// One area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Vma {
@@ -45,12 +69,17 @@ pub struct Vma {
     pub liveness: Liveness,
     /// Where its pages come from.
     pub backing: Backing,
+    /// Whether its pages stay in RAM.
+    pub lock: Lock,
+    /// Whether they are promised.
+    pub charge: Charge,
 }
 
 impl Vma {
     fn merges_with(&self, next: &Vma) -> bool {
         self.range.end == next.range.start
             && (self.rights, self.label, self.liveness) == (next.rights, next.label, next.liveness)
+            && (self.lock, self.charge) == (next.lock, next.charge)
             && self.backing.after(self.range.len()) == next.backing
     }
 }
@@ -60,6 +89,9 @@ impl Vma {
 pub struct VmaMap {
     areas: BTreeMap<Vpn, Vma>,
     pages: u64,
+    /// Pages of locked areas, and of those that count as promised.
+    locked: u64,
+    charged: u64,
     /// The area found last, until something changes: most faults are in the same one again.
     recent: Cell<Option<Vma>>,
 }
@@ -99,6 +131,45 @@ impl VmaMap {
         self.pages
     }
 
+    /// Pages of locked areas.
+    pub fn locked(&self) -> u64 {
+        self.locked
+    }
+
+    /// Pages that count as promised.
+    pub fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// Pages of a range that are mapped and not locked.
+    pub fn unlocked_in(&self, range: PageRange) -> u64 {
+        self.pages_in(range, |area| area.lock == Lock::Unlocked)
+    }
+
+    /// Pages of a range that would count as promised if they could be written to, and do not.
+    pub fn uncounted_in(&self, range: PageRange) -> u64 {
+        self.pages_in(range, |area| area.charge == Charge::Uncounted)
+    }
+
+    fn pages_in(&self, range: PageRange, wanted: impl Fn(&Vma) -> bool) -> u64 {
+        let inside = |area: &Vma| {
+            PageRange { start: area.range.start.max(range.start), end: area.range.end.min(range.end) }.len()
+        };
+        self.overlapping(range).filter(|area| wanted(area)).map(inside).sum()
+    }
+
+    fn count(&mut self, area: &Vma) {
+        self.pages += area.range.len();
+        self.locked += if area.lock == Lock::Unlocked { 0 } else { area.range.len() };
+        self.charged += if area.charge == Charge::Counted { area.range.len() } else { 0 };
+    }
+
+    fn uncount(&mut self, area: &Vma) {
+        self.pages -= area.range.len();
+        self.locked -= if area.lock == Lock::Unlocked { 0 } else { area.range.len() };
+        self.charged -= if area.charge == Charge::Counted { area.range.len() } else { 0 };
+    }
+
     /// Areas that share a page with `range`, in order.
     pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = &Vma> {
         let first =
@@ -122,7 +193,7 @@ impl VmaMap {
     pub fn insert(&mut self, area: Vma) {
         debug_assert!(self.overlapping(area.range).next().is_none());
         self.recent.set(None);
-        self.pages += area.range.len();
+        self.count(&area);
         self.areas.insert(area.range.start, area);
         self.merge_around(area.range.start);
     }
@@ -132,7 +203,15 @@ impl VmaMap {
         self.recent.set(None);
         self.split_at(range.start);
         self.split_at(range.end);
-        self.areas.range_mut(range.start..range.end).for_each(|(_, area)| change(area));
+        let mut next = range.start;
+        while let Some((&start, area)) = self.areas.range_mut(next..range.end).next() {
+            let before = *area;
+            change(area);
+            let after = *area;
+            self.uncount(&before);
+            self.count(&after);
+            next = start.offset(1);
+        }
         let mut start = range.start;
         loop {
             self.merge_around(start);
@@ -148,8 +227,8 @@ impl VmaMap {
         self.recent.set(None);
         self.split_at(range.start);
         self.split_at(range.end);
-        while let Some((&start, area)) = self.areas.range(range.start..range.end).next() {
-            self.pages -= area.range.len();
+        while let Some((&start, &area)) = self.areas.range(range.start..range.end).next() {
+            self.uncount(&area);
             self.areas.remove(&start);
         }
     }

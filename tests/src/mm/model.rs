@@ -31,6 +31,8 @@ pub enum Change {
     Protect(Rights),
     /// Its contents are given up.
     Discard,
+    /// It goes elsewhere and comes back.
+    Move,
 }
 
 /// A page.
@@ -219,7 +221,7 @@ impl Page {
     fn possible_rights(&self) -> Vec<Option<Rights>> {
         let after = match self.change {
             None | Some(Change::Discard) => vec![],
-            Some(Change::Unmap) => vec![None],
+            Some(Change::Unmap | Change::Move) => vec![None],
             Some(Change::Replace(rights)) => vec![None, Some(rights)],
             Some(Change::Protect(rights)) => vec![Some(rights)],
         };
@@ -328,6 +330,7 @@ impl Page {
         let copies = self.copies;
         match self.change.take().expect("a change was begun") {
             Change::Protect(rights) => self.rights = Some(rights),
+            Change::Move => {}
             Change::Unmap => self.reset(None),
             Change::Replace(rights) => self.reset(Some(rights)),
             Change::Discard => {

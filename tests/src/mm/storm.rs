@@ -3,6 +3,7 @@
 //! Owns the threads and their choice of operations. The page tables are dropped and the machine is inspected at random between them.
 
 mod accesses;
+mod advice;
 mod areas;
 mod forks;
 mod windows;
@@ -265,8 +266,10 @@ impl Thread {
             84..88 => self.copy_out().await,
             88..92 => self.copy_in().await,
             92 => self.map().await,
+            93 if self.rng.below(2) == 0 => self.remap().await,
             93 => self.unmap().await,
             94 => self.protect().await,
+            95 if self.rng.below(2) == 0 => self.advise().await,
             95 => self.discard().await,
             96 if self.rng.below(2) == 0 => self.drop_table(),
             96 => self.window().await,

@@ -95,6 +95,7 @@ pub const CASES: &[Case] = &[
     ok(C("privileges", Musl), &["5"], &["OK privileges"]),
     ok(C("isolation", Glibc), &["2"], &["OK isolation"]),
     ok(C("limits", Glibc), &[], &["OK limits"]),
+    ok(C("map-interface", Glibc), &[], &["OK map-interface"]),
     ok(C("random-calls", Glibc), &["5000", "2"], &["OK random-calls"]),
     ok(C("ignored-signals", Glibc), &[], &["OK ignored-signals"]),
     ok(C("storm", Glibc), &["areas", "4", "500"], &["OK storm areas"]),

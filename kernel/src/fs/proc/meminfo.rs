@@ -42,7 +42,7 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     in_pages("Active(file)", 0)?;
     in_pages("Inactive(file)", 0)?;
     in_pages("Unevictable", 0)?;
-    in_pages("Mlocked", 0)?;
+    in_pages("Mlocked", crate::mm().all_locked_pages())?;
     in_pages("SwapTotal", swap)?;
     in_pages("SwapFree", swap_free)?;
     in_pages("Dirty", 0)?;
@@ -60,12 +60,9 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     in_pages("NFS_Unstable", 0)?;
     in_pages("Bounce", 0)?;
     in_pages("WritebackTmp", 0)?;
-    // Half of RAM and all of swap, as with Linux' vm.overcommit_ratio of 50; nothing is refused for it.
-    in_pages("CommitLimit", total / 2 + swap)?;
-    in_pages(
-        "Committed_AS",
-        snapshot.visible.committed_clean + snapshot.visible.committed_dirty + snapshot.visible.paged_out,
-    )
+    let promises = crate::mm().promised();
+    in_pages("CommitLimit", promises.limit)?;
+    in_pages("Committed_AS", promises.promised)
 }
 
 /// Pages of programs that are in RAM, those that wait to be written out included.

@@ -5,7 +5,15 @@ use alloc::{vec, vec::Vec};
 
 fn area(start: u64, pages: u64, rights: Rights) -> Vma {
     let range = PageRange::new(Vpn::new(start), pages);
-    Vma { range, rights, label: Label::Anonymous, liveness: Liveness::Live, backing: Backing::Anonymous }
+    Vma {
+        range,
+        rights,
+        label: Label::Anonymous,
+        liveness: Liveness::Live,
+        backing: Backing::Anonymous,
+        lock: Lock::Unlocked,
+        charge: Charge::Counted,
+    }
 }
 
 /// What the model says: areas are maximal runs of equal pages.
@@ -22,7 +30,7 @@ fn runs(model: &[Option<Rights>]) -> Vec<(u64, u64, Rights)> {
 }
 
 #[test]
-fn map_protect_and_unmap_follow_an_array_of_pages() {
+fn p5_p16_map_protect_and_unmap_follow_an_array_of_pages() {
     const PAGES: u64 = 128;
     let choices = [Rights::NONE, Rights::READ, Rights::READ_WRITE];
     let mut map = VmaMap::default();
