@@ -68,6 +68,15 @@ pub enum Presence {
     Unmapped,
 }
 
+/// Pages of objects in RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ObjectPages {
+    /// Of shared memory.
+    pub shared: u64,
+    /// Of files.
+    pub of_files: u64,
+}
+
 /// What is seen of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameSight {
@@ -117,6 +126,17 @@ impl<P: Platform> Mm<P> {
                 show(frame, sight);
             }
             (end < core.table.len()).then_some(end)
+        })
+    }
+
+    /// How many of the [`resident`](crate::stats::PageCounts::resident) pages stand on their own, not in a space.
+    pub fn objects_in_ram(&self) -> ObjectPages {
+        self.core.with_lock(|core| {
+            let mut sum = ObjectPages::default();
+            for (_, object) in core.objects.iter_mut() {
+                *if object.file().is_some() { &mut sum.of_files } else { &mut sum.shared } += object.pages.resident();
+            }
+            sum
         })
     }
 

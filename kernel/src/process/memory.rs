@@ -11,7 +11,7 @@ use core::task::{Context, Poll};
 
 use mm::addr::{PageRange, Pfn, VirtAddr, Vpn};
 use mm::fault::Holds;
-use mm::inspect::{FrameSight, Sight};
+use mm::inspect::{FrameSight, ObjectPages, Sight};
 use mm::object::Backing;
 use mm::platform;
 use mm::space::{Charge, Label, MapError, MapRequest, Placement, SpaceId, Vma};
@@ -502,6 +502,11 @@ pub async fn wait_for_room() -> Result<(), Errno> {
 pub fn has_room(bytes: usize) -> bool {
     let mm = crate::mm();
     mm.frames().free_frames() > mm.watermarks().areas() + bytes.div_ceil(PAGE_SIZE as usize).next_power_of_two()
+}
+
+/// Pages of objects that are in RAM.
+pub fn objects_in_ram() -> ObjectPages {
+    crate::mm().objects_in_ram()
 }
 
 /// One past the last frame of RAM.

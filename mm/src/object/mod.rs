@@ -237,8 +237,7 @@ impl Objects {
         object.as_deref_mut()
     }
 
-    /// All objects, for checks.
-    #[cfg(feature = "sim")]
+    /// All objects.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ObjectId, &mut Object)> {
         let named = self.slots.iter_mut().enumerate();
         named.filter_map(|(slot, (generation, object))| Some((ObjectId::of(slot, *generation), object.as_deref_mut()?)))

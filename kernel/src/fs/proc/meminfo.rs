@@ -1,7 +1,7 @@
 //! `/proc/meminfo` (proc_meminfo(5)): where the memory is, in KiB.
 //!
 //! Owns the lines and how ours map to Linux' names. Every figure comes from one snapshot, so that they add up:
-//! `Active(anon) + Inactive(anon) = AnonPages`, and `MemTotal - MemFree` is the sum of what frames serve as.
+//! `Active(anon) + Inactive(anon) = AnonPages + Shmem`, and `MemTotal - MemFree` is the sum of what frames serve as.
 
 use core::fmt::{self, Write};
 
@@ -23,7 +23,12 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     let (total, free) = (snapshot.frames.total as u64, snapshot.frames.free as u64);
     // Evicting is what reclaim has given up on; everything else stands in the one queue of second chances.
     let writeback = pages(PageClass::Evicting) + pages(PageClass::Cleaning);
-    let anonymous = anonymous(&snapshot);
+    let resident = anonymous(&snapshot);
+    // Each page of an object counts once, however many have it mapped.
+    let objects = memory::objects_in_ram();
+    let of_files = objects.of_files.min(resident);
+    let anonymous = resident - of_files;
+    let shared = objects.shared.min(anonymous);
     let inactive = pages(PageClass::Evicting);
     let slab = heap::stats().slab_frames as u64;
     let (swap, swap_free) = snapshot.slots.map_or((0, 0), |slots| (u64::from(slots.total), u64::from(slots.free)));
@@ -33,23 +38,23 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     in_pages("MemFree", free)?;
     in_pages("MemAvailable", available(&snapshot))?;
     in_pages("Buffers", 0)?;
-    in_pages("Cached", 0)?;
+    in_pages("Cached", shared + of_files)?;
     in_pages("SwapCached", pages(PageClass::Clean))?;
-    in_pages("Active", anonymous - inactive)?;
+    in_pages("Active", resident - inactive)?;
     in_pages("Inactive", inactive)?;
-    in_pages("Active(anon)", anonymous - inactive)?;
-    in_pages("Inactive(anon)", inactive)?;
-    in_pages("Active(file)", 0)?;
-    in_pages("Inactive(file)", 0)?;
+    in_pages("Active(anon)", anonymous - inactive.min(anonymous))?;
+    in_pages("Inactive(anon)", inactive.min(anonymous))?;
+    in_pages("Active(file)", of_files - inactive.saturating_sub(anonymous))?;
+    in_pages("Inactive(file)", inactive.saturating_sub(anonymous))?;
     in_pages("Unevictable", 0)?;
     in_pages("Mlocked", crate::mm().all_locked_pages())?;
     in_pages("SwapTotal", swap)?;
     in_pages("SwapFree", swap_free)?;
-    in_pages("Dirty", 0)?;
+    in_pages("Dirty", snapshot.dirty_files)?;
     in_pages("Writeback", writeback)?;
-    in_pages("AnonPages", anonymous)?;
+    in_pages("AnonPages", anonymous - shared)?;
     in_pages("Mapped", 0)?;
-    in_pages("Shmem", 0)?;
+    in_pages("Shmem", shared)?;
     in_pages("KReclaimable", 0)?;
     in_pages("Slab", slab)?;
     in_pages("SReclaimable", 0)?;
@@ -65,7 +70,7 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     in_pages("Committed_AS", promises.promised)
 }
 
-/// Pages of programs that are in RAM, those that wait to be written out included.
+/// Pages of programs in RAM, their own and those of objects, those that wait to be written out included.
 pub(super) fn anonymous(snapshot: &Snapshot) -> u64 {
     use PageClass::{Clean, Cleaning, Dirty, Evicting};
     [Clean, Dirty, Cleaning, Evicting].map(|class| snapshot.pages.get(class)).iter().sum()

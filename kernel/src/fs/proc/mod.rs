@@ -92,6 +92,7 @@ pub enum ProcessFile {
     CmdLine,
     Comm,
     Maps,
+    OomScore,
     PageMap,
     SMaps,
     SMapsRollup,
@@ -106,7 +107,7 @@ impl ProcessFile {
         let number = process.pid.number();
         let areas = |about| Ok(Kind::Computed(Computed::Areas(Areas::new(number, about))));
         let mut text = Text(Vec::new());
-        let state = if process.pid == who.pid { status::State::Running } else { status::State::Sleeping };
+        let state = status::State::of(process, who);
         let written = match self {
             Self::CmdLine => return Ok(Kind::Snapshot { contents: process.inherited.lock().arguments.to_vec() }),
             Self::Comm => status::comm(&mut text, process),
@@ -114,6 +115,7 @@ impl ProcessFile {
             Self::SMaps => return areas(About::Pages),
             Self::PageMap => return Ok(Kind::Computed(Computed::PageMap(number))),
             Self::SMapsRollup => smaps::write_rollup(&mut text, process).await,
+            Self::OomScore => status::oom_score(&mut text, process),
             Self::Stat => status::stat(&mut text, process, state),
             Self::StatM => status::statm(&mut text, process),
             Self::Status => status::status(&mut text, process, state),

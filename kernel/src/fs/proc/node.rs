@@ -63,10 +63,11 @@ const ROOT: [(&[u8], Node); 14] = [
 const PRESSURE: [(&[u8], Node); 1] = [(b"memory", Node::Machine(MachineFile::MemoryPressure))];
 
 /// Names of the files in `/proc/NUMBER`, beside `exe`.
-const OF_PROCESS: [(&[u8], ProcessFile); 9] = [
+const OF_PROCESS: [(&[u8], ProcessFile); 10] = [
     (b"cmdline", ProcessFile::CmdLine),
     (b"comm", ProcessFile::Comm),
     (b"maps", ProcessFile::Maps),
+    (b"oom_score", ProcessFile::OomScore),
     (b"pagemap", ProcessFile::PageMap),
     (b"smaps", ProcessFile::SMaps),
     (b"smaps_rollup", ProcessFile::SMapsRollup),

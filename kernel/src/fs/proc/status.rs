@@ -1,7 +1,8 @@
 //! What one process is and has: `status`, `statm`, `stat`, `comm` (proc_pid_status(5), proc_pid_stat(5)).
 //!
 //! Owns the texts. A process is shown as running to itself and as sleeping to others: on one CPU, whoever reads is who
-//! runs, and whether another's threads are ready is not kept. Resident are a process's own pages in RAM and those that it shares and has mapped, as in `VmRSS`.
+//! runs, and whether another's threads are ready is not kept. Resident are a process's own pages in RAM and those that it
+//! shares and has mapped, as in `VmRSS`.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -10,6 +11,7 @@ use mm::space::Label;
 
 use super::maps::pages;
 use super::{KIB_PER_PAGE, Text};
+use crate::process::memory;
 use crate::process::process::{Process, Tid};
 use crate::process::table::{self, Relations};
 
@@ -26,13 +28,24 @@ fn name(process: &Process) -> String {
 pub(super) enum State {
     Running,
     Sleeping,
+    Stopped,
 }
 
 impl State {
+    /// As `who` sees it.
+    pub(super) fn of(process: &Process, who: &Process) -> Self {
+        match process.is_stopped() {
+            true => Self::Stopped,
+            false if process.pid == who.pid => Self::Running,
+            false => Self::Sleeping,
+        }
+    }
+
     fn letter(self) -> char {
         match self {
             Self::Running => 'R',
             Self::Sleeping => 'S',
+            Self::Stopped => 'T',
         }
     }
 
@@ -40,6 +53,7 @@ impl State {
         match self {
             Self::Running => "R (running)",
             Self::Sleeping => "S (sleeping)",
+            Self::Stopped => "T (stopped)",
         }
     }
 }
@@ -53,6 +67,15 @@ fn relations(process: &Process) -> Relations {
 /// `comm`
 pub(super) fn comm(text: &mut Text, process: &Process) -> fmt::Result {
     writeln!(text, "{}", name(process))
+}
+
+/// `oom_score`: the process's part of all memory, in thousandths (Documentation/filesystems/proc.rst, 3.1). It explains,
+/// and decides nothing: who is refused the last frame is who asks for it.
+pub(super) fn oom_score(text: &mut Text, process: &Process) -> fmt::Result {
+    let (_, counts) = process.page_counts();
+    let snapshot = memory::snapshot();
+    let all = snapshot.frames.total as u64 + snapshot.slots.map_or(0, |slots| u64::from(slots.total));
+    writeln!(text, "{}", (counts.resident() + counts.away()) * 1000 / all.max(1))
 }
 
 /// `statm`: in pages.

@@ -6,6 +6,7 @@
 
 mod machine;
 mod process;
+mod shared;
 mod text;
 
 use std::process::ExitCode;
@@ -43,8 +44,11 @@ fn main() -> ExitCode {
     }
     check(&mut claims, "after reading back");
     machine::check_stalls(&mut claims);
+    let arguments: String = std::env::args().map(|word| word + "\0").collect();
+    claims.equal("cmdline", text::read("/proc/self/cmdline"), arguments);
     drop(memory);
     check(&mut claims, "at the end");
+    shared::check(&mut claims);
     claims.finish(format_args!("swapped={swapped}"))
 }
 
