@@ -1,6 +1,7 @@
 //! What a block request is: kinds, addresses, who owns the memory, how it ends.
 //!
-//! Owns the vocabulary shared by the disk driver and its users. Does not own a queue or a device; see [`crate::virtio_blk`].
+//! Owns the vocabulary shared by the disk driver and its users. Does not own a queue or a device; see
+//! [`crate::virtio_blk`].
 #![expect(unsafe_code, reason = "declares the unsafe trait by which a request names the memory it owns")]
 
 use crate::hal::PhysRange;
@@ -33,15 +34,15 @@ pub struct Cookie(pub u64);
 ///
 /// # Safety
 ///
-/// The device reads or writes the named runs at any time between submission and completion, and the driver forms slices of them
-/// while it builds and dismantles the request. Therefore, until the value is dropped or taken back:
-/// - every run is RAM that the value owns (nobody frees or reuses it, and no Rust code reads what the device writes or writes what
-///   it reads); user mappings of it do not matter, because Rust code never goes through them,
+/// The device reads or writes the named runs at any time between submission and completion, and the driver forms slices
+/// of them while it builds and dismantles the request. Therefore, until the value is dropped or taken back:
+/// - every run is RAM that the value owns (nobody frees or reuses it, and no Rust code reads what the device writes or
+///   writes what it reads); user mappings of it do not matter, because Rust code never goes through them,
 /// - `segments` names the same runs each time it is called, also after the value has been moved,
 /// - dropping the value, and nothing before that, gives the memory up.
 pub unsafe trait Buffers: Send {
-    /// The runs in the order in which the disk's bytes fill them; their lengths add up to the request's length for reads and
-    /// writes. Ignored for the other kinds.
+    /// The runs in the order in which the disk's bytes fill them; their lengths add up to the request's length for
+    /// reads and writes. Ignored for the other kinds.
     fn segments(&self) -> impl Iterator<Item = PhysRange>;
 }
 

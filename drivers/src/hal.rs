@@ -1,8 +1,9 @@
 //! What the drivers need of the machine: memory a device can reach, and how to get at it.
 //!
-//! Owns the types for physical memory and the [`DeviceMemory`] contract, which the kernel implements over its direct map and the
-//! tests over an arena that notices every forgotten hand-back. Does not own any memory. Neighbours: [`crate::block::Buffers`]
-//! names memory in these types; `virtio_blk` translates it; `pci` maps registers through the same trait.
+//! Owns the types for physical memory and the [`DeviceMemory`] contract, which the kernel implements over its direct
+//! map and the tests over an arena that notices every forgotten hand-back. Does not own any memory. Neighbours:
+//! [`crate::block::Buffers`] names memory in these types; `virtio_blk` translates it; `pci` maps registers through the
+//! same trait.
 #![expect(unsafe_code, reason = "declares the unsafe trait the kernel implements")]
 
 use core::fmt;
@@ -39,13 +40,15 @@ impl PhysRange {
     }
 }
 
-/// Memory that a device can reach: virtio-drivers' [`Hal`](virtio_drivers::Hal) plus the way from a physical run to its bytes.
+/// Memory that a device can reach: virtio-drivers' [`Hal`](virtio_drivers::Hal) plus the way from a physical run to its
+/// bytes.
 ///
 /// # Safety
 ///
-/// For every run of RAM named by a [`Buffers`](crate::block::Buffers) value, `bytes_of` returns the address at which exactly those bytes
-/// can be reached, valid for reads and writes for as long as that value lives; runs that are adjacent physically are adjacent there too.
-/// `Hal::share` of (part of) such a pointer, and of memory from `Hal::dma_alloc`, gives the address the device must be told.
+/// For every run of RAM named by a [`Buffers`](crate::block::Buffers) value, `bytes_of` returns the address at which
+/// exactly those bytes can be reached, valid for reads and writes for as long as that value lives; runs that are
+/// adjacent physically are adjacent there too. `Hal::share` of (part of) such a pointer, and of memory from
+/// `Hal::dma_alloc`, gives the address the device must be told.
 pub unsafe trait DeviceMemory: virtio_drivers::Hal + 'static {
     /// Where the CPU finds the bytes of `range`.
     fn bytes_of(range: PhysRange) -> NonNull<[u8]>;

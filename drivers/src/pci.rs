@@ -1,9 +1,9 @@
 //! PCI: reaching configuration space, finding devices, and setting up the ones we drive.
 //!
-//! Owns the two configuration ports and the order in which a virtio device is brought to life: registers found, decoding and
-//! bus mastering on, MSI-X entry aimed ([`msix`]), which gives the transport ([`virtio`]). Does not assign addresses (firmware has; facts §4.7), does not map registers
-//! (the kernel does, through `Hal::mmio_phys_to_virt`) and does not know what interrupts mean. Neighbour: [`crate::virtio_blk`] takes
-//! the transport.
+//! Owns the two configuration ports and the order in which a virtio device is brought to life: registers found,
+//! decoding and bus mastering on, MSI-X entry aimed ([`msix`]), which gives the transport ([`virtio`]). Does not assign
+//! addresses (firmware has; facts §4.7), does not map registers (the kernel does, through `Hal::mmio_phys_to_virt`) and
+//! does not know what interrupts mean. Neighbour: [`crate::virtio_blk`] takes the transport.
 //!
 //! MSI-X only: it needs neither ACPI nor an I/O APIC, and no register read per interrupt (facts §4.6).
 #![expect(unsafe_code, reason = "reads and writes the configuration ports and device registers")]
@@ -89,7 +89,8 @@ fn port_address(at: DeviceFunction, offset: u8) -> u32 {
 impl ConfigSpace for ConfigPorts {
     fn read(&self, at: DeviceFunction, offset: u8) -> u32 {
         let (address, data) = &mut *self.ports.lock();
-        // SAFETY: these are the configuration ports, ours by the promise to `new`; reading configuration space has no effect on memory.
+        // SAFETY: these are the configuration ports, ours by the promise to `new`; reading configuration space has no
+        // effect on memory.
         unsafe {
             address.write(port_address(at, offset));
             data.read()
@@ -98,8 +99,8 @@ impl ConfigSpace for ConfigPorts {
 
     fn write(&self, at: DeviceFunction, offset: u8, value: u32) {
         let (address, data) = &mut *self.ports.lock();
-        // SAFETY: the ports are ours. What this module writes are commands, BAR probes that are restored at once with decoding off
-        // (`PciRoot::bar_info`), and MSI-X control.
+        // SAFETY: the ports are ours. What this module writes are commands, BAR probes that are restored at once with
+        // decoding off (`PciRoot::bar_info`), and MSI-X control.
         unsafe {
             address.write(port_address(at, offset));
             data.write(value);
@@ -157,8 +158,8 @@ impl<S: ConfigSpace> Pci<S> {
         }
     }
 
-    /// Visits one bus. Functions above 0 are probed only where function 0 says that there are some (PCI 3.0 §3.2.2.3.4): every probe is two
-    /// port accesses, each of which leaves the guest.
+    /// Visits one bus. Functions above 0 are probed only where function 0 says that there are some (PCI 3.0
+    /// §3.2.2.3.4): every probe is two port accesses, each of which leaves the guest.
     fn for_each_on(&self, bus: u8, mut visit: impl FnMut(DeviceFunction, &DeviceFunctionInfo)) {
         for device in 0..32 {
             let mut functions = 1;
@@ -194,7 +195,8 @@ impl<S: ConfigSpace> Pci<S> {
         Some((info, header & 0x80 != 0))
     }
 
-    /// The virtio disks, in bus order: transitional (0x1001) and modern (0x1042) ones. More than [`MAX_DISKS`] are left out.
+    /// The virtio disks, in bus order: transitional (0x1001) and modern (0x1042) ones. More than [`MAX_DISKS`] are left
+    /// out.
     pub fn virtio_disks(&self) -> ArrayVec<DeviceFunction, MAX_DISKS> {
         let mut disks = ArrayVec::new();
         self.for_each(|at, info| {
@@ -205,11 +207,11 @@ impl<S: ConfigSpace> Pci<S> {
         disks
     }
 
-    /// Sets up a virtio device: INTx off, registers found, memory decoding and bus mastering on, its first MSI-X entry aimed at `route`.
-    /// The device itself starts with [`VirtioBlk::new`](crate::virtio_blk::VirtioBlk::new).
+    /// Sets up a virtio device: INTx off, registers found, memory decoding and bus mastering on, its first MSI-X entry
+    /// aimed at `route`. The device itself starts with [`VirtioBlk::new`](crate::virtio_blk::VirtioBlk::new).
     pub fn open_virtio<H: DeviceMemory>(&mut self, at: DeviceFunction, route: Route) -> Result<VirtioPci, PciError> {
-        // Decoding stays off while BARs are sized: otherwise each sizing would turn it off and on, and under QEMU each of those turns
-        // rebuilds the machine's memory map, about a millisecond altogether.
+        // Decoding stays off while BARs are sized: otherwise each sizing would turn it off and on, and under QEMU each
+        // of those turns rebuilds the machine's memory map, about a millisecond altogether.
         self.root().set_command(at, Command::INTERRUPT_DISABLE);
         let entries = msix::Table::find::<H, S>(self, at)?;
         let transport = VirtioPci::new::<H, S>(self, at)?;
@@ -219,7 +221,8 @@ impl<S: ConfigSpace> Pci<S> {
     }
 
     fn capabilities(&self, at: DeviceFunction, mut visit: impl FnMut(CapabilityInfo)) {
-        // The list is in the device's hands: it might be circular. It cannot have more entries than double words to hold them.
+        // The list is in the device's hands: it might be circular. It cannot have more entries than double words to
+        // hold them.
         self.root().capabilities(at).take(48).for_each(&mut visit);
     }
 
@@ -241,7 +244,8 @@ impl<S: ConfigSpace> Pci<S> {
         if u64::from(offset) + u64::from(len) > size {
             return Err(PciError::OutsideBar(at));
         }
-        // SAFETY: a range inside a memory BAR that firmware has placed; `open_virtio` turns decoding on before anybody uses it.
+        // SAFETY: a range inside a memory BAR that firmware has placed; `open_virtio` turns decoding on before anybody
+        // uses it.
         Ok(unsafe { H::mmio_phys_to_virt(address + u64::from(offset), len as usize) })
     }
 }

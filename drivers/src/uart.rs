@@ -1,7 +1,8 @@
 //! The serial port: a 16550 as a byte stream.
 //!
-//! Owns one port's registers (through the `uart_16550` crate). Does not own what the bytes mean, buffering, or CR translation: bytes pass
-//! unchanged. Writing spins while the transmitter is full, which under QEMU is never long; reading never waits.
+//! Owns one port's registers (through the `uart_16550` crate). Does not own what the bytes mean, buffering, or CR
+//! translation: bytes pass unchanged. Writing spins while the transmitter is full, which under QEMU is never long;
+//! reading never waits.
 #![expect(unsafe_code, reason = "takes possession of I/O ports")]
 
 use core::convert::Infallible;

@@ -1,18 +1,22 @@
-//! An asynchronous virtio-blk disk: requests of many separate frames, many in flight, each owning its memory until the device is done.
+//! An asynchronous virtio-blk disk: requests of many separate frames, many in flight, each owning its memory until the
+//! device is done.
 //!
-//! Owns the requests in flight (`slots`), the descriptor ring (`ring`), the command memory (`chain`) and the wakers (`wake`).
-//! Does not own PCI ([`crate::pci`] makes the transport), retries, timeouts or the meaning of what is on the disk.
+//! Owns the requests in flight (`slots`), the descriptor ring (`ring`), the command memory (`chain`) and the wakers
+//! (`wake`). Does not own PCI ([`crate::pci`] makes the transport), retries, timeouts or the meaning of what is on the
+//! disk.
 //!
 //! Two ways to use one device, at the same time if need be:
-//! - **the stream**, for the pager: [`VirtioBlk::try_submit`] never waits and never allocates; everything submitted so comes out of
-//!   [`VirtioBlk::poll_complete`], in any order;
-//! - **a future per request**: [`VirtioBlk::submit`] waits for room and then for the answer. Dropping it drops a wait, never a buffer.
+//! - **the stream**, for the pager: [`VirtioBlk::try_submit`] never waits and never allocates; everything submitted so
+//!   comes out of [`VirtioBlk::poll_complete`], in any order;
+//! - **a future per request**: [`VirtioBlk::submit`] waits for room and then for the answer. Dropping it drops a wait,
+//!   never a buffer.
 //!
-//! Whoever polls takes everything off the used ring and hands out what is for others. One lock serialises ring and slots; it is held
-//! for one call, never across an await, and never by the interrupt handler ([`VirtioBlk::on_interrupt`] marks and wakes).
+//! Whoever polls takes everything off the used ring and hands out what is for others. One lock serialises ring and
+//! slots; it is held for one call, never across an await, and never by the interrupt handler
+//! ([`VirtioBlk::on_interrupt`] marks and wakes).
 //!
-//! Descriptors: 256, of which a read or write takes one per run of memory plus two. So 85 single-frame requests fit, or 3 of 64
-//! scattered frames; frames that are adjacent share a descriptor.
+//! Descriptors: 256, of which a read or write takes one per run of memory plus two. So 85 single-frame requests fit, or
+//! 3 of 64 scattered frames; frames that are adjacent share a descriptor.
 
 mod chain;
 mod config;
@@ -48,7 +52,8 @@ pub const MAX_SEGMENTS: usize = 64;
 
 /// A virtio transport whose first queue can interrupt.
 pub trait BlockTransport: Transport {
-    /// Routes the queue's interrupt. Called while the device is being set up, after the reset and before the queue is enabled.
+    /// Routes the queue's interrupt. Called while the device is being set up, after the reset and before the queue is
+    /// enabled.
     fn bind_interrupt(&mut self) -> Result<(), InitError>;
 }
 
@@ -135,7 +140,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
         })
     }
 
-    /// As [`try_submit`](Self::try_submit), but the device is not told before the next [`kick`](Self::kick): for batches.
+    /// As [`try_submit`](Self::try_submit), but the device is not told before the next [`kick`](Self::kick): for
+    /// batches.
     pub fn try_enqueue(&self, request: Request<B>) -> Result<(), Refused<B>> {
         self.with_ring(|ring| ring.begin(request, Waiter::Stream).map(drop))
     }
@@ -150,7 +156,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
         self.with_ring(Ring::next_of_stream)
     }
 
-    /// The next completion of the stream. One task polls the stream, until it is pending: a second one would take over its waker.
+    /// The next completion of the stream. One task polls the stream, until it is pending: a second one would take over
+    /// its waker.
     pub fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<Completion<B>> {
         if let Some(done) = self.pop_complete() {
             return Poll::Ready(done);
@@ -162,8 +169,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
 
     /// Submits a request and waits for its end; waits for room first if there is none. Never answers [`Refused::Full`].
     ///
-    /// Dropping the future before the request is in the ring drops the request; after that, the driver keeps the request until the
-    /// device is done with it, and drops it then.
+    /// Dropping the future before the request is in the ring drops the request; after that, the driver keeps the
+    /// request until the device is done with it, and drops it then.
     pub async fn submit(&self, request: Request<B>) -> Result<Completion<B>, Refused<B>> {
         let mut waiting = Some(request);
         let begun = self.room.wait_for_value(|| match self.try_begin(waiting.take()?) {

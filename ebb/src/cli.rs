@@ -85,7 +85,8 @@ pub struct RunArguments {
     pub kernel: Option<PathBuf>,
 
     /// The program and its arguments: a bare name is one of our workloads, a path is a static Linux
-    /// executable of yours, disk:/PATH is one on the data disk; after the options, and `--` may be left out [default: pressure seq-write mib=192]
+    /// executable of yours, disk:/PATH is one on the data disk; after the options, and `--` may be left out [default:
+    /// pressure seq-write mib=192]
     // Without allow_hyphen_values, which would take a mistyped option for the program: once the first
     // word is there, those after it are taken whatever they look like.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM ARG")]

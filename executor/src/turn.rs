@@ -1,8 +1,8 @@
 //! Turns: how long a user task may go on before it is the others', and who was made to wait for whom.
 //!
-//! Owns what a task that is ready again at once keeps or loses by it, and the count of turns by which it is told whether
-//! a woken task had to wait for a pre-empted one. Does not own the lanes (`run_queue`) or the end of a time slice in user
-//! mode: that is the kernel's timer, and a thread that it ends calls [`Executor::end_turn`].
+//! Owns what a task that is ready again at once keeps or loses by it, and the count of turns by which it is told
+//! whether a woken task had to wait for a pre-empted one. Does not own the lanes (`run_queue`) or the end of a time
+//! slice in user mode: that is the kernel's timer, and a thread that it ends calls [`Executor::end_turn`].
 //!
 //! ```text
 //!              ┌── yield_now, less than `Config::turn` since the first of them ──┐
@@ -12,9 +12,9 @@
 //!                       └─────────────────────────────────────────────────▶ Preempted
 //! ```
 //!
-//! A system call that gives way after so many pages has done nobody any harm: kernel tasks and threads whose I/O is done
-//! go before it, and then it goes on, before those that compute. Without a lane of its own it would pay a whole time
-//! slice for each of its chunks.
+//! A system call that gives way after so many pages has done nobody any harm: kernel tasks and threads whose I/O is
+//! done go before it, and then it goes on, before those that compute. Without a lane of its own it would pay a whole
+//! time slice for each of its chunks.
 
 use core::future::Future;
 use core::pin::Pin;

@@ -14,7 +14,8 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: passes every call on to the system allocator unchanged; the counter is a plain thread-local without a destructor.
+// SAFETY: passes every call on to the system allocator unchanged; the counter is a plain thread-local without a
+// destructor.
 unsafe impl GlobalAlloc for Counting {
     // SAFETY: the caller's promises go to `System` unchanged.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

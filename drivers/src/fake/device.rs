@@ -1,7 +1,8 @@
 //! The device model: a virtio-blk device whose every step the test makes.
 //!
-//! Owns the disk's contents and the device's side of the ring, with its own reading of the specification: it checks the shape of
-//! every chain it fetches. It looks at the ring only after a notification, so a lost one shows as a request that never starts.
+//! Owns the disk's contents and the device's side of the ring, with its own reading of the specification: it checks the
+//! shape of every chain it fetches. It looks at the ring only after a notification, so a lost one shows as a request
+//! that never starts.
 
 use super::memory::{device_read, device_write};
 use crate::virtio_blk::{BlockTransport, InitError};

@@ -1,8 +1,9 @@
 //! Physical memory of the fake machine, one per test thread.
 //!
-//! Owns the frames and knows who may touch them: a frame that was given up is poisoned, and a device that touches it fails the test. With
-//! [`Sharing::Copies`], `share` hands the device a copy which `unshare` copies back (as virtio-drivers' own fake does), so that a
-//! forgotten or doubled `unshare`, or one with other slices, shows. With [`Sharing::InPlace`] it works as in the kernel and does not allocate.
+//! Owns the frames and knows who may touch them: a frame that was given up is poisoned, and a device that touches it
+//! fails the test. With [`Sharing::Copies`], `share` hands the device a copy which `unshare` copies back (as
+//! virtio-drivers' own fake does), so that a forgotten or doubled `unshare`, or one with other slices, shows. With
+//! [`Sharing::InPlace`] it works as in the kernel and does not allocate.
 #![expect(unsafe_code, reason = "hands out raw memory as a machine does")]
 
 use crate::block::Buffers;
@@ -249,8 +250,8 @@ unsafe impl Buffers for Frames {
 /// The fake machine as virtio-drivers sees it.
 pub(crate) struct FakeHal;
 
-// SAFETY: `dma_alloc` gives zeroed, page-aligned memory of its own; `share` gives an address under which `device_read` and
-// `device_write` reach the bytes or a copy of them.
+// SAFETY: `dma_alloc` gives zeroed, page-aligned memory of its own; `share` gives an address under which `device_read`
+// and `device_write` reach the bytes or a copy of them.
 unsafe impl Hal for FakeHal {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (u64, NonNull<u8>) {
         machine(|machine| {

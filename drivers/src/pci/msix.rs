@@ -1,6 +1,7 @@
 //! MSI-X: a device's interrupt as a memory write to a local APIC (PCI 3.0 §6.8.2; SDM 3A §11.11).
 //!
-//! Owns the capability and table layout. Uses entry 0 only: one queue, one vector; the others stay masked, as reset leaves them.
+//! Owns the capability and table layout. Uses entry 0 only: one queue, one vector; the others stay masked, as reset
+//! leaves them.
 #![expect(unsafe_code, reason = "writes the device's MSI-X table")]
 
 use super::{ConfigSpace, DeviceFunction, Pci, PciError};
@@ -78,7 +79,8 @@ impl Table {
         // Masked as a whole while the entry is half written.
         pci.space.write(self.at, self.capability, control | ENABLE | FUNCTION_MASK);
         for (index, word) in entry(route).into_iter().enumerate() {
-            // SAFETY: `find` checked that 16 bytes lie in the BAR; table offsets are multiples of 8; only the device reads them.
+            // SAFETY: `find` checked that 16 bytes lie in the BAR; table offsets are multiples of 8; only the device
+            // reads them.
             unsafe { self.entry_0.add(index).write_volatile(word) };
         }
         pci.space.write(self.at, self.capability, control | ENABLE);

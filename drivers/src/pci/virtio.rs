@@ -1,8 +1,8 @@
 //! The virtio transport over PCI, with what virtio-drivers' own leaves out: an interrupt vector and a cheap doorbell.
 //!
-//! Owns a second view of two register blocks that `PciTransport` keeps private: the common configuration, for the queue's MSI-X vector
-//! (facts §4.6), and the doorbell of queue 0. A notification is then one register write instead of three accesses (facts §5.6).
-//! Everything else is `PciTransport`'s.
+//! Owns a second view of two register blocks that `PciTransport` keeps private: the common configuration, for the
+//! queue's MSI-X vector (facts §4.6), and the doorbell of queue 0. A notification is then one register write instead of
+//! three accesses (facts §5.6). Everything else is `PciTransport`'s.
 #![expect(unsafe_code, reason = "writes virtio registers through its own mapping")]
 
 use super::{ConfigSpace, DeviceFunction, Pci, PciError};

@@ -1,7 +1,7 @@
 //! The HPET's main counter (IA-PC HPET Specification 1.0a §2.3): a reference clock that knows its own period.
 //!
-//! Owns the mapped register block. Does not use the comparators. A read costs about 284 ns under TCG, against 8 ns for the TSC
-//! (facts §4.5), so it calibrates [`super::tsc`] rather than being read for every time stamp.
+//! Owns the mapped register block. Does not use the comparators. A read costs about 284 ns under TCG, against 8 ns for
+//! the TSC (facts §4.5), so it calibrates [`super::tsc`] rather than being read for every time stamp.
 #![expect(unsafe_code, reason = "reads and writes device registers")]
 
 use core::ptr::NonNull;
@@ -50,7 +50,8 @@ impl Hpet {
     ///
     /// # Safety
     ///
-    /// `base` is the address of [`BLOCK_LEN`] bytes of HPET registers, mapped uncached for ever, 8-byte aligned, used by nobody else.
+    /// `base` is the address of [`BLOCK_LEN`] bytes of HPET registers, mapped uncached for ever, 8-byte aligned, used
+    /// by nobody else.
     pub unsafe fn new(base: NonNull<u8>) -> Result<Self, HpetError> {
         let mut hpet = Self { base, period_fs: 0 };
         let capabilities = hpet.read(register::CAPABILITIES);

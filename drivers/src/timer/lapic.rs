@@ -1,7 +1,8 @@
 //! The local APIC: end of interrupt, and the CPU's own timer (SDM 3A §11.4, §11.5.4, §11.12).
 //!
-//! Owns the registers of the CPU it is used on, by memory (xAPIC) or by MSR (x2APIC). Does not own vectors or deadlines.
-//! Under TCG the timer runs at 1 GHz with divisor 1 (facts §4.5), elsewhere its rate must be learnt like the TSC's.
+//! Owns the registers of the CPU it is used on, by memory (xAPIC) or by MSR (x2APIC). Does not own vectors or
+//! deadlines. Under TCG the timer runs at 1 GHz with divisor 1 (facts §4.5), elsewhere its rate must be learnt like the
+//! TSC's.
 #![expect(unsafe_code, reason = "reads and writes APIC registers and MSRs")]
 
 use crate::interrupt::{ApicId, Vector};
@@ -55,7 +56,8 @@ pub struct Lapic {
 
 // SAFETY: each CPU reaches its own APIC through the same address or MSRs; the value holds no state of a CPU.
 unsafe impl Send for Lapic {}
-// SAFETY: every register access is one instruction; configuration is the caller's to serialise, which interrupts-off code does.
+// SAFETY: every register access is one instruction; configuration is the caller's to serialise, which interrupts-off
+// code does.
 unsafe impl Sync for Lapic {}
 
 impl Lapic {
@@ -82,10 +84,12 @@ impl Lapic {
     ///
     /// # Safety
     ///
-    /// To be called in ring 0 on a CPU that has x2APIC (CPUID 1 ECX bit 21); nobody uses the register page from then on.
+    /// To be called in ring 0 on a CPU that has x2APIC (CPUID 1 ECX bit 21); nobody uses the register page from then
+    /// on.
     pub unsafe fn x2apic() -> Self {
         let mut base = Msr::new(IA32_APIC_BASE);
-        // SAFETY: the caller has checked that the mode exists. Disabled to x2APIC must go by way of enabled (SDM 3A §11.12.5).
+        // SAFETY: the caller has checked that the mode exists. Disabled to x2APIC must go by way of enabled (SDM 3A
+        // §11.12.5).
         unsafe {
             let enabled = base.read() | BASE_ENABLE;
             base.write(enabled);
@@ -112,7 +116,8 @@ impl Lapic {
         self.write(Register::EndOfInterrupt, 0);
     }
 
-    /// Chooses vector and mode of the timer, and counts at full rate; it stands still until [`start_timer`](Self::start_timer).
+    /// Chooses vector and mode of the timer, and counts at full rate; it stands still until
+    /// [`start_timer`](Self::start_timer).
     pub fn set_timer(&self, vector: Vector, mode: TimerMode) {
         self.write(Register::InitialCount, 0);
         self.write(Register::Divide, DIVIDE_BY_1);
@@ -120,7 +125,8 @@ impl Lapic {
         self.write(Register::Timer, periodic | u32::from(vector.0));
     }
 
-    /// Counts down from `ticks`; replaces what was being counted. Zero would stop the timer, so at least one tick is counted.
+    /// Counts down from `ticks`; replaces what was being counted. Zero would stop the timer, so at least one tick is
+    /// counted.
     pub fn start_timer(&self, ticks: TimerTicks) {
         self.write(Register::InitialCount, ticks.0.max(1));
     }
@@ -142,7 +148,8 @@ impl Lapic {
 
     fn read(&self, register: Register) -> u32 {
         match self.access {
-            // SAFETY: an aligned register in the page promised to `from_page`; the registers read here have no read side effects.
+            // SAFETY: an aligned register in the page promised to `from_page`; the registers read here have no read
+            // side effects.
             Access::Memory(page) => unsafe { page.byte_add(register as usize).read_volatile() },
             // SAFETY: x2APIC mode is on, and the register exists in it.
             Access::Msr => unsafe { msr(register).read() as u32 },

@@ -34,8 +34,9 @@ impl CmosPorts {
 
 impl Cmos for CmosPorts {
     fn read(&mut self, register: u8) -> u8 {
-        // Bit 7 of the index keeps NMIs masked while index and data belong together; it is cleared again, because a masked NMI hides faults.
-        // SAFETY: the ports are ours by the promise to `new`, and reading the clock's registers changes nothing but its interrupt flags.
+        // Bit 7 of the index keeps NMIs masked while index and data belong together; it is cleared again, because a
+        // masked NMI hides faults. SAFETY: the ports are ours by the promise to `new`, and reading the clock's
+        // registers changes nothing but its interrupt flags.
         unsafe {
             self.index.write(register | 0x80);
             let value = self.data.read();

@@ -1,10 +1,11 @@
 //! Time from the TSC, whose rate is learnt while the machine works.
 //!
-//! Owns the arithmetic only: the caller reads TSC and reference (the HPET) and hands both in, so all of this runs on the host. Does not spin:
-//! the first rate exists as soon as two observations are far enough apart, and it gets better as they get farther apart.
+//! Owns the arithmetic only: the caller reads TSC and reference (the HPET) and hands both in, so all of this runs on
+//! the host. Does not spin: the first rate exists as soon as two observations are far enough apart, and it gets better
+//! as they get farther apart.
 //!
-//! An observation is a reference reading between two TSC readings. The wider the bracket (the host may stop us inside it), the less it
-//! says, so each estimate carries its error bound and a worse one never replaces a better one.
+//! An observation is a reference reading between two TSC readings. The wider the bracket (the host may stop us inside
+//! it), the less it says, so each estimate carries its error bound and a worse one never replaces a better one.
 
 /// A reading of the time-stamp counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +101,8 @@ impl TscClock {
         self.rate.map(|rate| rate.error_ppb)
     }
 
-    /// Learns from an observation. To be called when [`next_observation`](Self::next_observation) has come, or at any other time.
+    /// Learns from an observation. To be called when [`next_observation`](Self::next_observation) has come, or at any
+    /// other time.
     pub fn observe(&mut self, seen: Observation) {
         self.gap = (self.gap * 2).min(LAST_GAP_NS);
         self.due = seen.reference.0 + self.gap;

@@ -1,7 +1,8 @@
 //! What the device sees of a request: header, data runs and status byte, in the order VirtIO 1.2 §5.2.6 prescribes.
 //!
-//! Owns the command memory (one 64-byte record per slot, allocated once for DMA; nothing of a request is ever on a stack) and the
-//! only place where physical runs become slices. Does not own the ring. The same chain is built twice, for `add` and for `pop_used`.
+//! Owns the command memory (one 64-byte record per slot, allocated once for DMA; nothing of a request is ever on a
+//! stack) and the only place where physical runs become slices. Does not own the ring. The same chain is built twice,
+//! for `add` and for `pop_used`.
 #![expect(unsafe_code, reason = "forms slices of memory shared with the device, by address")]
 
 use super::slots::SlotIndex;
@@ -44,7 +45,8 @@ pub(super) struct Commands<H: DeviceMemory> {
     hal: PhantomData<fn() -> H>,
 }
 
-// SAFETY: the memory belongs to this value alone, and it is reached only through `&mut self` or while the device has it.
+// SAFETY: the memory belongs to this value alone, and it is reached only through `&mut self` or while the device has
+// it.
 unsafe impl<H: DeviceMemory> Send for Commands<H> {}
 
 impl<H: DeviceMemory> Commands<H> {
@@ -74,15 +76,15 @@ impl<H: DeviceMemory> Commands<H> {
             range_flags: 0,
             status: STATUS_UNWRITTEN,
         };
-        // SAFETY: `at` is in bounds and aligned (pages are); the slot is free, so the device does not use the record, and `&mut self`
-        // excludes every other access.
+        // SAFETY: `at` is in bounds and aligned (pages are); the slot is free, so the device does not use the record,
+        // and `&mut self` excludes every other access.
         unsafe { self.at(slot).write(command) };
     }
 
     /// The status byte of a slot whose request the device has returned.
     pub(super) fn status(&self, slot: SlotIndex) -> u8 {
-        // SAFETY: in bounds and initialised (zeroed by `dma_alloc`, then by `write`). Volatile, because the device wrote it behind
-        // the compiler's back.
+        // SAFETY: in bounds and initialised (zeroed by `dma_alloc`, then by `write`). Volatile, because the device
+        // wrote it behind the compiler's back.
         unsafe { (&raw const (*self.at(slot).as_ptr()).status).read_volatile() }
     }
 
@@ -95,8 +97,8 @@ impl<H: DeviceMemory> Commands<H> {
 
 impl<H: DeviceMemory> Drop for Commands<H> {
     fn drop(&mut self) {
-        // SAFETY: from `dma_alloc` in `new` with the same number of pages, and not given back since. The ring has reset the device
-        // before it drops its parts.
+        // SAFETY: from `dma_alloc` in `new` with the same number of pages, and not given back since. The ring has reset
+        // the device before it drops its parts.
         let result = unsafe { H::dma_dealloc(self.phys, self.first.cast(), PAGES) };
         debug_assert_eq!(result, 0, "the command memory at {:#x} cannot be given back", self.phys);
     }
@@ -115,8 +117,8 @@ const fn type_code(kind: Kind) -> u32 {
 
 /// The parts of one request as slices: what the device reads, then what it writes.
 ///
-/// `ManuallyDrop`, because `pop_used` borrows the lists for exactly the lifetime of their elements, and a list with drop glue may not be
-/// borrowed that long; references need no dropping.
+/// `ManuallyDrop`, because `pop_used` borrows the lists for exactly the lifetime of their elements, and a list with
+/// drop glue may not be borrowed that long; references need no dropping.
 pub(super) struct Chain<'a> {
     pub(super) inputs: ManuallyDrop<ArrayVec<&'a [u8], { MAX_SEGMENTS + 1 }>>,
     pub(super) outputs: ManuallyDrop<ArrayVec<&'a mut [u8], { MAX_SEGMENTS + 1 }>>,
@@ -143,8 +145,8 @@ impl Chain<'_> {
     ///
     /// # Safety
     ///
-    /// The slices must be used only for `VirtQueue::add` and `pop_used` of this request, which take addresses from them, and be gone
-    /// before anything else touches the slot's record or the request's memory.
+    /// The slices must be used only for `VirtQueue::add` and `pop_used` of this request, which take addresses from
+    /// them, and be gone before anything else touches the slot's record or the request's memory.
     pub(super) unsafe fn build<H: DeviceMemory, B: Buffers>(
         &mut self,
         commands: &Commands<H>,
@@ -214,8 +216,9 @@ impl Chain<'_> {
     unsafe fn push<H: DeviceMemory>(&mut self, kind: Kind, run: PhysRange) {
         let bytes = H::bytes_of(run);
         if kind == Kind::Read {
-            // SAFETY: `bytes_of` gives valid memory, which the request owns (`Buffers`), and which no Rust code touches while the device
-            // writes it. Slices of two overlapping runs could only come from a `Buffers` that breaks its contract.
+            // SAFETY: `bytes_of` gives valid memory, which the request owns (`Buffers`), and which no Rust code touches
+            // while the device writes it. Slices of two overlapping runs could only come from a `Buffers` that breaks
+            // its contract.
             self.outputs.push(unsafe { &mut *bytes.as_ptr() });
         } else {
             // SAFETY: as above, but the device only reads.

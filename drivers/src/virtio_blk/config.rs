@@ -1,4 +1,5 @@
-//! What a virtio-blk device offers: feature bits and configuration space (VirtIO 1.2 §5.2.3, §5.2.4), read once at start.
+//! What a virtio-blk device offers: feature bits and configuration space (VirtIO 1.2 §5.2.3, §5.2.4), read once at
+//! start.
 //!
 //! Owns [`Info`] and the judgement whether a request is possible on this disk at all. Does not touch the ring.
 
@@ -9,8 +10,9 @@ use virtio_drivers::transport::Transport;
 bitflags::bitflags! {
     /// The feature bits this driver knows.
     ///
-    /// Left out on purpose: indirect descriptors (virtio-drivers would allocate a table per request, which page-out must not) and
-    /// EVENT_IDX (its wrap-around comparison loses a notification once in 65536 requests; facts §5.4, §5.5).
+    /// Left out on purpose: indirect descriptors (virtio-drivers would allocate a table per request, which page-out
+    /// must not) and EVENT_IDX (its wrap-around comparison loses a notification once in 65536 requests; facts §5.4,
+    /// §5.5).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct Features: u64 {
         /// `seg_max` is valid.

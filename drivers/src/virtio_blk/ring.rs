@@ -1,11 +1,11 @@
 //! Slots and descriptor ring of one device, together: everything behind the device's lock.
 //!
-//! Owns the transport, virtio-drivers' `VirtQueue`, the command memory, the slots with the requests in them, and the counters. Does not
-//! wake anybody: it collects [`News`], which the caller delivers after unlocking.
+//! Owns the transport, virtio-drivers' `VirtQueue`, the command memory, the slots with the requests in them, and the
+//! counters. Does not wake anybody: it collects [`News`], which the caller delivers after unlocking.
 //!
-//! The used ring is not trusted: a head that is not in flight, or a request returned without a status, means that what the device still
-//! touches is not known. The device is then reset, which ends all its memory accesses (VirtIO 1.2 §2.4.2), and only after that do the
-//! buffers of the requests in flight go back, with [`BlockError::DeviceFailed`].
+//! The used ring is not trusted: a head that is not in flight, or a request returned without a status, means that what
+//! the device still touches is not known. The device is then reset, which ends all its memory accesses (VirtIO 1.2
+//! §2.4.2), and only after that do the buffers of the requests in flight go back, with [`BlockError::DeviceFailed`].
 #![expect(unsafe_code, reason = "hands memory to the device and takes it back")]
 
 use super::chain::{Chain, Commands, STATUS_UNWRITTEN};
@@ -136,7 +136,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         }
     }
 
-    /// Writes the descriptors of a request. The caller must move it into the slot at once: the device may start with the next notification.
+    /// Writes the descriptors of a request. The caller must move it into the slot at once: the device may start with
+    /// the next notification.
     fn add(&mut self, request: &Request<B>) -> Result<(SlotIndex, u16), Refusal> {
         if self.health != Health::Working {
             return Err(Refusal::Failed);
@@ -145,14 +146,16 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         let slot = self.slots.next_free().ok_or(Refusal::Full)?;
         self.commands.write(slot, request);
         let mut chain = Chain::new();
-        // SAFETY: the slices go to `add` only; nothing else touches the record or the request's memory before they are gone.
+        // SAFETY: the slices go to `add` only; nothing else touches the record or the request's memory before they are
+        // gone.
         let built = unsafe { chain.build(&self.commands, slot, request, self.info.max_segments) };
         built.map_err(Refusal::Invalid)?;
         if chain.len() > self.queue.available_desc() {
             return Err(Refusal::Full);
         }
-        // SAFETY: the record stays until the ring is dropped and is not touched while the slot is in flight; the request's memory is
-        // owned by the request, which `begin` moves into the slot and which leaves it only after `pop_used` or a reset.
+        // SAFETY: the record stays until the ring is dropped and is not touched while the slot is in flight; the
+        // request's memory is owned by the request, which `begin` moves into the slot and which leaves it only after
+        // `pop_used` or a reset.
         let head = unsafe { self.queue.add(&chain.inputs, &mut chain.outputs) };
         head.map(|head| (slot, head)).map_err(|_| Refusal::Full)
     }
@@ -163,8 +166,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             return;
         }
         self.unannounced = false;
-        // The new available index must be visible before the device's wish is read, or both sides may wait for each other
-        // (VirtIO 1.2 §2.7.13.4.1); `add` has no fence after its store.
+        // The new available index must be visible before the device's wish is read, or both sides may wait for each
+        // other (VirtIO 1.2 §2.7.13.4.1); `add` has no fence after its store.
         fence(Ordering::SeqCst);
         if self.queue.should_notify() {
             self.counters.notifications += 1;
@@ -202,7 +205,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         let written = written.map_err(|_| Violation::NotInFlight { head })?;
         let result = match self.commands.status(slot) {
             STATUS_UNWRITTEN => {
-                // The device returned what it has not done; it may still do it. Keep the slot in flight until the reset.
+                // The device returned what it has not done; it may still do it. Keep the slot in flight until the
+                // reset.
                 return Err(Violation::StatusMissing { head });
             }
             0 if kind == Kind::Read && u64::from(written) < bytes + 1 => {
@@ -267,7 +271,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         self.news.room |= core::mem::take(&mut self.room_wanted);
     }
 
-    /// The device broke the protocol: stop it, then give everything in flight back. If it does not stop, its buffers are never freed.
+    /// The device broke the protocol: stop it, then give everything in flight back. If it does not stop, its buffers
+    /// are never freed.
     fn fail(&mut self, violation: Violation) {
         self.counters.protocol_errors += 1;
         self.health = Health::Failed(violation);

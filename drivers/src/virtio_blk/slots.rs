@@ -1,6 +1,7 @@
 //! The request slots of one device: where a request and its buffers live from submission until they are taken back.
 //!
-//! Owns the requests, and decides who gets each one when the device is done. Does not know the ring. Everything is allocated once.
+//! Owns the requests, and decides who gets each one when the device is done. Does not know the ring. Everything is
+//! allocated once.
 //!
 //! ```text
 //!            1 occupy              2 finish                 3 take

@@ -1,10 +1,11 @@
 //! Who wants to know when the device has done something.
 //!
-//! Owns the wakers. The interrupt handler calls [`Wakers::interrupt`], which marks and wakes and does nothing else: it never drops a
-//! waker (dropping the last one of a task frees memory) and never waits for a lock.
+//! Owns the wakers. The interrupt handler calls [`Wakers::interrupt`], which marks and wakes and does nothing else: it
+//! never drops a waker (dropping the last one of a task frees memory) and never waits for a lock.
 //!
-//! The table's lock is held by tasks only for a few instructions. Should an interrupt arrive just then, it leaves its mark and goes;
-//! the holder looks for the mark after unlocking and does the waking. So no wake-up is lost, with interrupts on or off.
+//! The table's lock is held by tasks only for a few instructions. Should an interrupt arrive just then, it leaves its
+//! mark and goes; the holder looks for the mark after unlocking and does the waking. So no wake-up is lost, with
+//! interrupts on or off.
 
 use super::SLOTS;
 use super::slots::{SlotIndex, SlotSet};
@@ -50,7 +51,8 @@ impl Wakers {
         self.deliver();
     }
 
-    /// Does the waking that an interrupt asked for, unless somebody else holds the table: then that one does it after unlocking.
+    /// Does the waking that an interrupt asked for, unless somebody else holds the table: then that one does it after
+    /// unlocking.
     fn deliver(&self) {
         while self.interrupted.load(Ordering::SeqCst) {
             let Some(table) = self.table.try_lock() else {
