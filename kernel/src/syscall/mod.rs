@@ -136,14 +136,14 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
             Ok(position) => file::write(thread, a, b, c, position).await,
             Err(errno) => Err(errno),
         },
-        nr::__NR_readv => file::readv(thread, a, b, c, Position::Current).await,
-        nr::__NR_writev => file::writev(thread, a, b, c, Position::Current).await,
+        nr::__NR_readv => Box::pin(file::readv(thread, a, b, c, Position::Current)).await,
+        nr::__NR_writev => Box::pin(file::writev(thread, a, b, c, Position::Current)).await,
         nr::__NR_preadv => match Position::at(d) {
-            Ok(position) => file::readv(thread, a, b, c, position).await,
+            Ok(position) => Box::pin(file::readv(thread, a, b, c, position)).await,
             Err(errno) => Err(errno),
         },
         nr::__NR_pwritev => match Position::at(d) {
-            Ok(position) => file::writev(thread, a, b, c, position).await,
+            Ok(position) => Box::pin(file::writev(thread, a, b, c, position)).await,
             Err(errno) => Err(errno),
         },
         nr::__NR_pipe => fd::pipe(thread, a, 0).await,
