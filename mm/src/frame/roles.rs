@@ -69,11 +69,19 @@ impl Roles {
     }
 
     pub(super) fn set_reserved(&mut self, frames: core::ops::Range<usize>) {
-        frames.for_each(|frame| self.set(frame, RESERVED));
+        self.fill(frames, RESERVED);
     }
 
     pub(super) fn set_general(&mut self, frames: core::ops::Range<usize>) {
-        frames.for_each(|frame| self.set(frame, FIRST_KIND));
+        self.fill(frames, FIRST_KIND);
+    }
+
+    /// Whole words at a time where it can: at boot all of RAM goes through here.
+    fn fill(&mut self, frames: core::ops::Range<usize>, byte: u8) {
+        let first_word = frames.start.next_multiple_of(PER_WORD).min(frames.end);
+        let last_word = (frames.end / PER_WORD * PER_WORD).max(first_word);
+        self.words[first_word / PER_WORD..last_word / PER_WORD].fill(u64::from_ne_bytes([byte; PER_WORD]));
+        (frames.start..first_word).chain(last_word..frames.end).for_each(|frame| self.set(frame, byte));
     }
 
     pub(super) fn set_block(&mut self, frames: core::ops::Range<usize>, kind: FrameKind) {
@@ -91,5 +99,23 @@ impl Roles {
         self.byte(frames.start) == FIRST_KIND + kind as u8
             && frames.clone().skip(1).all(|frame| self.byte(frame) == INSIDE | (FIRST_KIND + kind as u8))
             && after & INSIDE == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{boxed::Box, vec};
+
+    #[test]
+    fn a_filled_range_is_that_range() {
+        for start in 0..20 {
+            for end in start..40 {
+                let mut roles = Roles::new(Box::leak(vec![0; Roles::storage_words(40)].into_boxed_slice()));
+                roles.set_general(start..end);
+                let general = |frame: &usize| roles.of(*frame) == Role::General;
+                assert!((0..40).filter(general).eq(start..end), "{start}..{end}");
+            }
+        }
     }
 }
