@@ -10,12 +10,13 @@ use crate::frame::Residence;
 use crate::group::GroupId;
 use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
-use crate::ops::{Awaited, OpId, OpKind, OpPage, Target};
+use crate::ops::{Awaited, OpId};
 use crate::page::{PageCopy, Record, Tag};
-use crate::platform::{Access, IoFrames, PhysMemory, Platform, Rights, Slot, StoreKind, StoreRequest};
+use crate::platform::{Access, PhysMemory, Platform, Rights, Slot};
 use crate::shortage::Lot;
 use crate::space::SpaceId;
 use crate::stats::PageClass;
+use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use maitake_sync::wait_queue::Wait;
 
@@ -397,6 +398,7 @@ impl<P: Platform> Mm<P> {
         };
         match original {
             Original::Frame(frame) => {
+                core.judge_ahead(frame, Outcome::Hit);
                 self.memory.copy(frame, token.pfn());
                 self.let_go(core, frame, holds);
             }
@@ -417,6 +419,7 @@ impl<P: Platform> Mm<P> {
     /// A page under way: held as soon as it is there, so that it is still there when its thread runs.
     fn join_fill<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, op: OpId) -> Step<'a, P> {
         if let Some(frame) = core.frame_under(op, subject.home) {
+            core.judge_ahead(frame, Outcome::Hit);
             self.hold(core, frame, holds);
         }
         self.wait_op(op)
@@ -454,7 +457,8 @@ impl<P: Platform> Mm<P> {
         Step::Wait(wait, FaultKind::Minor)
     }
 
-    /// A resident page: map it, whatever it is going through. The one place that maps a frame of a page's own.
+    /// A resident page: map it, whatever it is going through. The one place that maps a page for who wants it;
+    /// those read ahead are mapped by [`Mm::begin_probation`].
     pub(crate) fn map_resident<'a>(
         &'a self,
         core: &mut Core<P>,
@@ -478,6 +482,7 @@ impl<P: Platform> Mm<P> {
                 core.counters.pgrescued += 1;
             }
             Residence::Clean if request.access == Access::Write => core.became_dirty(frame), // step 5
+            Residence::Clean => core.judge_ahead(frame, Outcome::Hit),
             _ => {}
         }
         self.hold(core, frame, holds);
@@ -549,23 +554,17 @@ impl<P: Platform> Mm<P> {
         core: &mut Core<P>,
         Subject { request, home, .. }: Subject,
         holds: &mut Holds,
-        (slot, tag): (Slot, Tag),
+        copy: (Slot, Tag),
     ) -> Step<'a, P> {
         let token = match self.alloc_user(core, request.group) {
             Ok(token) => token,
             Err(scarce) => return self.no_frame(core, request, holds, scarce),
         };
-        let pages = ArrayVec::from_iter([OpPage { frame: token.pfn(), tag }]);
-        let Some(op) = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages) else {
-            self.free_user(core, token);
+        let frame = token.pfn();
+        let Some(op) = self.begin_swap_in(core, (request.space, request.page), home, token, copy) else {
             return Step::Wait(self.op_room.wait(), FaultKind::Minor);
         };
-        core.table.get_mut(token.pfn()).reset(home, Residence::Filling);
-        self.hold(core, token.pfn(), holds);
-        core.turn(home, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
-        core.counters.store_reads += 1;
-        let frames = IoFrames::from_iter([token.lend()]);
-        self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });
+        self.hold(core, frame, holds);
         self.wait_op(op)
     }
 }

@@ -29,6 +29,14 @@ impl Home {
     pub fn is_private(self) -> bool {
         matches!(self, Home::Private(..))
     }
+
+    /// The only place where the page can be mapped, if only one space has it.
+    pub fn private(self) -> Option<Place> {
+        match self {
+            Self::Private(space, page) => Some((space, page)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Home {

@@ -21,6 +21,7 @@ use crate::shortage::Shortage;
 use crate::space::{CHUNK, Overcommit, Space, SpaceId, SpaceLayout, Spaces};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
+use crate::swapin::{Outcome, Probation};
 use alloc::{boxed::Box, collections::VecDeque};
 use maitake_sync::{Semaphore, WaitQueue, blocking::Mutex};
 use mutex_traits::ConstInit;
@@ -40,6 +41,8 @@ pub struct Config {
     pub operations: usize,
     /// Most pages of files that may wait to be written; derived from the size of RAM if not given.
     pub dirty_pages: Option<usize>,
+    /// Most pages that are read ahead of one that is wanted; 0 turns it off.
+    pub read_ahead: usize,
     /// Mappings of frames beyond the first of each; derived from the size of RAM if not given.
     pub mappings: Option<usize>,
     /// Whether more memory may be promised than there is.
@@ -58,6 +61,7 @@ impl Default for Config {
             watermarks: None,
             operations: 96,
             dirty_pages: None,
+            read_ahead: crate::swap::readahead::WIDEST.into(),
             mappings: None,
             overcommit: Overcommit::default(),
             #[cfg(feature = "sim")]
@@ -116,6 +120,8 @@ pub(crate) struct Core<P: Platform> {
     /// Pages of the root group in the order of eviction; those of other groups are with them.
     pub policy: SecondChance,
     pub groups: Groups,
+    /// Pages that were read ahead and are neither used nor gone yet.
+    pub probation: Probation,
     /// Victims that wait for their cluster to fill up.
     pub batch: CleanBatch,
     /// Requests the store had no room for yet, in order.
@@ -182,6 +188,7 @@ impl<P: Platform> Mm<P> {
             swap,
             policy: SecondChance::default(),
             groups: Groups::default(),
+            probation: Probation::new(frames.counts().total),
             batch: CleanBatch::default(),
             pending: VecDeque::with_capacity(config.operations),
             pending_files: VecDeque::with_capacity(config.operations),
@@ -489,6 +496,7 @@ impl<P: Platform> Core<P> {
     /// Step 5: a clean page was written; its copy is no longer one.
     pub fn became_dirty(&mut self, frame: Pfn) {
         debug_assert_eq!(self.table.get(frame).residence(), Residence::Clean);
+        self.judge_ahead(frame, Outcome::Hit);
         self.set_residence(frame, Residence::Dirty);
         self.drop_copy(frame);
     }
@@ -605,6 +613,7 @@ impl<P: Platform> Core<P> {
             held: self.held,
             pinned: self.pinned,
             dirty_files: self.objects.dirty(),
+            on_probation: self.probation.pending(),
             slots: self.swap.as_ref().map(|s| s.slots.counts()),
             open_slots: self.swap.as_ref().map_or(0, Swap::open_slots),
             ops: self.ops.counts(),

@@ -149,19 +149,20 @@ impl OpTable {
         }
     }
 
-    /// Operations that may still begin.
-    fn available(&self, kind: OpKind) -> bool {
-        self.free.len() > if matches!(kind, OpKind::Fill | OpKind::Prepare) { self.reserve } else { 0 }
+    /// Operations of a kind that may still begin.
+    pub fn room(&self, kind: OpKind) -> usize {
+        let reserve = if matches!(kind, OpKind::Fill | OpKind::Prepare) { self.reserve } else { 0 };
+        self.free.len().saturating_sub(reserve)
     }
 
     /// Whether an operation of a kind could begin now.
     pub fn has_room(&self, kind: OpKind) -> bool {
-        self.available(kind)
+        self.room(kind) > 0
     }
 
     /// Begins an operation, or `None` if the table is full for its kind.
     pub fn begin(&mut self, kind: OpKind, target: Target, pages: ArrayVec<OpPage, CLUSTER>) -> Option<OpId> {
-        if !self.available(kind) {
+        if !self.has_room(kind) {
             return None;
         }
         let index = self.free.pop()?;

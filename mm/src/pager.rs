@@ -1,7 +1,7 @@
 //! The pager: drives operations to their end.
 //!
 //! Owns what happens when a request comes back ([`Mm::run_pager`]): pages of a fill become clean or failed, pages of a clean leave or
-//! stay, and whoever waits is woken. It begins nothing but retries and discards; fills are begun by faults, cleans by reclaim.
+//! stay, and whoever waits is woken. It begins nothing but retries and discards; fills are begun by [`crate::swapin`], cleans by reclaim.
 
 use crate::addr::Pfn;
 use crate::file_store::{FileCompletion, FileStore};
@@ -14,6 +14,7 @@ use crate::platform::{
 };
 use crate::stats::PageClass;
 use crate::swap::Swap;
+use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use core::future::poll_fn;
 use core::ops::ControlFlow;
@@ -77,7 +78,8 @@ impl<P: Platform> Mm<P> {
             panic!("completion of {:?}, which is not under way", request.op)
         };
         core.counters.store_completed += 1;
-        if op.kind == OpKind::Fill && result.is_err() && !core::mem::replace(&mut op.retried, true) {
+        let alone = op.kind == OpKind::Fill && op.pages.len() == 1;
+        if alone && result.is_err() && !core::mem::replace(&mut op.retried, true) {
             core.counters.store_reads += 1;
             self.submit(core, request);
             // Each completion makes room, also one that is tried again.
@@ -87,6 +89,7 @@ impl<P: Platform> Mm<P> {
         let Some(op) = core.ops.end(request.op) else { unreachable!("looked up above") };
         let frames = core::mem::take(&mut request.frames);
         match op.kind {
+            OpKind::Fill if result.is_err() && !alone => self.undo_fill(core, &op, frames),
             OpKind::Fill => self.finish_fill(core, &op, frames, result),
             OpKind::Clean => self.finish_clean(core, &op, frames, result),
             OpKind::Prepare => unreachable!("only files are prepared for"),
@@ -130,13 +133,17 @@ impl<P: Platform> Mm<P> {
         core.set_residence(frame, Residence::Clean);
         let desc = core.table.get_mut(frame);
         desc.set_copy(Some(copy));
-        desc.set_young(true);
+        desc.set_young(!desc.ahead());
         let home = desc.home();
         core.set_record(home, Record::Resident(frame));
         core.admit(frame);
         if core.swap.as_ref().is_some_and(|s| s.slots.scarce()) {
             core.counters.swap_copy_dropped += 1;
+            core.judge_ahead(frame, Outcome::Waste);
             core.became_dirty(frame);
+        }
+        if core.table.get(frame).ahead() {
+            self.begin_probation(core, frame);
         }
         frame
     }
@@ -154,6 +161,7 @@ impl<P: Platform> Mm<P> {
             swap.retire(slot);
         }
         core.void_holds(token.pfn());
+        core.judge_ahead(token.pfn(), Outcome::Waste);
         core.table.get_mut(token.pfn()).set_residence(Residence::None);
         self.free_user(core, token.returned());
     }
@@ -221,7 +229,7 @@ impl<P: Platform> Mm<P> {
         orphaned
     }
 
-    fn release_slot(&self, core: &mut Core<P>, slot: Slot) {
+    pub(crate) fn release_slot(&self, core: &mut Core<P>, slot: Slot) {
         if let Some(swap) = &mut core.swap {
             swap.release_for_good(slot);
         }

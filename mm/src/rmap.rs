@@ -13,7 +13,7 @@ use crate::addr::Pfn;
 use crate::frame::{FrameAllocator, FrameTable};
 use crate::home::{PackedPlace, Place};
 use crate::manager::Core;
-use crate::platform::{PageTable, Platform};
+use crate::platform::{Mapping, PageTable, Platform};
 use alloc::vec::Vec;
 
 /// The end of a chain.
@@ -190,10 +190,19 @@ impl<P: Platform> Core<P> {
 
     /// Whether any mapping of a frame has its D bit set.
     pub fn written_by_mapping(&mut self, frame: Pfn) -> bool {
+        self.any_mapping(frame, |mapping| mapping.dirty)
+    }
+
+    /// Whether any mapping of a frame has its A bit set, which stays.
+    pub fn accessed_by_mapping(&mut self, frame: Pfn) -> bool {
+        self.any_mapping(frame, |mapping| mapping.accessed)
+    }
+
+    fn any_mapping(&mut self, frame: Pfn, says: impl Fn(Mapping) -> bool) -> bool {
         let Self { mappings, table, spaces, .. } = self;
-        mappings.places(table, frame).any(|(space, page)| {
-            spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(|mapping| mapping.dirty)
-        })
+        mappings
+            .places(table, frame)
+            .any(|(space, page)| spaces.get_mut(space).and_then(|s| s.table.lookup(page)).is_some_and(&says))
     }
 }
 

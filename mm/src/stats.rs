@@ -25,6 +25,12 @@ pub struct Counters {
     pub pswpin: u64,
     /// Pages written to the store.
     pub pswpout: u64,
+    /// Pages read ahead of one that was wanted.
+    pub swap_ra: u64,
+    /// Those of them that were used.
+    pub swap_ra_hit: u64,
+    /// Those of them that went without having been used.
+    pub swap_ra_waste: u64,
     /// Pages that left as a repeated word, without I/O.
     pub swpout_zero: u64,
     /// Pages that came back from a repeated word.
@@ -216,6 +222,8 @@ pub struct Snapshot {
     pub pinned: u64,
     /// Pages of files that differ from what their store has.
     pub dirty_files: u64,
+    /// Pages that were read ahead and are neither used nor gone yet.
+    pub on_probation: u64,
     /// Swap slots; `None` without swap.
     pub slots: Option<SlotCounts>,
     /// Slots of the run that is open for victims.
@@ -252,6 +260,8 @@ impl Snapshot {
             "records that say shared = references to shared pages"
         );
         assert!(self.anons.refs >= self.anons.pages, "nobody has a shared page");
+        let judged = c.swap_ra_hit + c.swap_ra_waste;
+        assert_eq!(c.swap_ra, judged + self.on_probation, "read ahead = used + wasted + on probation");
         let pool = self.mappings;
         assert_eq!(pool.size, pool.used + pool.free, "further mappings = used + free");
         let submitted = c.store_reads + c.store_writes + c.store_discards;

@@ -78,9 +78,35 @@ fn pages_in_order_survive() {
     expect_swapping(&twice_the_ram("seq-write", "passes=2", "passes=4"));
 }
 
+/// N13: a program that goes through twice the RAM in order waits for the disk at one page of eight at most.
+#[test]
+fn n13_neighbours_come_along() {
+    let (options, mib) = reduced_or_full(("--ram 24M --swap 128M", 48), ("--ram 64M --swap 1G", 128));
+    let run = Run::line(&format!("pressure seq-write mib={mib} passes=2")).options(options).finish().expect_ok();
+    // Two passes read every page back once, and the last look once more.
+    let (major, read) = (run.count("vmstat/pgmajfault"), run.count("vmstat/pswpin"));
+    println!("{major} major faults for {read} pages read, {} of them ahead", run.count("vmstat/swap_ra"));
+    assert!(read > mib * 256, "{read} pages read\n{run}");
+    assert!(major <= read / 8, "{major} major faults for {read} pages\n{run}");
+    let (ahead, used) = (run.count("vmstat/swap_ra"), run.count("vmstat/swap_ra_hit"));
+    assert!(used * 10 >= ahead * 9, "{used} of {ahead} pages that came along were used\n{run}");
+}
+
 #[test]
 fn pages_at_random_survive() {
     expect_swapping(&twice_the_ram("random", "ops=8192", "ops=65536"));
+}
+
+/// N13: a run phase that jumps about reads the pages it asks for; writing all of them and looking at all of them go in order.
+#[test]
+fn n13_jumps_bring_no_others() {
+    let (options, arguments) =
+        reduced_or_full(("--ram 24M --swap 128M", "mib=48 ops=8192"), ("--ram 64M --swap 1G", "mib=128 ops=65536"));
+    let run = Run::line(&format!("pressure random {arguments}")).options(options).finish().expect_ok();
+    let phase = "RESULT kind=random phase=run";
+    let (major, read) = (run.value(phase, "pgmajfault"), run.value(phase, "pswpin"));
+    println!("{major} major faults for {read} pages read");
+    assert!(read <= major + major / 25, "{read} pages read for {major} major faults\n{run}");
 }
 
 #[test]

@@ -47,7 +47,9 @@ fn visible(world: &mut World) -> VisiblePages {
 /// M1: nothing is set aside before it is touched, and each page is in one of four states, to the page.
 #[test]
 fn m1_the_four_counts_are_right_at_each_step() {
-    let mut world = World::seeded(SimConfig::new(512, 2048), 3);
+    // Pages that come along would be counted, too.
+    let mm = mm::Config { read_ahead: 0, ..mm::Config::default() };
+    let mut world = World::seeded(SimConfig { mm, ..SimConfig::new(512, 2048) }, 3);
     let before = world.machine.mm().snapshot();
     let (space, area) = world.space_with(256);
     let mapped = VisiblePages { uncommitted: 256, ..VisiblePages::default() };

@@ -58,6 +58,8 @@ const _: () = assert!(size_of::<FrameDesc>() == 40);
 const YOUNG: u8 = 1;
 /// Flag: written through the direct map while it was being written out.
 const REWRITTEN: u8 = 2;
+/// Flag: read ahead, and neither used nor gone yet. Only frames that are filling or clean have it, and only others are rewritten.
+const AHEAD: u8 = REWRITTEN;
 /// Flag: on the policy's lists.
 const LISTED: u8 = 4;
 /// Flag: being read in only to leave for another slot.
@@ -184,6 +186,12 @@ impl FrameDesc {
     }
     pub(crate) fn set_old(&mut self, on: bool) {
         self.set_flag(OLD, on)
+    }
+    pub(crate) fn ahead(&self) -> bool {
+        self.flag(AHEAD) && matches!(self.residence, Residence::Filling | Residence::Clean)
+    }
+    pub(crate) fn set_ahead(&mut self, on: bool) {
+        self.set_flag(AHEAD, on)
     }
     pub(crate) fn listed(&self) -> bool {
         self.flag(LISTED)

@@ -24,6 +24,7 @@ use crate::platform::{CLUSTER, IoFrames, PhysMemory, Platform, Slot, StoreKind, 
 use crate::space::CHUNK;
 use crate::stats::PageClass;
 use crate::swap::{Swap, fill_pattern};
+use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use core::pin::pin;
 use rewrite::Pace;
@@ -219,6 +220,7 @@ impl<P: Platform> Mm<P> {
 
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
         let target = self.watermarks.high;
+        core.end_probations();
         let mut copies_asked_for = false;
         let mut freed = 0;
         for _ in 0..CHUNK {
@@ -275,6 +277,9 @@ impl<P: Platform> Mm<P> {
         let (held, young) = (desc.holds() > 0, desc.young());
         desc.set_young(false);
         let used = core.harvest_accessed(frame) || held || young;
+        if used {
+            core.judge_ahead(frame, Outcome::Hit);
+        }
         if held || core.is_locked(frame) || (used && !self.config.torture) { Sample::Used } else { Sample::Idle }
     }
 
@@ -292,6 +297,7 @@ impl<P: Platform> Mm<P> {
         if core.table.get(frame).mapped() {
             self.unmap_victim(core, frame);
         }
+        core.judge_ahead(frame, Outcome::Waste);
         if core.table.get(frame).residence() == Residence::Clean
             && let Some(copy) = core.table.get(frame).copy()
         {
@@ -355,6 +361,7 @@ impl<P: Platform> Mm<P> {
             return;
         }
         core.unmap_everywhere(self.frames, frame);
+        core.judge_ahead(frame, Outcome::Waste);
         core.table.get_mut(frame).set_young(false);
     }
 
@@ -434,7 +441,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Frames that will be free once the writes under way are done.
-    fn pages_leaving(&self) -> usize {
+    pub fn pages_leaving(&self) -> usize {
         self.pages.get(PageClass::Evicting) as usize
     }
 }

@@ -32,6 +32,8 @@ pub trait Policy: Send + 'static {
     fn admit_first(&mut self, links: &mut impl Links, frame: Pfn);
     /// A page is no longer resident, or cannot be evicted now.
     fn forget(&mut self, links: &mut impl Links, frame: Pfn);
+    /// A page it knows is of no use: the next to be looked at.
+    fn demote(&mut self, links: &mut impl Links, frame: Pfn);
     /// The page to look at next.
     fn candidate(&self) -> Option<Pfn>;
     /// Decides about the candidate.
@@ -88,6 +90,18 @@ impl Policy for SecondChance {
         self.len -= 1;
     }
 
+    fn demote(&mut self, links: &mut impl Links, frame: Pfn) {
+        self.forget(links, frame);
+        links.set_prev(frame, None);
+        links.set_next(frame, self.head);
+        match self.head {
+            Some(head) => links.set_prev(head, Some(frame)),
+            None => self.tail = Some(frame),
+        }
+        self.head = Some(frame);
+        self.len += 1;
+    }
+
     fn candidate(&self) -> Option<Pfn> {
         self.head
     }
@@ -132,5 +146,20 @@ mod tests {
         }
         assert_eq!(evicted, [1, 2, 4, 0, 5]);
         assert!(policy.is_empty());
+    }
+
+    #[test]
+    fn a_demoted_page_is_next() {
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 4].into_boxed_slice()));
+        let mut policy = SecondChance::default();
+        (0..3).for_each(|f| policy.admit(&mut links, Pfn::new(f)));
+        policy.demote(&mut links, Pfn::new(1));
+        policy.demote(&mut links, Pfn::new(1));
+        let mut order = Vec::new();
+        while let Some(frame) = policy.candidate() {
+            order.push(frame.as_u32());
+            policy.forget(&mut links, frame);
+        }
+        assert_eq!((order, policy.len()), (vec![1, 0, 2], 0));
     }
 }

@@ -21,6 +21,7 @@ use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
 use crate::stats::PageClass;
+use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 
@@ -156,6 +157,7 @@ impl<P: Platform> Mm<P> {
         }
         if core.swap.as_ref().is_some_and(|s| s.is_marked(slot)) {
             core.rewriting.spend()?;
+            core.judge_ahead(frame, Outcome::Waste);
             core.became_dirty(frame);
             core.counters.swap_copy_dropped += 1;
         }
@@ -240,6 +242,7 @@ impl<P: Platform> Mm<P> {
                 continue;
             };
             if core.swap.as_ref().is_some_and(|s| s.slots.cluster_use(slot) <= most) {
+                core.judge_ahead(frame, Outcome::Waste);
                 core.became_dirty(frame);
                 core.counters.swap_copy_dropped += 1;
                 given += 1;

@@ -163,7 +163,7 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
     for (frame, kind) in under_way {
         assert!(lent.insert(frame, kind).is_none(), "{frame:?} is in two requests");
     }
-    let (mut held, mut listed, mut orphaned, mut further) = (0, 0, 0, 0);
+    let (mut held, mut listed, mut orphaned, mut further, mut ahead) = (0, 0, 0, 0, 0);
     for index in 0..core.table.len() {
         let frame = Pfn::new(index as u32);
         let desc = core.table.get(frame);
@@ -191,6 +191,10 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
             }
             _ => {}
         }
+        if desc.ahead() {
+            ahead += 1;
+            assert!(matches!(desc.residence(), Residence::Filling | Residence::Clean), "{desc:?}");
+        }
         held += u64::from(desc.holds());
         listed += usize::from(desc.listed());
         let places: Vec<Place> = core.mappings.places(&core.table, frame).collect();
@@ -207,6 +211,7 @@ fn verify_frames(core: &mut Core<SimPlatform>, records: &Records) {
     assert_eq!(listed, core.listed_pages(), "pages the policies know");
     verify_groups(core);
     assert_eq!(orphaned, core.orphaned_io, "orphans");
+    assert_eq!(ahead, core.probation.pending(), "pages on probation");
 }
 
 /// Each group has the frames and slots that carry its name.

@@ -12,6 +12,7 @@ use crate::object::{Backing, MAX_OBJECT, Sharing};
 use crate::page::Record;
 use crate::platform::{PageTable, Platform, Rights};
 use crate::stats::PageClass;
+use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 
 /// Most areas an address space may have: Linux's `vm.max_map_count`.
@@ -365,6 +366,7 @@ impl<P: Platform> Mm<P> {
         match residence {
             Residence::Clean | Residence::Dirty => {
                 core.void_holds(frame);
+                core.judge_ahead(frame, Outcome::Waste);
                 core.forget(frame);
                 let copy = core.table.get(frame).copy();
                 core.release_copy_for_good(copy);
@@ -379,6 +381,7 @@ impl<P: Platform> Mm<P> {
     /// The page is gone, but the device still works on its frame: it is freed when the request comes back.
     fn orphan(&self, core: &mut Core<P>, frame: Pfn) {
         core.void_holds(frame);
+        core.judge_ahead(frame, Outcome::Waste);
         core.set_residence(frame, Residence::Orphaned);
         core.orphaned_io += 1;
     }

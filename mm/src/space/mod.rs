@@ -27,6 +27,7 @@ use crate::group::GroupId;
 use crate::index::PageIndex;
 use crate::platform::PageTable;
 use crate::stats::{PageClass, PageCounts};
+use crate::swap::readahead::History;
 use alloc::{boxed::Box, vec::Vec};
 
 /// Pages handled in one poll.
@@ -77,6 +78,8 @@ pub(crate) struct Space<T> {
     pub lock_limit: LockLimit,
     /// How areas are locked that are yet to come (`MCL_FUTURE`).
     pub lock_future: Lock,
+    /// Which pages were missing, and how those fared that were read ahead.
+    pub ahead: History,
     /// Being torn down: faults end, nothing new begins.
     pub dying: bool,
 }
@@ -105,8 +108,9 @@ impl<T: PageTable> Spaces<T> {
         *generation += 1;
         let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
-        *place =
-            Some(Box::new(Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, dying: false }));
+        let ahead = History::default();
+        let space = Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, ahead, dying: false };
+        *place = Some(Box::new(space));
         Some(SpaceId::of(slot, *generation))
     }
 

@@ -1,10 +1,12 @@
 //! Swap: slots of the store, and the audit of what they hold.
 //!
-//! Owns which slots are free ([`SlotMap`]), the open run that the next victims go to, and the discards that wait to be sent. Does
+//! Owns which slots are free ([`SlotMap`]), the open run that the next victims go to, the discards that wait to be sent, and the decision
+//! how far to read ahead ([`readahead`]). Does
 //! not own the device (that is [`crate::platform::BackingStore`]), nor the pages: their records carry slot and tag.
 
 mod audit;
 mod owners;
+pub mod readahead;
 mod slots;
 
 pub use audit::{Audit, fill_pattern};

@@ -1,0 +1,324 @@
+//! Swap-in: the page that is wanted, and pages that soon will be.
+//!
+//! Owns how a fill is begun ([`Mm::begin_swap_in`]): the window of [`readahead`](crate::swap::readahead), one request for each run of slots
+//! in a row, and a frame for each page as long as nobody waits for one; and what becomes of pages that nobody asked for. Those
+//! are mapped as soon as they are there, so that using one costs no fault; the A bit tells whether it was used. Does not own what a
+//! request that comes back means ([`crate::pager`]), nor the wait of who wants a page ([`crate::fault`]).
+//!
+//! ```text
+//!   read ahead ──► on probation ── its A bit, a fault on it, or a copy to or from it ──────► hit: a page like any other
+//!                     │   ▲  └──── evicted, unmapped, or its read failed ─────────────────► waste
+//!                     ▼   │ either can still happen
+//!                  overdue: the next to leave
+//! ```
+
+use crate::addr::{PageRange, Pfn, Vpn};
+use crate::frame::{Frame, Residence};
+use crate::group::GroupId;
+use crate::home::{Home, Place};
+use crate::manager::{Core, Mm};
+use crate::ops::{Op, OpId, OpKind, OpPage, Target};
+use crate::page::{PageCopy, Record, Tag};
+use crate::platform::{Access, CLUSTER, IoFrames, PageTable, Platform, Slot, StoreKind, StoreRequest};
+use crate::reclaim::Policy;
+use crate::stats::PageClass;
+use crate::swap::readahead::Window;
+use alloc::collections::VecDeque;
+use arrayvec::ArrayVec;
+
+/// Pages on probation at most; the oldest is judged to make room.
+const PROBATION: usize = 256;
+/// Requests for one fault at most: pages that lie in more pieces than that are not worth it.
+const MAX_RUNS: usize = 8;
+/// Pages to either side of a missing one among which those of the next slots are looked for.
+const NEIGHBOURHOOD: u64 = 256;
+
+/// What became of a page that was read ahead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It was used.
+    Hit,
+    /// It is gone, and was not.
+    Waste,
+}
+
+/// A page that was read ahead, and how many frames reclaim had taken by then.
+#[derive(Clone, Copy)]
+struct Probationer {
+    frame: Pfn,
+    generation: u8,
+    taken: u64,
+}
+
+/// Pages that were read ahead and of which it is not known yet whether they will be used.
+pub(crate) struct Probation {
+    /// Oldest first; those that were judged meanwhile are still in here.
+    queue: VecDeque<Probationer>,
+    /// Frames that reclaim may take before a page must have been used.
+    patience: u64,
+    /// Frames with the mark, those being read included.
+    pending: u64,
+}
+
+impl Probation {
+    /// For a machine with so many frames.
+    pub fn new(frames: usize) -> Self {
+        let patience = (frames as u64 / 8).clamp(16, PROBATION as u64);
+        Self { queue: VecDeque::with_capacity(PROBATION), patience, pending: 0 }
+    }
+
+    /// Pages that were read ahead and are neither hit nor waste yet.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+}
+
+/// A page to be read.
+struct Wanted {
+    home: Home,
+    slot: Slot,
+    tag: Tag,
+    frame: Frame,
+}
+
+/// A page that could be read: where its record stands, and what that says.
+type Found = (Home, Slot, Tag);
+
+impl<P: Platform> Mm<P> {
+    /// Step 11: the page whose record stands at `home` gets this frame and an operation that fills it, because it is wanted at `place`;
+    /// others may come with it. `None` if the operation table is full.
+    pub(crate) fn begin_swap_in(
+        &self,
+        core: &mut Core<P>,
+        place: Place,
+        home: Home,
+        frame: Frame,
+        (slot, tag): (Slot, Tag),
+    ) -> Option<OpId> {
+        let room = core.ops.room(OpKind::Fill);
+        if room == 0 {
+            self.free_user(core, frame);
+            return None;
+        }
+        let mut pages = self.window(core, place, Wanted { home, slot, tag, frame });
+        pages.sort_unstable_by_key(|wanted| wanted.slot);
+        let mut others = MAX_RUNS.min(room) - 1;
+        let mut begun = None;
+        while !pages.is_empty() {
+            let run: ArrayVec<Wanted, CLUSTER> = pages.drain(..run_length(&pages)).collect();
+            let has_it = run.iter().any(|wanted| wanted.home == home);
+            if has_it || others > 0 {
+                others -= usize::from(!has_it);
+                let op = self.read_run(core, home, run);
+                begun = if has_it { op } else { begun };
+            } else {
+                run.into_iter().for_each(|wanted| self.free_user(core, wanted.frame));
+            }
+        }
+        begun
+    }
+
+    /// The wanted page and those to be read with it, each with a frame.
+    fn window(&self, core: &mut Core<P>, place: Place, wanted: Wanted) -> ArrayVec<Wanted, CLUSTER> {
+        let mut pages = ArrayVec::new();
+        let group = core.spaces.get_mut(place.0).map_or(GroupId::ROOT, |s| s.group);
+        let found = self.worth_reading(core, place, wanted.slot);
+        pages.push(wanted);
+        for (home, slot, tag) in found {
+            let Ok(frame) = self.alloc_user(core, group) else { break };
+            pages.push(Wanted { home, slot, tag, frame });
+        }
+        pages
+    }
+
+    /// Pages that the evidence says are worth reading now, nearest first, and not more than there are frames for.
+    fn worth_reading(&self, core: &mut Core<P>, (space, page): Place, slot: Slot) -> ArrayVec<Found, { CLUSTER - 1 }> {
+        let mut found = ArrayVec::new();
+        let most = self.spare_frames(core);
+        let Core { spaces, anons, objects, .. } = core;
+        let Some(s) = spaces.get_mut(space) else { return found };
+        let Some(area) = s.vmas.find(page).filter(|area| area.rights.allow(Access::Read)) else { return found };
+        let stored = |page, record| match record {
+            Record::Shared(anon) => in_slot(Home::Anon(anon), anons.record(anon)),
+            record => in_slot(Home::Private(space, page), record),
+        };
+        match s.ahead.decide(page, slot, most) {
+            Window::Alone => {}
+            Window::Pages(course, count) => {
+                for steps in 1..=u64::from(count) {
+                    let Some(next) = course.step(page, steps).filter(|next| area.range.contains(*next)) else { break };
+                    match (s.index.get(next), area.object_page(next)) {
+                        (Record::Absent, Some((object, page, _))) => {
+                            let record = objects.get_mut(object).map(|object| object.index.get(page.key()));
+                            found.extend(record.and_then(|record| in_slot(Home::Object(object, page), record)));
+                        }
+                        (record, _) => found.extend(stored(next, record)),
+                    }
+                }
+                s.ahead.covered_pages(count.into());
+            }
+            Window::Slots(count) => {
+                let slots = slot.as_u32() + 1..=slot.as_u32() + u32::from(count);
+                s.index.visit(around(page, area.range), usize::MAX, |page, record| {
+                    let wanted = |(_, slot, _): &Found| slots.contains(&slot.as_u32());
+                    found.extend(stored(page, record).filter(wanted));
+                    record
+                });
+                s.ahead.covered_slots(count.into());
+            }
+        }
+        found
+    }
+
+    /// Frames that reading ahead may take: what is free beyond `low`, counting frames that reclaim is about to free, as long as those who
+    /// wait for a frame find one. None while slots are scarce, since a page that comes back then loses its copy.
+    fn spare_frames(&self, core: &Core<P>) -> usize {
+        if self.config.read_ahead == 0 || core.swap.as_ref().is_none_or(|s| s.slots.scarce()) {
+            return 0;
+        }
+        let (free, marks) = (self.frames.free_frames(), self.watermarks);
+        let waited_for = marks.min + (marks.low - marks.min) / 2;
+        let beyond_low = (free + core.pages_leaving()).saturating_sub(marks.low);
+        free.saturating_sub(waited_for).min(beyond_low).min(self.config.read_ahead)
+    }
+
+    /// One request for pages whose slots are in a row. `wanted` was asked for; the others come ahead.
+    fn read_run(&self, core: &mut Core<P>, wanted: Home, run: ArrayVec<Wanted, CLUSTER>) -> Option<OpId> {
+        let slot = run.first()?.slot;
+        let pages = run.iter().map(|page| OpPage { frame: page.frame.pfn(), tag: page.tag }).collect();
+        let op = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages)?;
+        let mut frames = IoFrames::new();
+        for Wanted { home, frame, .. } in run {
+            let desc = core.table.get_mut(frame.pfn());
+            desc.reset(home, Residence::Filling);
+            if home != wanted {
+                desc.set_ahead(true);
+                core.probation.pending += 1;
+                core.counters.swap_ra += 1;
+            }
+            core.turn(home, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
+            frames.push(frame.lend());
+        }
+        core.counters.store_reads += 1;
+        let count = frames.len() as u32;
+        self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count, frames });
+        Some(op)
+    }
+
+    /// A read of several pages has failed, and nobody can say which was at fault: all are away as before, and whoever wants one has it read
+    /// alone, so that a bad slot costs only its page.
+    pub(crate) fn undo_fill(&self, core: &mut Core<P>, op: &Op, frames: IoFrames) {
+        for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
+            let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
+            if self.reap_orphan(core, &token) {
+                self.release_slot(core, slot);
+            } else {
+                let frame = token.pfn();
+                core.void_holds(frame);
+                core.judge_ahead(frame, Outcome::Waste);
+                let desc = core.table.get_mut(frame);
+                let home = desc.home();
+                desc.set_residence(Residence::None);
+                let copy = PageCopy::Slot(slot, page.tag);
+                core.turn(home, PageClass::Filling, PageClass::AwaySlot, Record::Away(copy));
+                if let Some((space, _)) = home.private()
+                    && let Some(s) = core.spaces.get_mut(space)
+                {
+                    s.ahead.forget();
+                }
+            }
+            self.free_user(core, token.returned());
+        }
+    }
+
+    /// A page that was read ahead is there: it goes on probation, mapped if it is the space's alone and that takes no page table. What an
+    /// object's page or a shared one may be mapped with is for a fault to find out.
+    pub(crate) fn begin_probation(&self, core: &mut Core<P>, frame: Pfn) {
+        let generation = core.table.get(frame).generation();
+        if core.probation.queue.len() == PROBATION {
+            core.end_oldest_probation();
+        }
+        core.probation.queue.push_back(Probationer { frame, generation, taken: core.counters.pgsteal });
+        let Some((space, page)) = core.table.get(frame).home().private() else { return };
+        let Some(s) = core.spaces.get_mut(space).filter(|s| !s.dying) else { return };
+        let Some(area) = s.vmas.find(page).filter(|area| area.rights.allow(Access::Read)) else { return };
+        if area.object_page(page).is_some() {
+            return;
+        }
+        if s.table.map(page, frame, area.rights, &mut || None).is_ok() {
+            core.note_mapped(self.frames, (space, page), frame);
+        }
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Settles what became of a page, if it was read ahead and that is not known yet.
+    #[inline]
+    pub fn judge_ahead(&mut self, frame: Pfn, outcome: Outcome) {
+        if self.table.get(frame).ahead() {
+            self.settle_ahead(frame, outcome);
+        }
+    }
+
+    #[cold]
+    fn settle_ahead(&mut self, frame: Pfn, outcome: Outcome) {
+        let desc = self.table.get_mut(frame);
+        desc.set_ahead(false);
+        // A page whose A bit was taken in meanwhile was used, whatever becomes of it.
+        let outcome = if desc.young() { Outcome::Hit } else { outcome };
+        let home = desc.home();
+        self.probation.pending -= 1;
+        match outcome {
+            Outcome::Hit => self.counters.swap_ra_hit += 1,
+            Outcome::Waste => self.counters.swap_ra_waste += 1,
+        }
+        let Some(s) = home.private().and_then(|(space, _)| self.spaces.get_mut(space)) else { return };
+        match outcome {
+            Outcome::Hit => s.ahead.hit(),
+            Outcome::Waste => s.ahead.waste(),
+        }
+    }
+
+    /// Judges those that had their time: reclaim took as many frames as it may before they must have been used.
+    pub fn end_probations(&mut self) {
+        let now = self.counters.pgsteal;
+        while self.probation.queue.front().is_some_and(|oldest| oldest.taken + self.probation.patience <= now) {
+            self.end_oldest_probation();
+        }
+    }
+
+    /// Used: a page like any other. Not used: the next to leave.
+    fn end_oldest_probation(&mut self) {
+        let Some(Probationer { frame, generation, .. }) = self.probation.queue.pop_front() else { return };
+        let desc = self.table.get(frame);
+        if !desc.ahead() || desc.generation() != generation {
+            return;
+        }
+        if desc.young() || self.accessed_by_mapping(frame) {
+            self.table.get_mut(frame).set_young(true);
+            self.judge_ahead(frame, Outcome::Hit);
+        } else if self.table.get(frame).listed() {
+            self.with_policy(frame, |policy, table| policy.demote(table, frame));
+        }
+    }
+}
+
+/// A page that can be read, if it is in a slot.
+fn in_slot(home: Home, record: Record) -> Option<Found> {
+    match record {
+        Record::Away(PageCopy::Slot(slot, tag)) => Some((home, slot, tag)),
+        _ => None,
+    }
+}
+
+/// How many of the pages, which are in order of their slots, have slots in a row from the first on.
+fn run_length(pages: &[Wanted]) -> usize {
+    let in_a_row = |pair: &&[Wanted]| pair[0].slot.as_u32() + 1 == pair[1].slot.as_u32();
+    1 + pages.windows(2).take_while(in_a_row).count()
+}
+
+/// The neighbourhood of a page within its area.
+fn around(page: Vpn, area: PageRange) -> PageRange {
+    let (from, to) = (page.as_u64().saturating_sub(NEIGHBOURHOOD), page.as_u64() + NEIGHBOURHOOD);
+    PageRange { start: area.start.max(Vpn::new(from)), end: area.end.min(Vpn::new(to)) }
+}
