@@ -2,12 +2,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/times.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -143,8 +145,24 @@ static void across(void)
     expect(process_vm_readv(child, &local, 1, &remote, 1, 0) == -1 && errno == ESRCH, "of nobody", 0);
 }
 
+static void trivia(void)
+{
+    struct sched_param parameters = {.sched_priority = 7};
+    /* musl's own functions say ENOSYS without asking. */
+    expect(syscall(SYS_sched_getscheduler, 0) == SCHED_OTHER, "policy", 0);
+    expect(syscall(SYS_sched_getparam, 0, &parameters) == 0 && parameters.sched_priority == 0, "priority", parameters.sched_priority);
+    expect(sched_get_priority_max(SCHED_FIFO) == 99 && sched_get_priority_min(SCHED_RR) == 1, "real-time priorities", 0);
+    expect(sched_get_priority_max(SCHED_OTHER) == 0, "other priorities", 0);
+    errno = 0;
+    expect(getpriority(PRIO_PROCESS, 0) == 0 && errno == 0, "nice value", 0);
+    uid_t real = 1, effective = 2, saved = 3;
+    expect(getresuid(&real, &effective, &saved) == 0 && real == getuid() && saved == real, "getresuid", saved);
+    expect(setresuid(-1, -1, -1) == 0 && setuid(getuid()) == 0, "staying who one is", 0);
+}
+
 int main(void)
 {
+    trivia();
     limits();
     usage();
     across();

@@ -67,6 +67,56 @@ pub(super) async fn getrusage(thread: &Thread, who: u64, out: u64) -> SysResult 
     Ok(0)
 }
 
+/// getpriority(2): 20 less the nice value, which is 0 for everybody.
+pub(super) fn getpriority() -> SysResult {
+    Ok(20)
+}
+
+/// sched_get_priority_max(2) and sched_get_priority_min(2); `of_real_time` is the answer for SCHED_FIFO and SCHED_RR.
+pub(super) fn priority_bound(policy: u64, of_real_time: u64) -> SysResult {
+    const SCHED_OTHER: u64 = 0;
+    const SCHED_RR: u64 = 2;
+    const SCHED_BATCH: u64 = 3;
+    const SCHED_IDLE: u64 = 5;
+    match policy {
+        SCHED_OTHER | SCHED_BATCH | SCHED_IDLE => Ok(0),
+        1..=SCHED_RR => Ok(of_real_time),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Checks the thread that a scheduling call is about: 0 is the caller.
+fn check_thread(tid: u64) -> Result<(), Errno> {
+    let tid = Tid::from_number(tid);
+    if tid.number() == 0 || table::find_by_thread(tid).is_some() { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
+/// sched_getscheduler(2): SCHED_OTHER.
+pub(super) fn sched_getscheduler(tid: u64) -> SysResult {
+    check_thread(tid).map(|()| 0)
+}
+
+/// sched_getparam(2): priority 0, as that policy has it.
+pub(super) async fn sched_getparam(thread: &Thread, tid: u64, out: u64) -> SysResult {
+    check_thread(tid)?;
+    thread.process.write_object(out, &0_u32).await?;
+    Ok(0)
+}
+
+/// setuid(2) and its kin: root stays root. -1 is "as it is" where several are set at once.
+pub(super) fn set_identity(ids: &[u64]) -> SysResult {
+    let stays = |id: &u64| matches!(*id as u32, 0 | u32::MAX);
+    if ids.iter().all(stays) { Ok(0) } else { Err(Errno::EPERM) }
+}
+
+/// getresuid(2) and getresgid(2).
+pub(super) async fn get_identity(thread: &Thread, places: [u64; 3]) -> SysResult {
+    for place in places {
+        thread.process.write_object(place, &0_u32).await?;
+    }
+    Ok(0)
+}
+
 /// prctl(2): the thread's name, the signal at the parent's end, and flags nothing here depends on.
 pub(super) async fn prctl(thread: &mut Thread, what: u64, argument: u64) -> SysResult {
     const PR_SET_PDEATHSIG: u64 = 1;
