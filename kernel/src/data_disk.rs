@@ -50,6 +50,11 @@ impl DataDisk {
         self.disk
     }
 
+    /// Contents of frames.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     async fn take_bounce(&self) -> Bounce {
         let taken = self.returned.wait_for_value(|| self.bounce.lock().take()).await;
         taken.unwrap_or_else(|_| unreachable!("the queue is never closed"))

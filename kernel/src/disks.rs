@@ -20,7 +20,7 @@ use crate::fs::disk;
 use crate::phys::Memory;
 use crate::scheduler::executor;
 use crate::storage::{self, Storage};
-use crate::{frames, power, time};
+use crate::{file_store, frames, power, time};
 use mm::frame::{FrameKind, Order};
 
 /// Pages of the stack that the file system's library runs on. It was seen to use six; with assertions on, eighteen.
@@ -83,6 +83,14 @@ pub async fn mount(disk: &'static Disk, memory: Memory) {
     match disk::mount(disk, settings, stack, spawn).await {
         Ok(facts) => log::info!("data disk: {} blocks, {} free, {:?}", facts.blocks, facts.free_blocks, facts.writable),
         Err(error) => refuse(&error),
+    }
+}
+
+/// Starts what files need once there is a memory manager.
+pub fn serve() {
+    if let Some(volume) = disk::volume() {
+        executor().spawn(Class::Kernel, "prepares", file_store::run_prepares(volume)).detach();
+        executor().spawn(Class::Kernel, "housekeeper", volume.keep_house()).detach();
     }
 }
 

@@ -10,6 +10,7 @@ use mm::platform::Platform;
 use mm::{Config, Mm};
 
 use crate::address_space::UserTables;
+use crate::file_store::Files;
 use crate::heap;
 use crate::phys::Memory;
 use crate::storage::Storage;
@@ -23,7 +24,7 @@ impl Platform for Machine {
     type Memory = Memory;
     type Table = UserTables;
     type Store = Storage;
-    type Files = mm::file_store::NoFiles;
+    type Files = Files;
 
     fn shrink_caches() -> usize {
         heap::shrink()
@@ -58,5 +59,5 @@ pub fn init(
     descs: &'static mut [FrameDesc],
     store: Option<Storage>,
 ) -> &'static Mm<Machine> {
-    MM.call_once(|| Mm::new(config, memory, crate::frames::get(), descs, store))
+    MM.call_once(|| Mm::new(config, memory, crate::frames::get(), descs, store).with_files(Files))
 }

@@ -16,6 +16,7 @@ mod console;
 mod data_disk;
 mod devices;
 mod disks;
+mod file_store;
 mod frames;
 mod fs;
 mod heap;

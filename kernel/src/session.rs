@@ -50,6 +50,10 @@ pub async fn run(mut boot: Boot) {
     let options = boot.options;
     let spans = Vec::from_iter(boot.info.memory.runs()).leak();
     let found = disks::find(options, &Memory::new(spans)).await;
+    // Before the manager, whose pager listens to the disk of whatever is mounted.
+    if let Some(disk) = found.data {
+        disks::mount(disk, Memory::new(spans)).await;
+    }
     let mut key = [0; 8];
     arch::random::fill(&mut key);
     let torture = options.torture == Torture::On;
@@ -63,9 +67,7 @@ pub async fn run(mut boot: Boot) {
     let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
-    if let Some(disk) = found.data {
-        disks::mount(disk, Memory::new(spans)).await;
-    }
+    disks::serve();
     executor().spawn(Class::Kernel, "alarms", process::alarm::run_alarms()).detach();
     let program = start_programs(options, boot.info.module).await;
     match (options.module, boot.info.module) {

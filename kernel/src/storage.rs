@@ -16,6 +16,7 @@ use mm::frame::{Frame, FrameKind};
 use mm::platform::{BackingStore, Discards, PhysMemory, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest};
 
 use crate::devices::Disk;
+use crate::file_store::FileJob;
 use crate::frames;
 use crate::phys::Memory;
 use crate::process::promptness;
@@ -27,15 +28,13 @@ const SECTORS_PER_SLOT: u32 = (PAGE_SIZE / 512) as u32;
 const REFUSALS: usize = 256;
 
 /// What a disk's request owns until the device is done.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one, and boxing would allocate when memory is short"
-)]
 pub enum DiskIo {
     /// A request of `mm`'s with its frames.
     Store(StoreRequest),
     /// Memory that the data disk's blocks pass through.
     Bounce(Bounce),
+    /// Pages of a file.
+    File(FileJob),
 }
 
 // SAFETY: the frames' tokens are inside, so nobody frees, maps anew or reuses them before the value is taken apart; the frames are
@@ -44,6 +43,7 @@ unsafe impl Buffers for DiskIo {
     fn segments(&self) -> impl Iterator<Item = PhysRange> {
         let (frames, run) = match self {
             Self::Store(request) => (&request.frames[..], None),
+            Self::File(job) => (job.frames(), None),
             Self::Bounce(bounce) => (&[][..], Some(bounce.range())),
         };
         let pages = frames.iter().map(|frame| PhysRange::new(PhysAddr(frame.pfn().phys()), PAGE_SIZE as u32));
@@ -204,6 +204,6 @@ impl BackingStore for Storage {
 fn store_request(request: Request<DiskIo>) -> StoreRequest {
     match request.buffers {
         DiskIo::Store(request) => request,
-        DiskIo::Bounce(_) => unreachable!("a request comes back with its own buffers"),
+        DiskIo::Bounce(_) | DiskIo::File(_) => unreachable!("a request comes back with its own buffers"),
     }
 }

@@ -5,9 +5,11 @@
 use std::fs;
 use std::path::Path;
 
-use tests::harness::disk::DataDisk;
+use tests::harness::disk::{DataDisk, file_on, recover};
+use tests::harness::power_cut::WriteLog;
 use tests::harness::{Run, reduced_or_full, seed};
-use tests::programs::Program;
+use tests::programs::{Flavour, Program};
+use workloads::rng::Rng;
 use workloads::tree;
 
 /// A run with a data disk; what is on it may be a program's name.
@@ -67,4 +69,90 @@ fn files_work_with_little_memory() {
     disk.expect_clean();
     assert!(finished.expect_ok().text().contains("OK file-model"));
     compare(&disk.read_back());
+}
+
+#[test]
+fn p13_windows_of_files_show_what_they_name_and_nothing_else() {
+    let program = Program::C("file-windows", Flavour::Glibc).build().expect("a C compiler");
+    let disk = DataDisk::empty();
+    let finished = Run::new([program]).option("--disk", disk.image()).finish();
+    disk.expect_clean();
+    assert!(finished.expect_ok().text().contains("OK file-windows"));
+}
+
+/// Row M4: a file larger than memory, mapped, needs no swap in either direction.
+#[test]
+fn m4_pages_of_files_are_dropped_or_go_to_their_file_but_never_to_swap() {
+    let mib = reduced_or_full(24, 64);
+    let disk = DataDisk::empty();
+    for line in [
+        format!("pressure mkfile mib={mib} file=data"),
+        format!("pressure file-scan mib={mib} file=data order=1"),
+        format!("pressure file-scan mib={mib} file=data shared=1"),
+        format!("pressure file-write mib={mib} file=data order=1 ops=3000"),
+    ] {
+        let finished = run(&disk, &line).options("--ram 16M").finish();
+        disk.expect_clean();
+        let finished = finished.expect_ok();
+        let count = |disk: &str, name: &str| finished.report["disk"][disk][name].as_u64().expect("a count");
+        // The program's own few pages may have to make room, but nothing of the file's size.
+        assert!(count("swap", "write_bytes") < (mib << 20) / 8, "{line}\n{finished}");
+        assert!(count("data", "read_bytes") + count("data", "write_bytes") > mib << 20, "{line}\n{finished}");
+    }
+}
+
+const RECORD: usize = 5000;
+
+/// Where each record first appears in the log: by then the program had been told that the one before it is durable.
+fn first_seen(log: &WriteLog, records: u64) -> Vec<usize> {
+    const ENOUGH: usize = 64;
+    let mut seen = vec![usize::MAX; records as usize + 2];
+    for (index, write) in log.0.iter().enumerate() {
+        let words = write.data.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
+        let (mut last, mut count) = (0, 0);
+        for word in words {
+            count = if word == last { count + 1 } else { 1 };
+            last = word;
+            if count == ENOUGH && (1..=records).contains(&word) {
+                seen[word as usize] = seen[word as usize].min(index);
+            }
+        }
+    }
+    seen
+}
+
+/// Row G4.
+#[test]
+fn g4_what_was_synced_survives_a_power_cut() {
+    let (records, cuts) = (reduced_or_full(40, 200), reduced_or_full(12, 100));
+    let disk = DataDisk::empty();
+    let (before, log) = (disk.beside("before.img"), disk.beside("writes.log"));
+    fs::copy(disk.image(), &before).expect("a copy of the disk");
+    let line = format!("sync-writer records={records} bytes={RECORD}");
+    run(&disk, &line).data_log(&log).finish().expect_ok();
+    disk.expect_clean();
+    let log = WriteLog::read(&log);
+    assert!(log.flushes() as u64 >= records, "{} flushes for {records} records", log.flushes());
+    let (seen, seed) = (first_seen(&log, records), seed());
+    let mut rng = Rng::new(seed);
+    for _ in 0..cuts {
+        let cut = rng.below(log.0.len() as u64 + 1) as usize;
+        let image = disk.beside("cut.img");
+        log.replay(&before, cut, &mut rng, &image);
+        recover(&image);
+        let durable = (1..=records).rfind(|number| seen[*number as usize + 1] < cut).unwrap_or(0);
+        let story = format!("seed {seed}, cut after {cut} of {} writes, {durable} records durable", log.0.len());
+        if durable == 0 {
+            continue;
+        }
+        let found = file_on(&image, "/records.dat");
+        assert!(found.len() >= durable as usize * RECORD, "{story}: {} bytes", found.len());
+        for number in 1..=durable {
+            let record = &found[(number as usize - 1) * RECORD..][..RECORD];
+            assert!(record.chunks(8).all(|word| word == number.to_le_bytes()), "{story}: record {number} is torn");
+        }
+        let mapped = file_on(&image, "/mapped.dat");
+        let word = u64::from_le_bytes(mapped[..8].try_into().expect("eight bytes"));
+        assert!((durable / 4 * 4..=records).contains(&word), "{story}: {word} in the mapped file");
+    }
 }

@@ -17,10 +17,9 @@ use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
 use maitake_sync::{WaitCell, WaitQueue};
 
-use super::blocks::Blocks;
-use super::ext4::{Ino, MountError, Volume, VolumeFacts};
+use super::blocks::{Blocks, Payload};
+use super::ext4::{MountError, Volume, VolumeFacts};
 use crate::arch::fiber::Suspender;
-use crate::sync::Mutex;
 use crate::syscall::errno::Errno;
 
 /// Requests that may wait; callers beyond that wait for room.
@@ -63,15 +62,7 @@ pub struct Actor<B: Blocks> {
     arrived: WaitCell,
     room: WaitQueue,
     mounted: Reply<Result<VolumeFacts, MountError>>,
-    nameless: Mutex<Nameless>,
-}
-
-/// Inodes without a name that were in use when they lost it.
-#[derive(Default)]
-struct Nameless {
-    in_use: Vec<Ino>,
-    /// Nobody uses them any more. Has room for all that are in use, so that releasing one needs no memory.
-    released: Vec<Ino>,
+    payload: Payload,
 }
 
 /// How the mount is made.
@@ -91,13 +82,13 @@ impl<B: Blocks> Actor<B> {
             arrived: WaitCell::new(),
             room: WaitQueue::new(),
             mounted: Reply::new(),
-            nameless: Mutex::new(Nameless::default()),
+            payload: Payload::default(),
         }
     }
 
     /// The body of the fiber: mounts, serves, ends with the unmount.
     pub fn run(&self, blocks: &B, settings: Settings, suspender: &Suspender<'_>) {
-        let mut volume = match Volume::mount(blocks, settings, suspender) {
+        let mut volume = match Volume::mount(blocks, settings, &self.payload, suspender) {
             Ok((volume, facts)) => {
                 self.mounted.give(Ok(facts));
                 volume
@@ -105,44 +96,14 @@ impl<B: Blocks> Actor<B> {
             Err(error) => return self.mounted.give(Err(error)),
         };
         loop {
-            let next = suspender.block_on(self.arrived.wait_for_value(|| self.next()));
-            match next.unwrap_or_else(|_| unreachable!("the cell is never closed")) {
-                Next::Reap(ino) => reap(&mut volume, ino),
-                Next::Request(Request::Work(work)) => work(&mut volume),
-                Next::Request(Request::Unmount(reply)) => {
-                    let nameless = core::mem::take(&mut *self.nameless.lock());
-                    nameless.in_use.into_iter().chain(nameless.released).for_each(|ino| reap(&mut volume, ino));
-                    return reply.give(volume.unmount());
-                }
+            let request = suspender.block_on(self.arrived.wait_for_value(|| self.requests.pop()));
+            self.room.wake();
+            match request {
+                Ok(Request::Work(work)) => work(&mut volume),
+                Ok(Request::Unmount(reply)) => return reply.give(volume.unmount()),
+                Err(_closed) => unreachable!("the cell is never closed"),
             }
         }
-    }
-
-    fn next(&self) -> Option<Next<B>> {
-        if let Some(ino) = self.nameless.lock().released.pop() {
-            return Some(Next::Reap(ino));
-        }
-        let request = self.requests.pop()?;
-        self.room.wake();
-        Some(Next::Request(request))
-    }
-
-    /// An inode in use has no name any more: [`Self::release`] will be called for it.
-    pub fn expect_release(&self, ino: Ino) {
-        let mut nameless = self.nameless.lock();
-        nameless.in_use.push(ino);
-        let all = nameless.in_use.len();
-        nameless.released.reserve(all);
-    }
-
-    /// Nobody uses a nameless inode any more: its blocks are given back. Never waits, needs no memory.
-    pub fn release(&self, ino: Ino) {
-        {
-            let mut nameless = self.nameless.lock();
-            nameless.in_use.retain(|other| *other != ino);
-            nameless.released.push(ino);
-        }
-        self.arrived.wake();
     }
 
     /// Waits for the mount. To be asked once.
@@ -180,18 +141,6 @@ impl<B: Blocks> Actor<B> {
         // The queue is never closed, so the wait cannot fail.
         let _ = sent.await;
         self.arrived.wake();
-    }
-}
-
-/// What the fiber does next.
-enum Next<B: Blocks> {
-    Reap(Ino),
-    Request(Request<B>),
-}
-
-fn reap<B: Blocks>(volume: &mut Volume<'_, B>, ino: Ino) {
-    if let Err(error) = volume.reap(ino) {
-        log::warn!("data disk: inode {} is not given back: {error:?}", ino.0);
     }
 }
 

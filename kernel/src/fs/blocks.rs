@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::Future;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rsext4::{BlockIo, DeviceCapabilities, DeviceGeometry, Ext4Error, Ext4Result, SectorId, WriteFlags};
 
@@ -46,6 +47,43 @@ pub trait Blocks: Send + Sync + 'static {
     fn flush(&self) -> impl Future<Output = Result<(), BlockFailed>>;
 }
 
+/// What the device is told about file data. Its pages are the memory manager's: what the library does to blocks of theirs on its own
+/// account must not reach the disk behind the pages' back, nor stay in the cache.
+#[derive(Default)]
+pub struct Payload {
+    /// Blocks that the operation under way does not write; 0 is none, for block 0 is never a file's.
+    withheld: [AtomicU64; 2],
+    /// Whether what is written now is file data, which the cache does not keep.
+    passing: AtomicBool,
+}
+
+impl Payload {
+    /// Runs an operation that would write these blocks, and does not write them.
+    pub fn withholding<R>(&self, blocks: [Option<u64>; 2], operation: impl FnOnce() -> R) -> R {
+        let set = |blocks: [Option<u64>; 2]| {
+            for (place, block) in self.withheld.iter().zip(blocks) {
+                place.store(block.unwrap_or(0), Ordering::Relaxed);
+            }
+        };
+        set(blocks);
+        let result = operation();
+        set([None; 2]);
+        result
+    }
+
+    /// Runs an operation that writes file data.
+    pub fn passing<R>(&self, operation: impl FnOnce() -> R) -> R {
+        self.passing.store(true, Ordering::Relaxed);
+        let result = operation();
+        self.passing.store(false, Ordering::Relaxed);
+        result
+    }
+
+    fn withholds(&self, block: BlockNumber) -> bool {
+        block.0 != 0 && self.withheld.iter().any(|place| place.load(Ordering::Relaxed) == block.0)
+    }
+}
+
 /// A block in the cache.
 struct Cached {
     number: BlockNumber,
@@ -58,6 +96,7 @@ struct Cached {
 pub struct Device<'a, B> {
     blocks: &'a B,
     suspender: &'a Suspender<'a>,
+    payload: &'a Payload,
     cache: Vec<Cached>,
     limit: usize,
     hand: usize,
@@ -65,8 +104,8 @@ pub struct Device<'a, B> {
 
 impl<'a, B: Blocks> Device<'a, B> {
     /// A device whose cache holds at most `limit` blocks.
-    pub fn new(blocks: &'a B, suspender: &'a Suspender<'a>, limit: usize) -> Self {
-        Self { blocks, suspender, cache: Vec::with_capacity(limit), limit, hand: 0 }
+    pub fn new(blocks: &'a B, suspender: &'a Suspender<'a>, payload: &'a Payload, limit: usize) -> Self {
+        Self { blocks, suspender, payload, cache: Vec::with_capacity(limit), limit, hand: 0 }
     }
 
     fn find(&mut self, number: BlockNumber) -> Option<&mut Cached> {
@@ -130,12 +169,16 @@ impl<B: Blocks> BlockIo for Device<'_, B> {
 
     fn write(&mut self, buffer: &[u8], sector: SectorId, _count: u32) -> Ext4Result<()> {
         let first = number(sector);
+        if buffer.len() == BLOCK && self.payload.withholds(first) {
+            self.forget(first);
+            return Ok(());
+        }
         let written = self.suspender.block_on(self.blocks.write(first, buffer));
         for (block, contents) in (first.0..).map(BlockNumber).zip(buffer.chunks(BLOCK)) {
             match written {
-                Ok(()) => self.keep(block, contents),
-                // What the disk holds now is not known.
-                Err(BlockFailed) => self.forget(block),
+                Ok(()) if !self.payload.passing.load(Ordering::Relaxed) => self.keep(block, contents),
+                // What the disk holds now, or will hold soon, is not known.
+                _ => self.forget(block),
             }
         }
         written.map_err(|BlockFailed| Ext4Error::io())

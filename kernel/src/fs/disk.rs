@@ -1,12 +1,11 @@
-//! Files of the data disk: inodes that somebody refers to, and what can be done with them.
+//! The data disk: the mounted volume, and inodes that somebody refers to.
 //!
-//! Owns: the one mounted volume, the table of inodes in use, and when an inode without names is given back: after the last
-//! reference to it is gone. Does not own the operations on disk (`ext4.rs`, through the actor) nor names (`walk.rs`).
-//!
-//! Not yet through the page cache: contents are read and written through the actor, piece by piece, and nothing is kept.
+//! Owns: the one volume, the tables of inodes and of files in use, what is done from time to time (pages that have been dirty
+//! for long are written), and when an inode without names is given back. Does not own the operations on disk (`ext4.rs`,
+//! through the actor), contents (`file.rs`) nor names (`walk.rs`).
 //!
 //! ```text
-//!   Inode: named ──unlink of the last name──► nameless ──last Arc dropped──► released: the actor reaps it
+//!   Inode: named ──unlink of the last name──► nameless ──last Arc dropped──► released ──not mapped any more──► buried
 //! ```
 
 use alloc::collections::BTreeMap;
@@ -14,17 +13,28 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use executor::Duration;
+use maitake_sync::{Mutex as Gate, WaitCell};
+use mm::object::ObjectId;
+use mm::space::SpaceId;
+use mutex_traits::ConstInit;
+
 use super::actor::{Actor, Settings};
 use super::attributes::{Attributes, FileType};
 use super::blocks::Writable;
-use super::ext4::{Change, Found, Ino, Maker, MountError, Rename, Unlinked, VolumeFacts};
+use super::ext4::{Change, Found, Ino, Maker, MountError, Rename, Unlinked, Volume, VolumeFacts};
+use super::extents::{Extents, FilePage};
+use super::file::FileData;
 use super::vnode::Listed;
 use crate::arch::fiber::Fiber;
 use crate::arch::stack::FiberStack;
 use crate::data_disk::DataDisk;
-use crate::sync::{Mutex, Once};
+use crate::file_store::Requests;
+use crate::sync::{IrqLock, Mutex, Once};
 use crate::syscall::errno::Errno;
 
+/// How often old dirty pages are looked for (Linux: `dirty_writeback_centisecs`).
+const WRITE_BACK_EVERY: Duration = Duration::from_secs(5);
 /// Entries of a directory asked for at once.
 const BATCH: usize = 32;
 
@@ -34,7 +44,22 @@ pub struct DataVolume {
     actor: Actor<DataDisk>,
     root: Once<Arc<Inode>>,
     inodes: Mutex<BTreeMap<Ino, Weak<Inode>>>,
+    /// Regular files that have been used since the mount, with their pages.
+    files: Mutex<BTreeMap<Ino, Arc<FileData>>>,
+    requests: Requests,
+    nameless: Mutex<Nameless>,
+    released: WaitCell,
+    /// Held while an inode is being buried: an unmount comes after.
+    burials: Gate<(), IrqLock>,
     writable: Once<Writable>,
+}
+
+/// Inodes that have lost their last name.
+#[derive(Default)]
+struct Nameless {
+    in_use: Vec<Ino>,
+    /// Nobody uses them any more. Has room for all that are in use, so that releasing one needs no memory.
+    released: Vec<Ino>,
 }
 
 static VOLUME: Once<DataVolume> = Once::new();
@@ -56,6 +81,11 @@ pub async fn mount(
         actor: Actor::new(),
         root: Once::new(),
         inodes: Mutex::new(BTreeMap::new()),
+        files: Mutex::new(BTreeMap::new()),
+        requests: Requests::new(),
+        nameless: Mutex::new(Nameless::default()),
+        released: WaitCell::new(),
+        burials: Gate::new_with_raw_mutex((), IrqLock::INIT),
         writable: Once::new(),
     });
     spawn(Fiber::new(stack, move |suspender| volume.actor.run(&volume.disk, settings, suspender)));
@@ -82,14 +112,125 @@ impl DataVolume {
         self.actor.call(|volume| volume.facts()).await
     }
 
-    /// Makes everything durable.
+    /// Has something done on the file system.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        work: impl for<'v, 'd> FnOnce(&'v mut Volume<'d, DataDisk>) -> R + Send + 'static,
+    ) -> R {
+        self.actor.call(work).await
+    }
+
+    /// Requests for pages of files.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// The contents of a file that has been used since the mount.
+    pub fn file_in_use(&self, ino: Ino) -> Option<Arc<FileData>> {
+        self.files.lock().get(&ino).cloned()
+    }
+
+    /// The contents of a regular file.
+    async fn file(&self, ino: Ino) -> Result<Arc<FileData>, Errno> {
+        if let Some(file) = self.file_in_use(ino) {
+            return Ok(file);
+        }
+        let look = move |volume: &mut Volume<'_, DataDisk>| {
+            let size = volume.inspect(ino)?.attributes.size;
+            volume.extents(ino, FilePage(0), u64::MAX / 4096).map(|extents| (size, extents))
+        };
+        let (size, found) = self.call(look).await?;
+        // Somebody else may have been faster; no await from here on.
+        if let Some(file) = self.file_in_use(ino) {
+            return Ok(file);
+        }
+        let mut extents = Extents::default();
+        found.into_iter().for_each(|extent| extents.add(extent));
+        let file = Arc::new(FileData::new(ino, size, extents)?);
+        self.files.lock().insert(ino, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn all_files(&self) -> Vec<Arc<FileData>> {
+        self.files.lock().values().cloned().collect()
+    }
+
+    /// Makes everything durable. Goes on after an error, and tells the first.
     pub async fn sync(&self) -> Result<(), Errno> {
-        self.actor.call(|volume| volume.sync()).await
+        let mut result = Ok(());
+        for file in self.all_files() {
+            result = result.and(file.write_back(self).await);
+        }
+        result.and(self.commit().await)
+    }
+
+    /// Makes files durable, by their objects; others are none of ours.
+    pub async fn sync_objects(&self, objects: Vec<ObjectId>) -> Result<(), Errno> {
+        let mut result = Ok(());
+        for file in self.all_files().into_iter().filter(|file| objects.contains(&file.object())) {
+            result = result.and(file.write_back(self).await);
+        }
+        result.and(self.commit().await)
+    }
+
+    /// Makes durable what has been written: the journal, then the disk's own cache.
+    async fn commit(&self) -> Result<(), Errno> {
+        self.call(|volume| volume.sync()).await?;
+        use super::blocks::Blocks;
+        self.disk.flush().await.map_err(|_| Errno::EIO)
     }
 
     /// Makes everything durable and the file system clean. Nothing may be asked of it any more.
     pub async fn unmount(&self) -> Result<(), Errno> {
-        self.actor.unmount().await
+        let _no_burials = self.burials.lock().await;
+        let nameless = core::mem::take(&mut *self.nameless.lock());
+        for ino in nameless.in_use.into_iter().chain(nameless.released) {
+            self.bury(ino).await;
+        }
+        let written = self.sync().await;
+        for (_, file) in core::mem::take(&mut *self.files.lock()) {
+            file.close();
+        }
+        written.and(self.actor.unmount().await)
+    }
+
+    /// What is done from time to time and behind people's backs, for ever.
+    pub async fn keep_house(&'static self) {
+        let mut mapped = Vec::new();
+        loop {
+            let one = self.released.wait_for(|| !self.nameless.lock().released.is_empty());
+            match crate::executor().timers().timeout(WRITE_BACK_EVERY, one).await {
+                Ok(_) => self.bury_or_keep(&mut mapped).await,
+                Err(_) => {
+                    crate::mm().write_back_old().await;
+                    self.nameless.lock().released.append(&mut mapped);
+                }
+            }
+        }
+    }
+
+    async fn bury_or_keep(&self, mapped: &mut Vec<Ino>) {
+        let _burials = self.burials.lock().await;
+        let Some(ino) = self.nameless.lock().released.pop() else { return };
+        if self.file_in_use(ino).is_some_and(|file| file.is_mapped()) {
+            // On the list of those in use, so that an unmount finds it.
+            self.nameless.lock().in_use.push(ino);
+            mapped.push(ino);
+        } else {
+            self.nameless.lock().in_use.retain(|other| *other != ino);
+            self.bury(ino).await;
+        }
+    }
+
+    /// Gives back an inode without names that nobody uses.
+    async fn bury(&self, ino: Ino) {
+        let file = self.files.lock().remove(&ino);
+        if let Some(file) = file {
+            file.forget().await;
+        }
+        if let Err(errno) = self.call(move |volume| volume.reap(ino)).await {
+            log::warn!("data disk: inode {} is not given back: {errno:?}", ino.0);
+        }
     }
 
     /// EROFS, if the disk takes no writes.
@@ -113,21 +254,33 @@ impl DataVolume {
         inode
     }
 
-    /// An inode has lost a name. From the actor's fiber; says what to reap at once.
-    fn lost_name(&self, lost: Unlinked) -> Option<Ino> {
+    /// An inode has lost a name. From the actor's fiber.
+    fn lost_name(&self, lost: Unlinked) {
         if lost.links > 0 {
-            return None;
+            return;
         }
         let user = self.inodes.lock().get(&lost.ino).and_then(Weak::upgrade);
-        match user {
-            None => Some(lost.ino),
-            Some(inode) => {
-                if !inode.nameless.swap(true, Ordering::AcqRel) {
-                    self.actor.expect_release(lost.ino);
-                }
-                None
-            }
+        let Some(inode) = user else {
+            self.nameless.lock().released.push(lost.ino);
+            self.released.wake();
+            return;
+        };
+        if !inode.nameless.swap(true, Ordering::AcqRel) {
+            let mut nameless = self.nameless.lock();
+            nameless.in_use.push(lost.ino);
+            let all = nameless.in_use.len();
+            nameless.released.reserve(all);
         }
+    }
+
+    /// Nobody uses a nameless inode any more. Never waits, needs no memory.
+    fn release(&self, ino: Ino) {
+        {
+            let mut nameless = self.nameless.lock();
+            nameless.in_use.retain(|other| *other != ino);
+            nameless.released.push(ino);
+        }
+        self.released.wake();
     }
 }
 
@@ -150,7 +303,7 @@ impl Drop for Inode {
             }
         }
         if *self.nameless.get_mut() {
-            self.volume.actor.release(self.ino);
+            self.volume.release(self.ino);
         }
     }
 }
@@ -192,10 +345,14 @@ impl Inode {
         if self.is_nameless() { Err(Errno::ENOENT) } else { Ok(()) }
     }
 
-    /// What stat(2) shows.
+    /// What stat(2) shows. The size is what the file's pages say: the disk may not know yet.
     pub async fn attributes(&self) -> Result<Attributes, Errno> {
         let ino = self.ino;
-        self.volume.actor.call(move |volume| volume.inspect(ino)).await.map(|found| found.attributes)
+        let mut attributes = self.volume.call(move |volume| volume.inspect(ino)).await?.attributes;
+        if let Some(file) = self.volume.file_in_use(ino) {
+            attributes.size = file.size();
+        }
+        Ok(attributes)
     }
 
     /// What has this name in the directory.
@@ -267,12 +424,12 @@ impl Inode {
         self.check_directory()?;
         self.volume.check_writable()?;
         let (ino, table, name) = (self.ino, self.volume, name.to_vec());
-        let work = move |volume: &mut super::ext4::Volume<'_, DataDisk>| {
+        let work = move |volume: &mut Volume<'_, DataDisk>| {
             let lost = match what {
                 Unlinkable::File => volume.unlink(ino, &name),
                 Unlinkable::Directory => volume.remove_directory(ino, &name),
-            }?;
-            table.lost_name(lost).map_or(Ok(()), |ino| volume.reap(ino))
+            };
+            lost.map(|lost| table.lost_name(lost))
         };
         table.actor.call(work).await
     }
@@ -282,56 +439,57 @@ impl Inode {
         self.check_directory()?;
         to.check_open_to_changes()?;
         let (from, to, table, old, new) = (self.ino, to.ino, self.volume, old.to_vec(), new.to_vec());
-        let work = move |volume: &mut super::ext4::Volume<'_, DataDisk>| {
+        let work = move |volume: &mut Volume<'_, DataDisk>| {
             let lost = volume.rename((from, &old), (to, &new), how)?;
-            lost.and_then(|lost| table.lost_name(lost)).map_or(Ok(()), |ino| volume.reap(ino))
+            lost.into_iter().for_each(|lost| table.lost_name(lost));
+            Ok(())
         };
         table.actor.call(work).await
     }
 
-    /// At most `len` bytes from `offset` on; fewer at the end.
-    pub async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
-        let ino = self.ino;
-        self.volume.actor.call(move |volume| volume.read(ino, offset, len)).await
+    /// The contents of a regular file.
+    pub async fn file(&self) -> Result<Arc<FileData>, Errno> {
+        match self.kind {
+            FileType::Regular => self.volume.file(self.ino).await,
+            FileType::Directory => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
-    /// Writes; says where the bytes went.
-    pub async fn write(&self, place: WriteAt, bytes: Vec<u8>) -> Result<u64, Errno> {
-        let ino = self.ino;
-        let work = move |volume: &mut super::ext4::Volume<'_, DataDisk>| {
-            let offset = match place {
-                WriteAt::Offset(offset) => offset,
-                WriteAt::End => volume.inspect(ino)?.attributes.size,
-            };
-            volume.write(ino, offset, &bytes).map(|()| offset)
-        };
-        self.volume.actor.call(work).await
-    }
-
-    /// Cuts or extends the file.
-    pub async fn truncate(&self, size: u64) -> Result<(), Errno> {
+    /// Cuts or extends the file, on behalf of a process.
+    pub async fn truncate(&self, size: u64, space: SpaceId) -> Result<(), Errno> {
         self.volume.check_writable()?;
-        let ino = self.ino;
-        self.volume.actor.call(move |volume| volume.truncate(ino, size)).await
+        self.file().await?.truncate(self.volume, space, size).await
     }
 
-    /// Has blocks for a range, or a hole.
-    pub async fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<(), Errno> {
+    /// Has blocks for a range, or a hole, on behalf of a process.
+    pub async fn allocate(&self, offset: u64, len: u64, how: Allocate, space: SpaceId) -> Result<(), Errno> {
         self.volume.check_writable()?;
-        let ino = self.ino;
-        let work = move |volume: &mut super::ext4::Volume<'_, DataDisk>| match how {
-            Allocate::Extend => volume.allocate(ino, offset, len, false),
-            Allocate::KeepSize => volume.allocate(ino, offset, len, true),
-            Allocate::Hole => volume.punch(ino, offset, len),
+        let file = self.file().await?;
+        match how {
+            Allocate::Extend => file.allocate(self.volume, space, (offset, len), false).await,
+            Allocate::KeepSize => file.allocate(self.volume, space, (offset, len), true).await,
+            Allocate::Hole => file.clear(space, offset, len).await,
+        }
+    }
+
+    /// fsync(2): data, then metadata, then the disk's own cache.
+    pub async fn sync(&self) -> Result<(), Errno> {
+        if self.volume.check_writable().is_err() {
+            return Ok(());
+        }
+        let written = match self.volume.file_in_use(self.ino) {
+            Some(file) => file.write_back(self.volume).await,
+            None => Ok(()),
         };
-        self.volume.actor.call(work).await
+        written.and(self.volume.commit().await)
     }
 
     /// Changes attributes.
     pub async fn change(&self, change: Change) -> Result<(), Errno> {
         self.volume.check_writable()?;
         let ino = self.ino;
-        self.volume.actor.call(move |volume| volume.change(ino, change)).await
+        self.volume.call(move |volume| volume.change(ino, change)).await
     }
 }
 

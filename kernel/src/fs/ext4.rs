@@ -7,16 +7,21 @@
 use alloc::vec::Vec;
 
 use rsext4::{
-    Clock, DirectoryCursor, DirectoryEntryType, Ext4, Ext4Error, Ext4ErrorKind, Ext4Result, Ext4Timestamp, FileName,
-    FilePermissions, InodeFlags, InodeInfo, InodeMetadataUpdate, InodeNumber, MountOptions, MountServices,
-    MountedServices, MutationContext, NoopObserver, PreallocationOptions, RangeOperation, RenameOptions,
+    Clock, DirectoryCursor, DirectoryEntryType, Ext4, Ext4Error, Ext4ErrorKind, Ext4Result, Ext4Timestamp,
+    FileExtentState, FileExtentTarget, FileName, FilePermissions, InodeFlags, InodeInfo, InodeMetadataUpdate,
+    InodeNumber, MountOptions, MountServices, MountedServices, MutationContext, NoopObserver, PreallocationOptions,
+    RenameOptions,
 };
 
 use super::actor::{Settings, buffer};
 use super::attributes::{Attributes, DATA_DEVICE, FileType, Moment};
-use super::blocks::{BLOCK, Blocks, Device, Writable};
+use super::blocks::{BLOCK, Blocks, Device, Payload, Writable};
+use super::extents::{Extent, Extents, FilePage, Run};
 use crate::arch::fiber::Suspender;
 use crate::syscall::errno::Errno;
+
+/// Blocks of zeroes written at once.
+const ZEROES: usize = 4;
 
 /// The number of an inode on the data disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +130,7 @@ fn timestamp(moment: Moment) -> Ext4Timestamp {
 /// The mounted file system.
 pub struct Volume<'a, B: Blocks> {
     ext4: Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>,
+    payload: &'a Payload,
 }
 
 impl<'a, B: Blocks> Volume<'a, B> {
@@ -132,15 +138,16 @@ impl<'a, B: Blocks> Volume<'a, B> {
     pub fn mount(
         blocks: &'a B,
         settings: Settings,
+        payload: &'a Payload,
         suspender: &'a Suspender<'a>,
     ) -> Result<(Self, VolumeFacts), MountError> {
-        let device = Device::new(blocks, suspender, settings.cached_blocks);
+        let device = Device::new(blocks, suspender, payload, settings.cached_blocks);
         let services = MountServices::new(WallClock(settings.clock), (), NoopObserver);
         let options = match blocks.writable() {
             Writable::Yes => MountOptions::read_write(),
             Writable::No => MountOptions::read_only_no_journal_replay(),
         };
-        let mut volume = Self { ext4: Ext4::mount(device, services, options)? };
+        let mut volume = Self { ext4: Ext4::mount(device, services, options)?, payload };
         let block_size = volume.ext4.statfs().block_size;
         if block_size != BLOCK as u64 {
             // Nothing has been changed but the mount's own marks; they are taken back.
@@ -242,25 +249,10 @@ impl<'a, B: Blocks> Volume<'a, B> {
         if found.attributes.kind != FileType::Symlink {
             return Err(Errno::EINVAL);
         }
-        self.read(ino, 0, (found.attributes.size as usize).min(BLOCK))
-    }
-
-    /// At most `len` bytes of a file; fewer at its end.
-    pub fn read(&mut self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = buffer(len)?;
-        let count = self.ext4.read_inode(ino.raw()?, offset, &mut bytes).map_err(errno)?;
-        bytes.truncate(count);
-        Ok(bytes)
-    }
-
-    /// Writes; a file that ends before grows.
-    pub fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        self.ext4.write_inode(ino.raw()?, offset, bytes).map_err(errno)
-    }
-
-    /// Cuts or extends a file.
-    pub fn truncate(&mut self, ino: Ino, size: u64) -> Result<(), Errno> {
-        self.ext4.truncate_inode(ino.raw()?, size).map_err(errno)
+        let mut target = buffer((found.attributes.size as usize).min(BLOCK))?;
+        let count = self.ext4.read_inode(ino.raw()?, 0, &mut target).map_err(errno)?;
+        target.truncate(count);
+        Ok(target)
     }
 
     /// Has blocks allocated for a range.
@@ -268,9 +260,54 @@ impl<'a, B: Blocks> Volume<'a, B> {
         self.ext4.preallocate_inode(ino.raw()?, offset, len, PreallocationOptions { keep_size }).map_err(errno)
     }
 
-    /// Makes a hole.
-    pub fn punch(&mut self, ino: Ino, offset: u64, len: u64) -> Result<(), Errno> {
-        self.ext4.operate_inode_range(ino.raw()?, offset, len, RangeOperation::PunchHole).map_err(errno)
+    /// Where the pages of a range are, as far as they have initialised blocks. What lies behind the file's end has none.
+    pub fn extents(&mut self, ino: Ino, page: FilePage, pages: u64) -> Result<Vec<Extent>, Errno> {
+        let (start, len) = (page.0 * BLOCK as u64, pages.saturating_mul(BLOCK as u64));
+        let map = self.ext4.inode_extents(ino.raw()?, start, len, FileExtentTarget::Data, usize::MAX).map_err(errno)?;
+        let in_blocks = |bytes: u64| bytes / BLOCK as u64;
+        let initialised = map.extents.into_iter().filter(|extent| extent.state == FileExtentState::Initialized);
+        let extent = |extent: rsext4::FileExtent| Extent {
+            page: FilePage(in_blocks(extent.logical_start)),
+            block: in_blocks(extent.physical_start),
+            pages: extent.length.div_ceil(BLOCK as u64),
+        };
+        Ok(initialised.map(extent).collect())
+    }
+
+    /// Gives every page of a range an initialised block, zeroed if it is new, so that data can be written there without asking again.
+    /// A file that ends before, ends behind the range now; the true size follows by [`Self::resize`]. Says where the pages are.
+    pub fn prepare(&mut self, ino: Ino, page: FilePage, pages: u64) -> Result<Vec<Extent>, Errno> {
+        let mut known = Extents::default();
+        self.extents(ino, page, pages)?.into_iter().for_each(|extent| known.add(extent));
+        let zeroes = buffer(ZEROES * BLOCK)?;
+        let (mut at, end) = (page.0, page.0 + pages);
+        while at < end {
+            let run = known.run(FilePage(at), (end - at).min(ZEROES as u64));
+            if let Run::Hole { pages } = run {
+                let number = ino.raw()?;
+                let bytes = &zeroes[..pages as usize * BLOCK];
+                let ext4 = &mut self.ext4;
+                self.payload.passing(|| ext4.write_inode(number, at * BLOCK as u64, bytes)).map_err(errno)?;
+            }
+            at += run.pages();
+        }
+        self.extents(ino, page, pages)
+    }
+
+    /// Sets the file's size. The block that the end lies in is left as it is: its page is the memory manager's.
+    pub fn resize(&mut self, ino: Ino, size: u64) -> Result<(), Errno> {
+        let before = self.inspect(ino)?.attributes.size;
+        let last = [size, before].map(|end| FilePage(end / BLOCK as u64));
+        let mut tails = [None; 2];
+        for (tail, page) in tails.iter_mut().zip(last) {
+            let mut known = Extents::default();
+            self.extents(ino, page, 1)?.into_iter().for_each(|extent| known.add(extent));
+            if let Run::Blocks { first, .. } = known.run(page, 1) {
+                *tail = Some(first);
+            }
+        }
+        let (number, ext4) = (ino.raw()?, &mut self.ext4);
+        self.payload.withholding(tails, || ext4.truncate_inode(number, size)).map_err(errno)
     }
 
     /// Changes attributes.
@@ -306,8 +343,28 @@ impl<'a, B: Blocks> Volume<'a, B> {
     }
 
     /// Makes everything durable and marks the file system clean.
+    ///
+    /// The library makes room in a full journal before an operation, but not for the last edit of an unmount: that is refused as busy, and
+    /// nothing has changed then. An operation makes the room.
     pub fn unmount(&mut self) -> Result<(), Errno> {
+        const TRIES: usize = 8;
+        for _ in 1..TRIES {
+            match self.ext4.unmount() {
+                Err(error) if error.kind() == Ext4ErrorKind::Busy => self.make_room_in_journal()?,
+                ended => return ended.map_err(errno),
+            }
+        }
         self.ext4.unmount().map_err(errno)
+    }
+
+    /// Makes a file and takes it away again.
+    fn make_room_in_journal(&mut self) -> Result<(), Errno> {
+        const NAME: &[u8] = b".ebb-unmount";
+        let root = Ino(self.ext4.root_inode().raw());
+        self.create(root, NAME, Maker { permissions: 0, umask: 0 })?;
+        let lost = self.unlink(root, NAME)?;
+        self.reap(lost.ino)?;
+        self.sync()
     }
 }
 
@@ -397,7 +454,7 @@ fn errno(error: Ext4Error) -> Errno {
         Kind::Unsupported | Kind::UnsupportedFeature | Kind::UnsupportedCapability => Errno::EOPNOTSUPP,
         _ => Errno::EIO,
     };
-    if errno == Errno::EIO {
+    if errno == Errno::EIO || errno == Errno::EBUSY {
         log::warn!("data disk: {error}");
     }
     errno

@@ -21,6 +21,8 @@ pub mod context;
 pub mod dev;
 pub mod disk;
 pub mod ext4;
+pub mod extents;
+pub mod file;
 pub mod open;
 pub mod pipe;
 pub mod proc;

@@ -8,7 +8,7 @@ use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
 use mm::addr::{PageRange, Vpn};
-use mm::space::SpaceLayout;
+use mm::space::{SpaceId, SpaceLayout};
 
 use super::deliver;
 use super::elf_image::{Image, ImageError, PHDR_SIZE, Segment, SegmentRights};
@@ -19,6 +19,7 @@ use super::stack::{self, ProgramFacts, TooBig};
 use crate::arch;
 use crate::arch::layout::USER_START;
 use crate::arch::user::UserThread;
+use crate::fs::actor::buffer;
 use crate::fs::disk::Inode;
 use crate::syscall::abi::{PAGE_SIZE, USER_END};
 use crate::syscall::errno::Errno;
@@ -29,8 +30,6 @@ const STACK_GUARD: u64 = 1 << 20;
 const SMALLEST_STACK: u64 = 1 << 20;
 /// Where program headers are looked for: linkers put them behind the ELF header.
 const HEAD_BYTES: usize = 4096;
-/// Bytes of a file on the disk that are copied at once.
-const PIECE: usize = 16 << 10;
 
 /// Why a program did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,12 +62,15 @@ pub enum Source<'a> {
 
 impl Source<'_> {
     /// The file's length, and as much of its beginning as the headers may take.
-    pub async fn head(&self) -> Result<(u64, Cow<'_, [u8]>), Errno> {
+    pub async fn head(&self, space: SpaceId) -> Result<(u64, Cow<'_, [u8]>), Errno> {
         match self {
             Self::Bytes(bytes) => Ok((bytes.len() as u64, Cow::Borrowed(bytes))),
             Self::File(file) => {
-                let size = file.attributes().await?.size;
-                Ok((size, Cow::Owned(file.read(0, HEAD_BYTES).await?)))
+                let data = file.file().await?;
+                let mut head = buffer(HEAD_BYTES)?;
+                let count = data.read_bytes(0, space, &mut head).await?;
+                head.truncate(count);
+                Ok((data.size(), Cow::Owned(head)))
             }
         }
     }
@@ -78,17 +80,9 @@ impl Source<'_> {
         match self {
             Self::Bytes(bytes) => space.write_bytes(to, &bytes[from as usize..(from + len) as usize]).await,
             Self::File(file) => {
-                let mut done = 0;
-                while done < len {
-                    let bytes = file.read(from + done, PIECE.min((len - done) as usize)).await?;
-                    if bytes.is_empty() {
-                        // Cut short since it was looked at.
-                        return Err(Errno::EIO);
-                    }
-                    space.write_bytes(to + done, &bytes).await?;
-                    done += bytes.len() as u64;
-                }
-                Ok(())
+                let copied = file.file().await?.read(from, space.id, to, len).await?;
+                // Fewer: cut short since it was looked at.
+                if copied == len { Ok(()) } else { Err(Errno::EIO) }
             }
         }
     }
@@ -143,7 +137,7 @@ pub async fn load(program: &Program<'_>, limits: &Limits) -> Result<Loaded, Star
 /// Puts a program into an empty space.
 pub async fn fill(space: &AddressSpace, program: &Program<'_>, limits: &Limits) -> Result<UserThread, StartError> {
     let image = {
-        let (size, head) = program.file.head().await?;
+        let (size, head) = program.file.head(space.id).await?;
         Image::parse(&head, size)?
     };
     for segment in &image.segments {

@@ -157,7 +157,7 @@ async fn resolve(thread: &Thread, request: &mut Request) -> Result<Found, Errno>
     for _ in 0..MAX_SCRIPTS {
         let found = find(thread, &path).await?;
         let line = {
-            let (_, head) = found.source.head().await?;
+            let (_, head) = found.source.head(thread.process.space()).await?;
             match head.strip_prefix(b"#!") {
                 None => return Ok(found),
                 Some(line) => script_line(line),

@@ -5,6 +5,7 @@
 //! the direct map, so nothing here can fault (design D4). A copy that finds memory exhausted ends the process: there
 //! is no errno for it that a program could act on.
 
+use alloc::boxed::Box;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -12,7 +13,7 @@ use core::task::{Context, Poll};
 use mm::addr::{PageRange, Pfn, VirtAddr, Vpn};
 use mm::fault::Holds;
 use mm::inspect::{FrameSight, ObjectPages, Sight};
-use mm::object::Backing;
+use mm::object::{Backing, ObjectId, ObjectPage, Sharing};
 use mm::platform;
 use mm::space::{Charge, Label, MapError, MapRequest, Placement, SpaceId, Vma};
 use mm::stats::{PageCounts, Snapshot};
@@ -67,13 +68,15 @@ pub enum Place {
 }
 
 /// A mapping to be made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct MapWish {
     place: Place,
     len: u64,
     protection: Protection,
     label: Label,
     charge: Charge,
+    /// What of an object it shows; boxed, because wishes wait in threads' futures, and most are for memory of their own.
+    window: Option<Box<Backing>>,
 }
 
 impl MapWish {
@@ -84,25 +87,57 @@ impl MapWish {
 
     /// For mmap(2).
     pub fn anonymous(place: Place, len: u64, protection: Protection) -> Self {
-        Self { place, len, protection, label: Label::Anonymous, charge: Charge::Uncounted }
+        Self { place, len, protection, label: Label::Anonymous, charge: Charge::Uncounted, window: None }
+    }
+
+    /// For mmap(2) of a file or of shared memory, from a page on.
+    pub fn object(
+        place: Place,
+        len: u64,
+        protection: Protection,
+        (object, first): (ObjectId, ObjectPage),
+        sharing: Sharing,
+    ) -> Self {
+        Self {
+            place,
+            len,
+            protection,
+            label: Label::Anonymous,
+            charge: Charge::Uncounted,
+            window: Some(Box::new(Backing::Object { object, first, sharing })),
+        }
     }
 
     /// For brk(2).
     pub fn heap(start: u64, len: u64) -> Self {
         let place = Place::FixedIfFree(start);
-        Self { place, len, protection: Protection::READ_WRITE, label: Label::Heap, charge: Charge::Uncounted }
+        Self {
+            place,
+            len,
+            protection: Protection::READ_WRITE,
+            label: Label::Heap,
+            charge: Charge::Uncounted,
+            window: None,
+        }
     }
 
     /// For a program's segments.
     pub fn image(start: u64, len: u64) -> Self {
         let place = Place::FixedIfFree(start);
-        Self { place, len, protection: Protection::READ_WRITE, label: Label::Image, charge: Charge::Uncounted }
+        Self {
+            place,
+            len,
+            protection: Protection::READ_WRITE,
+            label: Label::Image,
+            charge: Charge::Uncounted,
+            window: None,
+        }
     }
 
     /// For the first thread's stack, which ends at `top`.
     pub fn stack(top: u64, len: u64, protection: Protection) -> Self {
         let place = Place::FixedIfFree(top - len);
-        Self { place, len, protection, label: Label::Stack, charge: Charge::Uncounted }
+        Self { place, len, protection, label: Label::Stack, charge: Charge::Uncounted, window: None }
     }
 }
 
@@ -251,7 +286,7 @@ impl AddressSpace {
     /// Maps; says where.
     pub async fn map(&self, wish: MapWish) -> Result<u64, Errno> {
         let request = MapRequest {
-            backing: Backing::Anonymous,
+            backing: wish.window.map_or(Backing::Anonymous, |window| *window),
             placement: match wish.place {
                 Place::Anywhere => Placement::Anywhere,
                 Place::Near(at) => Placement::Hint(VirtAddr::new(at)),

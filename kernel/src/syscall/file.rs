@@ -5,18 +5,17 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::abi::{IoVec, check_user_range};
 use super::errno::{Errno, SysResult};
 use super::fd::patience;
 use crate::arch;
-use crate::fs::actor::buffer;
 use crate::fs::attributes::FileType;
 use crate::fs::cgroup::Control;
 use crate::fs::disk::{Inode, WriteAt};
 use crate::fs::proc::Computed;
 use crate::fs::{Kind, OpenFile, Stream, stdio};
+use crate::process::Outcome;
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
 
@@ -24,8 +23,8 @@ use crate::process::thread::Thread;
 const CHUNK: usize = 256;
 /// Bytes per read from it: they wait in the thread's future for the page they go to.
 const INPUT_CHUNK: usize = 64;
-/// Bytes per piece to and from the data disk.
-const DISK_CHUNK: usize = 16 << 10;
+/// Bytes per piece of what is computed.
+const PIECE: usize = 16 << 10;
 /// Most vectors one readv or writev takes.
 const IOV_MAX: u64 = 1024;
 /// Most bytes one read or write moves, as on Linux.
@@ -79,11 +78,11 @@ async fn read_file(thread: &Thread, file: &OpenFile, out: u64, len: u64, positio
         }
         Kind::Computed(computed) => {
             wait_for_room().await?;
-            Box::pin(read_pieces(thread, file, Source::Computed(computed), out, len, position)).await
+            Box::pin(read_pieces(thread, file, computed, out, len, position)).await
         }
         Kind::Disk(inode) => {
             wait_for_room().await?;
-            Box::pin(read_pieces(thread, file, Source::Disk(inode), out, len, position)).await
+            Box::pin(read_disk(thread, file, inode, out, len, position)).await
         }
     }
 }
@@ -146,25 +145,11 @@ async fn read_made(thread: &Thread, out: u64, len: u64, fill: impl Fn(&mut [u8])
     Ok(done)
 }
 
-/// Where bytes come from that are read piece by piece.
-enum Source<'a> {
-    Disk(&'a Inode),
-    Computed(&'a Computed),
-}
-
-impl Source<'_> {
-    async fn read(&self, from: u64, most: usize) -> Result<Vec<u8>, Errno> {
-        match self {
-            Self::Disk(inode) => inode.read(from, most).await,
-            Self::Computed(computed) => computed.read(from, most).await,
-        }
-    }
-}
-
+/// Reads what is computed piece by piece.
 async fn read_pieces(
     thread: &Thread,
     file: &OpenFile,
-    source: Source<'_>,
+    computed: &Computed,
     out: u64,
     len: u64,
     position: Position,
@@ -173,9 +158,9 @@ async fn read_pieces(
     let from = start(file, position);
     let mut done = 0;
     while done < len {
-        let wanted = DISK_CHUNK.min((len - done) as usize);
+        let wanted = PIECE.min((len - done) as usize);
         let read = async {
-            let bytes = source.read(from + done, wanted).await?;
+            let bytes = computed.read(from + done, wanted).await?;
             thread.process.write_bytes(out + done, &bytes).await?;
             Ok(bytes.len())
         };
@@ -188,6 +173,30 @@ async fn read_pieces(
     }
     moved(file, position, from + done);
     Ok(done)
+}
+
+async fn read_disk(
+    thread: &Thread,
+    file: &OpenFile,
+    inode: &Inode,
+    out: u64,
+    len: u64,
+    position: Position,
+) -> SysResult {
+    let data = inode.file().await?;
+    let _turn = if position == Position::Current { Some(file.turn().await) } else { None };
+    let from = start(file, position);
+    let done = data.read(from, thread.process.space(), out, len).await.map_err(|errno| out_of_memory(thread, errno))?;
+    moved(file, position, from + done);
+    Ok(done)
+}
+
+/// A copy that finds memory exhausted ends the program: there is no errno for it that it could act on.
+fn out_of_memory(thread: &Thread, errno: Errno) -> Errno {
+    if errno == Errno::ENOMEM {
+        thread.process.begin_end(Outcome::OutOfMemory);
+    }
+    errno
 }
 
 /// write(2), pwrite64(2).
@@ -258,35 +267,16 @@ async fn write_disk(
     thread: &Thread,
     file: &OpenFile,
     inode: &Inode,
-    data: u64,
+    from: u64,
     len: u64,
     position: Position,
 ) -> SysResult {
+    let data = inode.file().await?;
     let _turn = if position == Position::Current { Some(file.turn().await) } else { None };
-    let from = start(file, position);
-    let (mut done, mut end) = (0, from);
-    while done < len {
-        let part = DISK_CHUNK.min((len - done) as usize);
-        let place = if file.appends() { WriteAt::End } else { WriteAt::Offset(from + done) };
-        let write = async {
-            let mut bytes = buffer(part)?;
-            for (index, page) in bytes.chunks_mut(4096).enumerate() {
-                let at = data + done + index as u64 * 4096;
-                let copy = page.len();
-                thread.process.read_with(at, copy, || thread.process.try_read_bytes(at, page)).await?;
-            }
-            inode.write(place, bytes).await
-        };
-        match write.await {
-            Ok(at) => {
-                done += part as u64;
-                end = at + part as u64;
-            }
-            Err(_) if done != 0 => break,
-            Err(errno) => return Err(errno),
-        }
-    }
-    moved(file, position, end);
+    let place = if file.appends() { WriteAt::End } else { WriteAt::Offset(start(file, position)) };
+    let written = data.write(place, thread.process.space(), from, len).await;
+    let (at, done) = written.map_err(|errno| out_of_memory(thread, errno))?;
+    moved(file, position, at + done);
     Ok(done)
 }
 
@@ -367,8 +357,7 @@ pub(super) fn writable_inode(thread: &Thread, fd: u64) -> Result<Arc<Inode>, Err
     }
 }
 
-/// Whether a descriptor's file has storage that can be made durable.
-pub(super) fn has_storage(file: &OpenFile) -> bool {
-    let is_file_or_directory = |kind| matches!(kind, FileType::Regular | FileType::Directory);
-    file.node.as_ref().and_then(|node| node.on_disk().ok()).is_some_and(|inode| is_file_or_directory(inode.kind()))
+/// Whether a file has something that can be made durable.
+pub(super) fn has_storage(inode: &Inode) -> bool {
+    matches!(inode.kind(), FileType::Regular | FileType::Directory)
 }

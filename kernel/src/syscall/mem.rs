@@ -1,28 +1,17 @@
 //! Calls that change the address space. Checks what the program asked for and passes it to `mm`.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use linux_raw_sys::general as flag;
+use mm::object::{Backing, ObjectPage, Sharing};
 
 use super::abi::{PAGE_SIZE, USER_END};
 use super::errno::{Errno, SysResult};
+use crate::fs::{Kind, disk};
 use crate::process::memory::{MapWish, Place, Protection};
 use crate::process::thread::Thread;
 use mm::space::Lock;
-
-static MISSING_FILE_MAPPINGS: Missing = Missing(AtomicBool::new(false));
-static MISSING_SHARED_MEMORY: Missing = Missing(AtomicBool::new(false));
-
-/// Something a program asked for that is not there yet: said once, not at every attempt.
-struct Missing(AtomicBool);
-
-impl Missing {
-    fn note(&self, what: &str) {
-        if !self.0.swap(true, Ordering::Relaxed) {
-            log::warn!("{what}");
-        }
-    }
-}
 
 /// `len` in whole pages; zero and overflow are errors with names of their own per call.
 pub(super) fn pages(len: u64) -> Option<u64> {
@@ -64,7 +53,7 @@ pub(super) async fn brk(thread: &Thread, wanted: u64) -> SysResult {
     Ok(heap.end)
 }
 
-/// mmap(2) of anonymous private memory. File and shared mappings come with memory objects.
+/// mmap(2): private or shared, of nothing or of a file.
 pub(super) async fn mmap(thread: &Thread, [hint, len, prot, flags, fd, offset]: [u64; 6]) -> SysResult {
     const HUGETLB: u32 = flag::MAP_HUGETLB;
     let has = |wanted: u32| flags & u64::from(wanted) != 0;
@@ -73,19 +62,11 @@ pub(super) async fn mmap(thread: &Thread, [hint, len, prot, flags, fd, offset]: 
         return Err(Errno::EINVAL);
     }
     let rights = protection(prot & !u64::from(flag::PROT_GROWSDOWN | flag::PROT_GROWSUP))?;
-    if !has(flag::MAP_ANONYMOUS) {
-        thread.process.files.lock().get(fd)?;
-        MISSING_FILE_MAPPINGS.note("mmap of a file is not implemented: answered ENODEV");
-        return Err(Errno::ENODEV);
-    }
-    match flags as u32 & flag::MAP_TYPE {
-        flag::MAP_PRIVATE => {}
-        flag::MAP_SHARED | flag::MAP_SHARED_VALIDATE => {
-            MISSING_SHARED_MEMORY.note("shared anonymous mmap is not implemented: answered EOPNOTSUPP");
-            return Err(Errno::EOPNOTSUPP);
-        }
+    let sharing = match flags as u32 & flag::MAP_TYPE {
+        flag::MAP_PRIVATE => Sharing::Private,
+        flag::MAP_SHARED | flag::MAP_SHARED_VALIDATE => Sharing::Shared,
         _ => return Err(Errno::EINVAL),
-    }
+    };
     if has(HUGETLB) {
         // As Linux without reserved huge pages.
         return Err(Errno::ENOMEM);
@@ -101,12 +82,43 @@ pub(super) async fn mmap(thread: &Thread, [hint, len, prot, flags, fd, offset]: 
     } else {
         Place::Near(hint - hint % PAGE_SIZE)
     };
-    let wish = MapWish::anonymous(place, len, rights);
-    let wish = if has(flag::MAP_NORESERVE) { wish.never_promised() } else { wish };
+    let has_window = !has(flag::MAP_ANONYMOUS) || sharing == Sharing::Shared;
     let future_lock = thread.process.future_lock();
-    let mapped = thread.process.map(wish).await?;
+    let mapped = if has_window {
+        Box::pin(map_window(thread, (place, len, rights, sharing), has(flag::MAP_ANONYMOUS), (fd, offset))).await?
+    } else {
+        let wish = MapWish::anonymous(place, len, rights);
+        let wish = if has(flag::MAP_NORESERVE) { wish.never_promised() } else { wish };
+        thread.process.map(wish).await?
+    };
     finish_mapping(thread, mapped, len, [has(flag::MAP_LOCKED), has(flag::MAP_POPULATE), future_lock == Lock::Now])
         .await
+}
+
+/// mmap(2) of shared memory, or of a file of the data disk. Others have nothing that could be mapped.
+async fn map_window(
+    thread: &Thread,
+    (place, len, rights, sharing): (Place, u64, Protection, Sharing),
+    is_anonymous: bool,
+    (fd, offset): (u64, u64),
+) -> SysResult {
+    if is_anonymous {
+        let object = crate::mm().create_object(len).map_err(|_| Errno::ENOMEM)?;
+        let from = (object, ObjectPage::new(0));
+        let mapped = thread.process.map(MapWish::object(place, len, rights, from, sharing)).await;
+        // The area keeps it from now on.
+        crate::mm().close_object(object);
+        return mapped;
+    }
+    let file = thread.process.files.lock().get(fd)?;
+    let Kind::Disk(inode) = &file.kind else { return Err(Errno::ENODEV) };
+    let writes_to_it = sharing == Sharing::Shared && rights.write;
+    if !file.access.read || (writes_to_it && !file.access.write) {
+        return Err(Errno::EACCES);
+    }
+    let data = inode.file().await?;
+    let from = (data.object(), ObjectPage::new(offset / PAGE_SIZE));
+    thread.process.map(MapWish::object(place, len, rights, from, sharing)).await
 }
 
 /// What mmap(2) does after the mapping is there: locks it, or makes it resident.
@@ -158,11 +170,26 @@ pub(super) async fn mprotect(thread: &Thread, start: u64, len: u64, prot: u64) -
     Ok(0)
 }
 
-/// msync(2): nothing mapped has a file behind it.
-pub(super) fn msync(start: u64, len: u64, flags: u64) -> SysResult {
+/// msync(2): files mapped in the range are made durable, all of each, if the caller wants to wait for it.
+pub(super) async fn msync(thread: &Thread, start: u64, len: u64, flags: u64) -> SysResult {
     let (known, both) = (flag::MS_ASYNC | flag::MS_INVALIDATE | flag::MS_SYNC, flag::MS_ASYNC | flag::MS_SYNC);
     if flags & !u64::from(known) != 0 || flags & u64::from(both) == u64::from(both) {
         return Err(Errno::EINVAL);
     }
-    checked_range(start, len, Errno::ENOMEM).map(|_| 0)
+    let Some(len) = checked_range(start, len, Errno::ENOMEM)? else { return Ok(0) };
+    let end = start + len;
+    let Some(volume) = disk::volume().filter(|_| flags & u64::from(flag::MS_SYNC) != 0) else { return Ok(0) };
+    let mut objects = Vec::new();
+    thread.process.each_mapping(&mut |area| {
+        let overlaps = area.range.start.addr().as_u64() < end && area.range.end.addr().as_u64() > start;
+        if let (true, Backing::Object { object, sharing: Sharing::Shared, .. }) = (overlaps, area.backing)
+            && !objects.contains(&object)
+        {
+            objects.push(object);
+        }
+    });
+    if objects.is_empty() {
+        return Ok(0);
+    }
+    volume.sync_objects(objects).await.map(|()| 0)
 }

@@ -113,7 +113,7 @@ async fn open(who: &Process, node: Vnode, flags: u32, existed: bool) -> Result<O
                 inode.volume().check_writable()?;
             }
             if has(flag::O_TRUNC) && existed {
-                inode.truncate(0).await?;
+                inode.truncate(0, who.space()).await?;
             }
             Kind::Disk(Arc::clone(inode))
         }

@@ -207,7 +207,7 @@ pub(super) async fn truncate(thread: &Thread, path: u64, size: u64) -> SysResult
     let node = find(thread, flag::AT_FDCWD as u64, path, LastLink::Follow).await?;
     match node.kind(&thread.process)? {
         FileType::Directory => Err(Errno::EISDIR),
-        FileType::Regular => node.on_disk()?.truncate(size).await.map(|()| 0),
+        FileType::Regular => node.on_disk()?.truncate(size, thread.process.space()).await.map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -215,7 +215,7 @@ pub(super) async fn truncate(thread: &Thread, path: u64, size: u64) -> SysResult
 /// ftruncate(2).
 pub(super) async fn ftruncate(thread: &Thread, fd: u64, size: u64) -> SysResult {
     let size = checked_size(size)?;
-    writable_inode(thread, fd)?.truncate(size).await.map(|()| 0)
+    writable_inode(thread, fd)?.truncate(size, thread.process.space()).await.map(|()| 0)
 }
 
 /// fallocate(2): allocating, and punching holes.
@@ -234,16 +234,14 @@ pub(super) async fn fallocate(thread: &Thread, fd: u64, mode: u64, offset: u64, 
         Errno::EINVAL => Errno::EBADF,
         errno => errno,
     })?;
-    inode.allocate(offset, len, how).await.map(|()| 0)
+    inode.allocate(offset, len, how, thread.process.space()).await.map(|()| 0)
 }
 
 /// fsync(2), fdatasync(2).
 pub(super) async fn fsync(thread: &Thread, fd: u64) -> SysResult {
     let file = file(thread, fd)?;
-    if !has_storage(&file) {
-        return Err(Errno::EINVAL);
-    }
-    sync().await
+    let inode = file.node.as_ref().and_then(|node| node.on_disk().ok()).filter(|inode| has_storage(inode));
+    inode.ok_or(Errno::EINVAL)?.sync().await.map(|()| 0)
 }
 
 /// sync(2), syncfs(2).

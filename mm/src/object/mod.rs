@@ -344,6 +344,16 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.bytes))
     }
 
+    /// What was prepared behind an object's end, for stores that did not come, is not prepared any more: its store takes the blocks
+    /// back. To be called while nobody writes to the object through system calls.
+    pub fn forget_prepared(&self, id: ObjectId) {
+        self.core.with_lock(|core| {
+            if let Some(object) = core.objects.get_mut(id) {
+                object.forget_prepared();
+            }
+        });
+    }
+
     /// Whether any area maps an object: whoever keeps a file waits with its last close until none does.
     pub fn object_is_mapped(&self, id: ObjectId) -> bool {
         self.core.with_lock(|core| core.objects.get_mut(id).is_some_and(|object| object.mapped > 0))

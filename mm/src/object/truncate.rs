@@ -47,6 +47,12 @@ impl<P: Platform> Mm<P> {
         Ok(())
     }
 
+    /// Takes everything out of an object that nobody can reach any more. When this returns, no request is under way for it.
+    pub async fn empty_object(&self, id: ObjectId) {
+        // Without a page that is cut through nothing is read, so nobody can be out of memory; an object that is gone is empty.
+        let _done = self.truncate_object(id, 0, SpaceId::new(0)).await;
+    }
+
     /// Moves the end; returns where it was.
     pub(super) fn set_end(&self, core: &mut Core<P>, id: ObjectId, bytes: u64) -> Option<u64> {
         let object = core.objects.get_mut(id)?;

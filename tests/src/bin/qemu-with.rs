@@ -2,7 +2,8 @@
 //!
 //! It becomes QEMU by exec, so process number, descriptors and status are QEMU's own. From the environment:
 //! `QEMU_WITH_ARGUMENTS`, more arguments, one a line; `QEMU_WITH_SWAP_DRIVE`, more options for the swap disk's `-drive`;
-//! `QEMU_WITH_PIDS`, a file to which the process number is added.
+//! `QEMU_WITH_DATA_LOG`, a file that gets a log of all writes to the data disk; `QEMU_WITH_PIDS`, a file to which the
+//! process number is added.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,11 +16,17 @@ use std::process::Command;
 /// How `ebb` begins the swap disk's `-drive`.
 const SWAP_DRIVE: &[u8] = b"if=none,id=swap,";
 
+/// How `ebb` begins the data disk's `-drive`.
+const DATA_DRIVE: &[u8] = b"if=none,id=data,";
+/// What stands before the image's name, which comes last.
+const FILE: &[u8] = b",file=";
+
 fn main() {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
     if !arguments.iter().any(|word| word == "--version") {
         write_pid();
         widen_swap_drive(&mut arguments);
+        log_data_drive(&mut arguments);
         let more = env::var_os("QEMU_WITH_ARGUMENTS").unwrap_or_default();
         let words = more.as_bytes().split(|byte| *byte == b'\n').filter(|word| !word.is_empty());
         arguments.extend(words.map(|word| OsStr::from_bytes(word).to_owned()));
@@ -44,5 +51,20 @@ fn widen_swap_drive(arguments: &mut [OsString]) {
     for argument in arguments.iter_mut().filter(|argument| argument.as_bytes().starts_with(SWAP_DRIVE)) {
         let rest = &argument.as_bytes()[SWAP_DRIVE.len()..];
         *argument = OsString::from_vec([SWAP_DRIVE, more.as_bytes(), b",", rest].concat());
+    }
+}
+
+/// Puts QEMU's `blklogwrites` over the data disk's image.
+fn log_data_drive(arguments: &mut [OsString]) {
+    let log = env::var_os("QEMU_WITH_DATA_LOG").unwrap_or_default();
+    if log.is_empty() {
+        return;
+    }
+    for argument in arguments.iter_mut().filter(|argument| argument.as_bytes().starts_with(DATA_DRIVE)) {
+        let words = argument.as_bytes();
+        let at = words.windows(FILE.len()).position(|part| part == FILE).expect("the image's name") + FILE.len();
+        let over = b"driver=blklogwrites,log-super-update-interval=1,werror=report,rerror=report,file.driver=file,";
+        let log = [b"log.driver=file,log.filename=", log.as_bytes(), b",file.filename="].concat();
+        *argument = OsString::from_vec([DATA_DRIVE, over, &log, &words[at..]].concat());
     }
 }

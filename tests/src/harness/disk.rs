@@ -36,6 +36,11 @@ impl DataDisk {
         self.scratch.path().join("data.img")
     }
 
+    /// Where a log or a copy of the disk can go, for the life of the disk.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
     /// Fails the test unless the file system is clean: marked so, and without any fault.
     #[track_caller]
     pub fn expect_clean(&self) -> &Self {
@@ -60,4 +65,20 @@ impl DataDisk {
         assert!(output.status.success(), "{request}: {}", String::from_utf8_lossy(&output.stderr));
         out
     }
+}
+
+/// Repairs an image as a boot after a power cut does; fails the test if that takes more than replaying the journal safely.
+#[track_caller]
+pub fn recover(image: &Path) {
+    let output = Command::new("e2fsck").arg("-fp").arg(image).output().expect("e2fsck");
+    let said = String::from_utf8_lossy(&output.stdout);
+    // 1: errors were found and all corrected (e2fsck(8)).
+    assert!(matches!(output.status.code(), Some(0 | 1)), "e2fsck -fp: {}\n{said}", output.status);
+}
+
+/// The bytes of a file on an image.
+pub fn file_on(image: &Path, path: &str) -> Vec<u8> {
+    let output = Command::new("debugfs").args(["-R", &format!("cat {path}")]).arg(image).output().expect("debugfs");
+    assert!(output.status.success(), "cat {path}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }

@@ -12,6 +12,7 @@ mod artifacts;
 pub mod bare;
 pub mod disk;
 mod finished;
+pub mod power_cut;
 pub mod qmp;
 mod run;
 mod slots;

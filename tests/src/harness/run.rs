@@ -30,6 +30,7 @@ pub struct Run {
     out: Option<PathBuf>,
     qemu_arguments: Vec<OsString>,
     swap_drive: String,
+    data_log: Option<PathBuf>,
 }
 
 impl Run {
@@ -49,6 +50,7 @@ impl Run {
             out: None,
             qemu_arguments: Vec::new(),
             swap_drive: String::new(),
+            data_log: None,
         }
     }
 
@@ -99,6 +101,13 @@ impl Run {
         self
     }
 
+    /// Logs all writes to the data disk into a file.
+    pub fn data_log(mut self, log: &Path) -> Self {
+        File::create(log).expect("an empty log");
+        self.data_log = Some(log.to_owned());
+        self
+    }
+
     /// Runs to the end.
     pub fn finish(self) -> Finished {
         let mut running = self.begin();
@@ -139,6 +148,7 @@ impl Run {
         command.env("EBB_WORKLOADS", &artifacts.workloads).env("EBB_QEMU", &artifacts.wrapper);
         command.env("QEMU_WITH_PIDS", scratch.join("pids"));
         command.env("QEMU_WITH_SWAP_DRIVE", &self.swap_drive);
+        command.env("QEMU_WITH_DATA_LOG", self.data_log.as_deref().unwrap_or(Path::new("")));
         let mut arguments = self.qemu_arguments.clone();
         arguments.extend(["-qmp".into(), format!("unix:{},server=on,wait=off", scratch.join("qmp").display()).into()]);
         command.env("QEMU_WITH_ARGUMENTS", arguments.join(OsStr::new("\n")));

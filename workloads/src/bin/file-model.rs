@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use workloads::claim::Claims;
+use workloads::mapping::{self, FileView, Mapping};
 use workloads::rng::Rng;
 use workloads::tree;
 
@@ -199,6 +200,35 @@ impl Model {
         );
     }
 
+    /// Reads and writes through a shared mapping: the same bytes as through read and write, at once.
+    fn map(&mut self) {
+        let Some((index, content)) = self.some_file() else { return };
+        let words = self.contents[content].len() / 8;
+        if words == 0 {
+            return;
+        }
+        let pages = words.div_ceil(mapping::WORDS) as u64;
+        let view = if self.rng.percent(60) { FileView::WriteShared } else { FileView::ReadPrivate };
+        let mapped = Mapping::file(&self.open[index].0, pages, view);
+        let Some(mapped) = self.judge(&format!("mmap of {pages} pages"), mapped, Ok(())) else { return };
+        for _ in 0..1 + self.rng.below(20) {
+            let word = self.rng.below(words as u64) as usize;
+            let (page, inside) = (word / mapping::WORDS, word % mapping::WORDS);
+            let model = &mut self.contents[content][word * 8..][..8];
+            let expected = u64::from_le_bytes(model.try_into().expect("eight bytes"));
+            self.claims.equal(format_args!("word {word} of {words}, mapped"), mapped.page(page).read(inside), expected);
+            if view == FileView::WriteShared && self.rng.percent(50) {
+                let value = self.rng.word();
+                mapped.page_to_write(page).write(inside, value);
+                model.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        if self.rng.percent(10) {
+            let synced = mapped.sync();
+            self.judge("msync", synced, Ok(()));
+        }
+    }
+
     fn make_directory(&mut self) {
         let path = self.path();
         let expected = match self.look(&path) {
@@ -326,9 +356,11 @@ impl Model {
             12..42 => self.write(),
             42..50 => self.truncate(),
             50..70 => self.read(),
-            70..76 => self.make_directory(),
-            76..84 => self.remove(),
-            84..91 => self.rename(),
+            70..78 => self.map(),
+            78..82 => self.make_directory(),
+            82..85 => self.remove(),
+
+            85..91 => self.rename(),
             91..94 => self.link(),
             94..96 => self.sync(),
             _ => self.list(),

@@ -1,0 +1,205 @@
+//! The contents of a regular file: a memory object, and where its pages are on the disk.
+//!
+//! Owns, for each file in use: the object, the complete list of extents, the order of writes and truncations, and what the
+//! disk does not know yet about the file (its size, that it was modified). Does not own pages (`mm`), nor how they travel
+//! (`crate::file_store`). `read`, `write` and `mmap` all go through the object, so they see the same bytes.
+//!
+//! | | reads | writes | truncation | pages in and out |
+//! |---|---|---|---|---|
+//! | writes | by page, in `mm` | the gate | the gate | a page is prepared before it is written |
+//! | truncation | `mm` | the gate | the gate | `mm` waits for those behind the end, then blocks are freed |
+//!
+//! Order of a truncation: the object's end moves and I/O behind it ends; the extents are forgotten; the library frees the blocks.
+//! Order of fsync: pages written; size and journal committed; FLUSH.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use maitake_sync::Mutex as Gate;
+use mm::addr::VirtAddr;
+use mm::file_store::{FileError, FileId};
+use mm::object::{ObjectError, ObjectId, ObjectPage};
+use mm::space::SpaceId;
+use mutex_traits::ConstInit;
+
+use super::attributes::Moment;
+use super::blocks::BLOCK;
+use super::disk::{DataVolume, WriteAt};
+use super::ext4::{Change, Ino};
+use super::extents::{Extents, FilePage, Run};
+use crate::mm;
+use crate::sync::{IrqLock, Mutex};
+use crate::syscall::errno::Errno;
+use crate::time;
+
+/// A file in use. Lives in the volume's table until the file is gone or the volume is unmounted.
+pub struct FileData {
+    ino: Ino,
+    object: ObjectId,
+    extents: Mutex<Extents>,
+    /// Held while the size changes or bytes are written.
+    gate: Gate<(), IrqLock>,
+    /// The size that the disk has.
+    size_on_disk: AtomicU64,
+    /// Written to since the disk last got its time of modification.
+    modified: AtomicBool,
+}
+
+/// Translates what `mm` says.
+pub fn errno(error: ObjectError) -> Errno {
+    match error {
+        ObjectError::NoSpace => Errno::ENOSPC,
+        ObjectError::Io => Errno::EIO,
+        ObjectError::BadAddress => Errno::EFAULT,
+        ObjectError::OutOfMemory => Errno::ENOMEM,
+        ObjectError::TooLarge => Errno::EFBIG,
+        ObjectError::Gone => Errno::ESTALE,
+    }
+}
+
+impl FileData {
+    /// The contents of a file that nobody uses yet.
+    pub fn new(ino: Ino, size: u64, extents: Extents) -> Result<Self, Errno> {
+        let object = mm().create_file_object(FileId::new(ino.0.into()), size).map_err(|_| Errno::ENOMEM)?;
+        Ok(Self {
+            ino,
+            object,
+            extents: Mutex::new(extents),
+            gate: Gate::new_with_raw_mutex((), IrqLock::INIT),
+            size_on_disk: AtomicU64::new(size),
+            modified: AtomicBool::new(false),
+        })
+    }
+
+    /// What mappings of the file map.
+    pub fn object(&self) -> ObjectId {
+        self.object
+    }
+
+    /// How long it is.
+    pub fn size(&self) -> u64 {
+        mm().object_size(self.object).unwrap_or(0)
+    }
+
+    /// Where the pages from `page` on are.
+    pub fn run(&self, page: FilePage, most: u64) -> Run {
+        self.extents.lock().run(page, most)
+    }
+
+    /// read(2) and its kin.
+    pub async fn read(&self, offset: u64, space: SpaceId, to: u64, len: u64) -> Result<u64, Errno> {
+        mm().object_read(self.object, offset, space, VirtAddr::new(to), len).await.map_err(errno)
+    }
+
+    /// Reads for the kernel, on behalf of a process.
+    pub async fn read_bytes(&self, offset: u64, space: SpaceId, out: &mut [u8]) -> Result<usize, Errno> {
+        mm().object_read_bytes(self.object, offset, space, out).await.map(|count| count as usize).map_err(errno)
+    }
+
+    /// write(2) and its kin; says where the bytes went, and how many.
+    pub async fn write(&self, place: WriteAt, space: SpaceId, from: u64, len: u64) -> Result<(u64, u64), Errno> {
+        let _gate = self.gate.lock().await;
+        let offset = match place {
+            WriteAt::Offset(offset) => offset,
+            WriteAt::End => self.size(),
+        };
+        self.modified.store(true, Ordering::Relaxed);
+        let done = mm().object_write(self.object, offset, space, VirtAddr::new(from), len).await.map_err(errno)?;
+        Ok((offset, done))
+    }
+
+    /// Cuts or extends the file.
+    pub async fn truncate(&self, volume: &DataVolume, space: SpaceId, size: u64) -> Result<(), Errno> {
+        let _gate = self.gate.lock().await;
+        mm().truncate_object(self.object, size, space).await.map_err(errno)?;
+        // No request is under way behind the end, and nobody begins one: the blocks may go.
+        self.resize_on_disk(volume, size).await
+    }
+
+    /// Makes a hole read as zeroes. The blocks stay.
+    pub async fn clear(&self, space: SpaceId, offset: u64, len: u64) -> Result<(), Errno> {
+        const ZEROES: [u8; 512] = [0; 512];
+        let _gate = self.gate.lock().await;
+        self.modified.store(true, Ordering::Relaxed);
+        let end = offset.saturating_add(len).min(self.size());
+        let mut at = offset;
+        while at < end {
+            let part = (end - at).min(ZEROES.len() as u64);
+            mm().object_write_bytes(self.object, at, space, &ZEROES[..part as usize]).await.map_err(errno)?;
+            at += part;
+        }
+        Ok(())
+    }
+
+    /// Has blocks reserved for a range; extends the file to its end if asked to.
+    pub async fn allocate(
+        &self,
+        volume: &DataVolume,
+        space: SpaceId,
+        (offset, len): (u64, u64),
+        keep_size: bool,
+    ) -> Result<(), Errno> {
+        let _gate = self.gate.lock().await;
+        let (ino, end) = (self.ino, offset + len);
+        // The size on the disk follows at the next sync; reserved blocks are not initialised, so no extent changes.
+        volume.call(move |volume| volume.allocate(ino, offset, len, true)).await?;
+        if !keep_size && end > self.size() {
+            self.modified.store(true, Ordering::Relaxed);
+            mm().truncate_object(self.object, end, space).await.map_err(errno)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the disk the size, which takes back the blocks behind it. Under the gate.
+    async fn resize_on_disk(&self, volume: &DataVolume, size: u64) -> Result<(), Errno> {
+        // Those of a write that did not get as far as it wanted are among them.
+        mm().forget_prepared(self.object);
+        self.extents.lock().cut(FilePage(size.div_ceil(BLOCK as u64)));
+        let ino = self.ino;
+        volume.call(move |volume| volume.resize(ino, size)).await?;
+        self.size_on_disk.store(size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives pages blocks, and remembers where (the store's `Prepare`).
+    pub async fn prepare(&self, volume: &DataVolume, page: FilePage, pages: u64) -> Result<(), FileError> {
+        let ino = self.ino;
+        let found = volume.call(move |volume| volume.prepare(ino, page, pages)).await;
+        let found = found.map_err(|errno| if errno == Errno::ENOSPC { FileError::NoSpace } else { FileError::Io })?;
+        // The library has moved the end behind the last block it made.
+        self.size_on_disk.fetch_max((page.0 + pages) * BLOCK as u64, Ordering::Relaxed);
+        let mut extents = self.extents.lock();
+        found.into_iter().for_each(|extent| extents.add(extent));
+        Ok(())
+    }
+
+    /// Writes what is in memory; the journal and the disk's own cache are the caller's to see to.
+    pub async fn write_back(&self, volume: &DataVolume) -> Result<(), Errno> {
+        let written = mm().sync_object(self.object, ObjectPage::new(0)..ObjectPage::LAST).await.map_err(errno);
+        let _gate = self.gate.lock().await;
+        if self.size_on_disk.load(Ordering::Relaxed) != self.size() {
+            self.resize_on_disk(volume, self.size()).await?;
+        }
+        if self.modified.swap(false, Ordering::Relaxed) {
+            let now = Some(Moment { ns: time::wall_clock_ns().cast_signed() });
+            let (ino, change) = (self.ino, Change { modified: now, ..Change::default() });
+            volume.call(move |volume| volume.change(ino, change)).await?;
+        }
+        written
+    }
+
+    /// Whether some program maps it.
+    pub fn is_mapped(&self) -> bool {
+        mm().object_is_mapped(self.object)
+    }
+
+    /// Takes the pages of a file without names away; when this returns, none is under way to the disk.
+    pub async fn forget(&self) {
+        mm().empty_object(self.object).await;
+        mm().close_object(self.object);
+    }
+
+    /// Gives the object up, after the last write-back.
+    pub fn close(&self) {
+        mm().close_object(self.object);
+    }
+}
