@@ -16,7 +16,7 @@
 //! ```
 //! - [`addr`]: newtypes. [`platform`], [`file_store`]: the seam. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
-//! - [`object`]: pages that any number of spaces map. [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`rmap`]: which page tables refer to a frame.
+//! - [`object`]: pages that any number of spaces map. [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`mapping`]: entries of page tables. [`rmap`]: which refer to a frame.
 //! - [`fault`]: upwards, the one place that maps what somebody waits for. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
 //! - [`swapin`]: fills, and pages that come with them. [`ops`]: operations under way. [`swap`]: slots, audit, how far to read ahead. [`stats`]: counters and identities. [`manager`]: the lock and what it guards.
 //!
@@ -39,6 +39,7 @@ mod home;
 pub mod index;
 pub mod inspect;
 mod manager;
+mod mapping;
 pub mod object;
 pub mod ops;
 pub mod page;

@@ -9,16 +9,16 @@ use crate::anon::AnonTable;
 use crate::file_store::FileRequest;
 use crate::frame::{Contents, Frame, FrameAllocator, FrameDesc, FrameKind, FrameTable, FreeError, Order, Residence};
 use crate::group::{GroupId, Groups};
-use crate::home::{Home, Place};
+use crate::home::Home;
 use crate::object::Objects;
 use crate::object::sync::Broom;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
-use crate::platform::{BackingStore, CLUSTER, Mapping, PageTable, PhysMemory, Platform, StoreRequest};
+use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
 use crate::reclaim::{CleanBatch, Policy, Progress, Rewriting, SecondChance, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::Shortage;
-use crate::space::{CHUNK, Overcommit, Space, SpaceId, SpaceLayout, Spaces};
+use crate::space::{Overcommit, SpaceId, SpaceLayout, Spaces};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use crate::swapin::{Outcome, Probation};
@@ -544,59 +544,6 @@ impl<P: Platform> Core<P> {
         self.held -= u64::from(self.table.get_mut(frame).void_holds());
     }
 
-    /// Takes in that a mapping was removed, and what it said.
-    pub fn note_unmapped(&mut self, place: Place, mapping: Mapping) {
-        self.forget_mapping(place, mapping.frame);
-        self.count_shared_mapping(place, mapping.frame, PageClass::SharedMapped, PageClass::Absent);
-        if mapping.accessed {
-            self.table.get_mut(mapping.frame).set_young(true);
-        }
-        if mapping.dirty {
-            self.note_dirty(mapping.frame);
-        }
-    }
-
-    /// Counts a mapping of a space, if what it maps is not the space's alone.
-    #[inline]
-    fn count_shared_mapping(&mut self, place: Place, frame: Pfn, from: PageClass, to: PageClass) {
-        if !self.table.get(frame).home().is_private()
-            && let Some(s) = self.spaces.get_mut(place.0)
-        {
-            s.shift(from, to);
-        }
-    }
-
-    /// Takes in a D bit.
-    pub fn note_dirty(&mut self, frame: Pfn) {
-        match self.table.get(frame).residence() {
-            Residence::Clean => self.became_dirty(frame),
-            Residence::Cleaning | Residence::Evicting => self.table.get_mut(frame).set_rewritten(true),
-            _ => {}
-        }
-    }
-
-    /// Takes in D bits from frame `start` on, for as many pages as one poll may handle. Returns where to go on.
-    fn take_in_dirty_bits(&mut self, start: usize) -> Option<usize> {
-        /// Frames looked at in one poll: most need nothing done, but on a large machine there are millions.
-        const GLANCES: usize = 16 * CHUNK;
-        let mut left = CHUNK;
-        for index in start..self.table.len() {
-            if left == 0 || index - start == GLANCES {
-                return Some(index);
-            }
-            let frame = Pfn::new(index as u32);
-            let desc = self.table.get(frame);
-            if desc.residence() != Residence::Clean || !desc.mapped() {
-                continue;
-            }
-            left -= 1;
-            if self.written_by_mapping(frame) {
-                self.note_dirty(frame);
-            }
-        }
-        None
-    }
-
     fn snapshot(&mut self, frames: crate::frame::FrameCounts) -> Snapshot {
         let mapped = self.spaces.iter_mut().map(|(_, s)| s.vmas.pages()).sum();
         let visible = VisiblePages::of(mapped, &self.pages, self.anons.counts().pages + self.objects.pages());
@@ -619,61 +566,6 @@ impl<P: Platform> Core<P> {
             ops: self.ops.counts(),
             batched: self.batch.len() as u64,
             faults_waiting: self.faults_waiting,
-        }
-    }
-
-    /// Makes `page` of a space refer to `frame`, which it does not yet. Returns the frame of the last-level table, which reclaim may
-    /// drop from now on, or `None` if there is no frame for a page table.
-    pub fn map_page(
-        &mut self,
-        frames: &FrameAllocator<P::Lock>,
-        place: Place,
-        frame: Pfn,
-        rights: crate::platform::Rights,
-    ) -> Option<Pfn> {
-        let s = self.spaces.get_mut(place.0)?;
-        let (reserve, mut built) = (self.table_reserve, false);
-        let mut source = || {
-            built = true;
-            (frames.free_frames() > reserve).then(|| frames.alloc_page(FrameKind::PageTable)).flatten()
-        };
-        let leaf = s.table.map(place.1, frame, rights, &mut source).ok()?;
-        if built {
-            self.table.get_mut(leaf).reset(Home::Private(place.0, place.1), Residence::Table);
-            self.admit(leaf);
-        }
-        if frame != self.zero {
-            self.note_mapped(frames, place, frame);
-            self.count_shared_mapping(place, frame, PageClass::Absent, PageClass::SharedMapped);
-        }
-        Some(leaf)
-    }
-
-    /// Frees page tables that are left without an entry.
-    pub fn free_tables(&mut self, frames: &FrameAllocator<P::Lock>, tables: crate::platform::RetiredTables) {
-        for token in tables {
-            let frame = token.pfn();
-            if self.table.get(frame).residence() == Residence::Table {
-                self.forget(frame);
-                self.void_holds(frame);
-                self.table.get_mut(frame).set_residence(Residence::None);
-            }
-            frames.free(token);
-        }
-    }
-
-    /// Removes the mapping of a page, if there is one, flushes, and takes in its A and D bits.
-    pub fn unmap_page(&mut self, frames: &FrameAllocator<P::Lock>, place: Place) {
-        let Some(Space { table, .. }) = self.spaces.get_mut(place.0) else {
-            return;
-        };
-        let Some(stale) = table.unmap(place.1) else {
-            return;
-        };
-        let (mapping, tables) = table.flush(stale);
-        self.free_tables(frames, tables);
-        if mapping.frame != self.zero {
-            self.note_unmapped(place, mapping);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::home::{Home, Place};
 use crate::manager::{Core, Mm};
 use crate::ops::{Op, OpId, OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
-use crate::platform::{Access, CLUSTER, IoFrames, PageTable, Platform, Slot, StoreKind, StoreRequest};
+use crate::platform::{Access, CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
 use crate::reclaim::Policy;
 use crate::stats::PageClass;
 use crate::swap::readahead::Window;
@@ -245,9 +245,8 @@ impl<P: Platform> Mm<P> {
         if area.object_page(page).is_some() {
             return;
         }
-        if s.table.map(page, frame, area.rights, &mut || None).is_ok() {
-            core.note_mapped(self.frames, (space, page), frame);
-        }
+        let rights = area.rights;
+        core.map_if_cheap(self.frames, (space, page), frame, rights);
     }
 }
 

@@ -118,7 +118,7 @@ fn a1_frames_spaces_and_tables_do_not_know_each_other() {
         file.path.starts_with("mm/src/") && !file.path.contains("/sim/") && code_only(&file.text).contains("table.map(")
     };
     let places: Vec<_> = files.iter().filter(maps).map(|file| &file.path).collect();
-    assert_eq!(places, ["mm/src/manager.rs"], "one place makes a page of a space refer to a frame");
+    assert_eq!(places, ["mm/src/mapping.rs"], "one place makes a page of a space refer to a frame");
 }
 
 #[test]
