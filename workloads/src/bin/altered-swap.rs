@@ -2,8 +2,8 @@
 //! every other page is as it was. The somebody acts between `READY` and the line this program reads from its input.
 //!
 //! With `handle=0` the first SIGBUS ends the program, status 135. With `handle=1` each is noted and the page replaced.
-//! With `wait=0` it waits for nobody and reads its pages back for ever; with `outlive=MIB` it goes on until so much of
-//! other processes' memory is gone. So one process can watch another lose its pages, and itself nothing.
+//! With `wait=0` it waits for nobody and reads its pages back for ever; with `outlive=MIB` it goes on until other processes
+//! have touched less than that. So one process can watch another lose its pages, and itself nothing.
 #![expect(unsafe_code, reason = "a signal handler that replaces pages")]
 
 use std::mem::MaybeUninit;
@@ -60,7 +60,7 @@ fn install_handler(memory: &Mapping) {
 /// Pages of all processes, whatever their state.
 fn pages_of_all(source: &Source) -> i64 {
     let counts = source.read([None, None]).expect("the kernel's counts");
-    counts.uncommitted + counts.touched()
+    counts.touched()
 }
 
 /// What a pass over all pages found.
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     let (mut mib, mut seed, mut handle, mut wait, mut outlive) = (48, 1, 1, 1, 0);
     workloads::arguments::parse(
         "writes mib MiB, waits for a line of input, reads everything back; handle=0 leaves SIGBUS as it is, wait=0 reads\n\
-         back for ever without waiting, outlive=MIB reads back until so many MiB of others' memory are gone",
+         back for ever without waiting, outlive=MIB reads back until others have less than so many MiB",
         &mut [
             ("mib", &mut mib),
             ("seed", &mut seed),
@@ -113,12 +113,13 @@ fn main() -> ExitCode {
         read_back(&mut claims, &content, &memory, &mut found);
     }
     let others = (outlive > 0).then(|| Source::open().expect("the kernel's counts"));
-    let before = others.as_ref().map_or(0, pages_of_all);
+    // Counted as what is there beside its own pages: the other process may be gone before this line is reached.
+    let enough = ((mib + outlive) * PAGES_PER_MIB) as i64;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a line of input");
 
     read_back(&mut claims, &content, &memory, &mut found);
-    while others.as_ref().is_some_and(|others| before - pages_of_all(others) < (outlive * PAGES_PER_MIB) as i64) {
+    while others.as_ref().is_some_and(|others| pages_of_all(others) >= enough) {
         read_back(&mut claims, &content, &memory, &mut found);
     }
     claims.equal("pages with wrong bytes", found.wrong, 0);
