@@ -188,11 +188,11 @@ impl Groups {
         self.iter().filter(|(_, group)| group.wanting).map(|(id, _)| id).min_by_key(|id| turn(*id))
     }
 
-    /// Lets another group go first.
-    pub fn pass_turn(&mut self) {
-        if let Some(id) = self.first_wanting() {
-            self.served = usize::from(id.0) % MAX_GROUPS + 1;
-        }
+    /// As [`Self::first_wanting`]; the next call begins behind it.
+    pub fn next_wanting(&mut self) -> Option<GroupId> {
+        let id = self.first_wanting()?;
+        self.served = usize::from(id.0) % MAX_GROUPS + 1;
+        Some(id)
     }
 
     /// Somebody waits for room in `id`.

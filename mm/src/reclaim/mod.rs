@@ -161,22 +161,24 @@ impl<P: Platform> Mm<P> {
             let _ = progress.as_mut().subscribe();
             let mut pressure = pin!(self.frames.pressure().wait());
             let _ = pressure.as_mut().subscribe();
-            let round = self.core.with_lock(|core| {
+            let (round, machine) = self.core.with_lock(|core| {
                 let own = self.reclaim_in_groups(core);
-                let round = if short { own.max(self.reclaim_round(core)) } else { own };
+                let machine = if short { self.reclaim_round(core) } else { Round::Enough };
+                let round = own.max(machine);
                 // The next round goes on filling the cluster.
-                if round == Round::More || self.send_batch(core) { round } else { Round::Blocked }
+                (if round == Round::More || self.send_batch(core) { round } else { Round::Blocked }, machine)
             });
+            // Whatever a group waits for: it may be for a thread that waits for this.
+            if machine == Round::Exhausted {
+                self.declare_exhausted();
+            }
             self.announce_frames();
             match round {
                 Round::Enough => break,
                 Round::More => crate::yield_now().await,
                 Round::Blocked => drop(progress.await),
                 Round::Held => drop(pressure.await),
-                Round::Exhausted => {
-                    self.declare_exhausted();
-                    self.rest().await;
-                }
+                Round::Exhausted => self.rest().await,
             }
         }
         while self.core.with_lock(|core| self.rewrite_sparse_clusters(core)) == Pace::Again {

@@ -4,21 +4,22 @@
 //! takes from every group in proportion.
 
 use super::{CHUNK, CLUSTER, Fate, Mm, Platform, Round};
-use crate::group::{GroupId, GroupState};
+use crate::group::{GroupId, GroupState, MAX_GROUPS};
 use crate::manager::Core;
 
 impl<P: Platform> Mm<P> {
-    /// One round for a group in which somebody waits, if there is one.
+    /// One round for the groups in which somebody waits, until one of them takes it all.
     pub(super) fn reclaim_in_groups(&self, core: &mut Core<P>) -> Round {
-        let Some(id) = core.groups.first_wanting() else {
-            return Round::Enough;
-        };
-        let round = self.look_in_group(core, id);
-        // The next group has its turn when this one needs nothing, or waits for something.
-        if matches!(round, Round::Blocked | Round::Held) {
-            core.groups.pass_turn();
+        let mut most = Round::Enough;
+        // Each at most once: one that waits for something must not keep another from its turn.
+        for _ in 0..MAX_GROUPS {
+            let Some(id) = core.groups.next_wanting() else { break };
+            most = most.max(self.look_in_group(core, id));
+            if most == Round::More {
+                break;
+            }
         }
-        if round == Round::Enough && core.groups.first_wanting().is_some() { Round::More } else { round }
+        most
     }
 
     fn look_in_group(&self, core: &mut Core<P>, id: GroupId) -> Round {
