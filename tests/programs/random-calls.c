@@ -4,6 +4,7 @@
  *
  * usage: random-calls [calls [threads [seed]]] */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -70,12 +71,14 @@ static const int all_of_ebb[] = {
     SYS_read, SYS_write, SYS_open, SYS_close, SYS_fstat, SYS_lstat, SYS_poll, SYS_lseek, SYS_ioctl, SYS_pread64, SYS_readv,
     SYS_writev, SYS_msync, SYS_dup, SYS_dup2, SYS_dup3, SYS_kill, SYS_tkill, SYS_tgkill, SYS_fcntl, SYS_fsync, SYS_umask,
     SYS_sigaltstack, SYS_arch_prctl, SYS_prctl, SYS_set_robust_list, SYS_prlimit64, SYS_rseq, SYS_clone3, SYS_openat,
-    SYS_faccessat, SYS_readlinkat, SYS_ppoll, SYS_rt_sigpending, SYS_mremap,
+    SYS_faccessat, SYS_readlinkat, SYS_ppoll, SYS_rt_sigpending, SYS_mremap, SYS_pipe2, SYS_close_range, SYS_setpgid,
+    SYS_rt_sigtimedwait, SYS_rt_sigqueueinfo, SYS_alarm, SYS_setitimer, SYS_mlock, SYS_munlock, SYS_mincore, SYS_getdents64,
+    SYS_process_vm_readv, SYS_process_vm_writev, SYS_pwrite64, SYS_ftruncate, SYS_chdir, SYS_mkdir, SYS_unlink, SYS_rename,
 };
 /* Calls that do not come back, take the caller's future away, or make a process. */
 static const int never[] = {
     SYS_exit, SYS_exit_group, SYS_pause, SYS_rt_sigreturn, SYS_clone, SYS_fork, SYS_vfork, SYS_execve, SYS_execveat,
-    SYS_rt_sigsuspend, SYS_select, SYS_pselect6, SYS_wait4, SYS_waitid, SYS_set_tid_address,
+    SYS_rt_sigsuspend, SYS_select, SYS_pselect6, SYS_wait4, SYS_waitid, SYS_set_tid_address, SYS_pipe,
 };
 
 static long number(uint64_t *state)
@@ -138,8 +141,17 @@ static void tame(long call, uint64_t *a, uint64_t any, uint64_t *time)
     case SYS_kill: a[1] = 0; break;
     case SYS_tkill: a[1] = 0; break;
     case SYS_tgkill: a[2] = 0; break;
+    case SYS_rt_sigqueueinfo: a[1] = 0; break;
+    case SYS_rt_tgsigqueueinfo: a[2] = 0; break;
+    case SYS_rt_sigtimedwait: a[2] = (uint64_t)time; break;
+    case SYS_close_range: a[0] = 3 + (a[0] & 0xffff); break;
+    case SYS_pipe2: a[1] |= O_NONBLOCK; break;
     case SYS_arch_prctl: a[0] = 0x1003; break;
-    case SYS_write: case SYS_writev: case SYS_close: case SYS_dup: case SYS_fcntl: spare_console(&a[0]); break;
+    case SYS_fcntl:
+        /* Pipes stay as they were made: a read of an empty one would wait for ever. */
+        a[2] |= (uint32_t)a[1] == F_SETFL ? O_NONBLOCK : 0;
+        /* fall through */
+    case SYS_write: case SYS_writev: case SYS_pwrite64: case SYS_close: case SYS_dup: spare_console(&a[0]); break;
     case SYS_dup2: case SYS_dup3: spare_console(&a[0]); spare_console(&a[1]); break;
     case SYS_poll: a[2] &= 3; break;
     case SYS_ppoll: a[2] = (uint64_t)time; break;

@@ -75,7 +75,7 @@ fn what_is_not_there_or_not_sensible_is_refused_with_the_reason() {
     refused(Run::line("hello").options("--ram lots"), "lots");
     refused(Run::line("hello").option("--swap", &foreign), "no swap signature");
     refused(Run::line("hello").option("--swap", &missing), "does not exist");
-    refused(Run::line("hello").option("--disk", scratch.path()), "--disk");
+    refused(Run::line("hello").option("--disk", &missing), "does not exist");
     refused(Run::line("hello").option("--append", "--"), "--");
     assert_eq!(fs::read(&foreign).expect("the image"), vec![7; 1 << 20], "the foreign image is as it was");
     assert!(!missing.exists(), "nothing was made");
