@@ -475,12 +475,8 @@ impl<P: Platform> Mm<P> {
         if core.map_page(self.frames, page, frame, rights).is_none() {
             return self.no_frame(core, request, holds, Scarce::Machine);
         }
-        let desc = core.table.get_mut(frame);
-        match desc.residence() {
-            Residence::Evicting => {
-                core.set_residence(frame, Residence::Cleaning); // step 7
-                core.counters.pgrescued += 1;
-            }
+        match core.table.get(frame).residence() {
+            Residence::Evicting => core.rescue(frame),
             Residence::Clean if request.access == Access::Write => core.became_dirty(frame), // step 5
             Residence::Clean => core.judge_ahead(frame, Outcome::Hit),
             _ => {}
@@ -570,6 +566,14 @@ impl<P: Platform> Mm<P> {
 }
 
 impl<P: Platform> Core<P> {
+    /// Step 7: a page that is on its way out is wanted after all. Whoever maps, holds or pins a page's frame sees to this first.
+    pub(crate) fn rescue(&mut self, frame: Pfn) {
+        if self.table.get(frame).residence() == Residence::Evicting {
+            self.set_residence(frame, Residence::Cleaning);
+            self.counters.pgrescued += 1;
+        }
+    }
+
     /// Ends a hold, unless its frame has become another page's.
     #[inline]
     fn let_go(&mut self, hold: Hold) {

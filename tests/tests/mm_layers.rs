@@ -58,7 +58,9 @@ impl SlabMemory for Pages {
         let pages = order.frames() as u64;
         let mm = self.machine.mm();
         let before = self.used();
-        let at = ready(mm.map(self.space, anonymous(Placement::Anywhere, pages))).ok()?;
+        // The heap's addresses are those of physical memory, 44 bits at most.
+        let low = Placement::Hint(mm::addr::VirtAddr::new(1 << 32));
+        let at = ready(mm.map(self.space, anonymous(low, pages))).ok()?;
         assert_eq!(self.used(), before, "an area has no frames yet");
         self.trace.push("space: an area");
         for page in 0..pages {

@@ -88,6 +88,7 @@ impl FrameDesc {
     };
 
     pub(crate) fn reset(&mut self, home: Home, residence: Residence) {
+        debug_assert!(self.holds == 0, "a held frame became another page's");
         let (generation, flags) = (self.generation.wrapping_add(1), self.flags & GROUP);
         *self = Self { home: home.into(), residence, generation, flags, ..Self::EMPTY };
     }

@@ -172,11 +172,10 @@ impl<P: Platform> Mm<P> {
         ahead: u32,
     ) -> Result<(), Hurdle<'a, P>> {
         let failed = holds.take_awaited().and_then(|awaited| core.ops.error(awaited));
-        match core.table.get(frame).residence() {
-            Residence::Dirty => return Ok(()),
-            Residence::Evicting => core.set_residence(frame, Residence::Cleaning), // step 7
-            _ => {}
+        if core.table.get(frame).residence() == Residence::Dirty {
+            return Ok(());
         }
+        core.rescue(frame);
         let desc = core.table.get_mut(frame);
         if desc.residence() == Residence::Cleaning {
             desc.set_rewritten(true);

@@ -130,6 +130,7 @@ impl<P: Platform> Pins<'_, P> {
     }
 
     fn take(&mut self, core: &mut Core<P>, frame: Pfn) {
+        core.rescue(frame);
         let desc = core.table.get_mut(frame);
         let generation = desc.generation();
         if desc.add_hold() {
