@@ -115,8 +115,8 @@ impl SimMachine {
 
     /// An address space with x86's user half as its bounds; `None` if there is no frame for its root.
     pub fn create_space(&self) -> Option<SpaceId> {
-        let bounds = PageRange { start: Vpn::new(16), end: Vpn::new(0x7_ffff_ffff) };
-        let layout = SpaceLayout { bounds, mmap_top: Vpn::new(0x7_ffff_f000) };
+        let bounds = PageRange { start: Vpn::new(16), end: VirtAddr::new(0x7fff_ffff_f000).page() };
+        let layout = SpaceLayout { bounds, mmap_top: VirtAddr::new(0x7fff_ff00_0000).page() };
         self.mm.create_space(SimTable::new(&self.mmu)?, layout).ok()
     }
 

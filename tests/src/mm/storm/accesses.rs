@@ -2,13 +2,14 @@
 
 use super::Thread;
 use crate::mm::model::Key;
+use mm::addr::WORDS_PER_PAGE;
 use mm::fault::FaultError;
 use mm::platform::Access;
 use mm::space::CopyError;
 
 impl Thread {
     pub(super) async fn load(&mut self) {
-        let (key, at) = (self.any_page(), self.rng.below(512));
+        let (key, at) = (self.any_page(), self.rng.below(WORDS_PER_PAGE as u64));
         let addr = self.stage.addr(key, at);
         let loaded = self.stage.machine.load(self.id(), addr, &mut self.holds).await;
         if let Err(error) = loaded {
@@ -26,7 +27,7 @@ impl Thread {
     }
 
     pub(super) async fn store(&mut self) {
-        let (key, at) = (self.any_page(), self.rng.below(512));
+        let (key, at) = (self.any_page(), self.rng.below(WORDS_PER_PAGE as u64));
         let word = self.stage.model().fresh_word(key);
         let addr = self.stage.addr(key, at);
         let stored = self.stage.machine.store(self.id(), addr, word, &mut self.holds).await;
@@ -47,7 +48,7 @@ impl Thread {
     /// One instruction that needs up to four pages at once.
     pub(super) async fn store_across(&mut self) {
         let count = 2 + self.below(3);
-        let (mut keys, at) = (Vec::new(), self.rng.below(512));
+        let (mut keys, at) = (Vec::new(), self.rng.below(WORDS_PER_PAGE as u64));
         (0..count).for_each(|_| keys.push(self.any_page()));
         let fresh = |&key: &Key| (self.stage.addr(key, at), self.stage.model().fresh_word(key));
         let stores: Vec<_> = keys.iter().map(fresh).collect();
@@ -73,16 +74,16 @@ impl Thread {
         let key = self.any_page();
         let pattern = if self.rng.below(3) == 0 { 0 } else { self.stage.model().fresh_pattern(key) };
         let word = u64::from(pattern) << 32 | u64::from(pattern);
-        self.copy_words(&[key], 0, &[word; 512]).await;
+        self.copy_words(&[key], 0, &[word; WORDS_PER_PAGE]).await;
     }
 
     pub(super) async fn copy_out(&mut self) {
         let keys = self.any_range(20);
-        let first = self.rng.below(512) as usize;
-        let count = 1 + self.below(keys.len() * 512 - first);
+        let first = self.rng.below(WORDS_PER_PAGE as u64) as usize;
+        let count = 1 + self.below(keys.len() * WORDS_PER_PAGE - first);
         let words: Vec<u64> = {
             let mut model = self.stage.model();
-            (0..count).map(|i| model.fresh_word(keys[(first + i) / 512])).collect()
+            (0..count).map(|i| model.fresh_word(keys[(first + i) / WORDS_PER_PAGE])).collect()
         };
         self.copy_words(&keys, first, &words).await;
     }
@@ -90,9 +91,11 @@ impl Thread {
     pub(super) async fn copy_words(&mut self, keys: &[Key], first: usize, words: &[u64]) {
         let per_page = |index: usize| {
             let placed = words.iter().enumerate().map(move |(i, word)| (first + i, *word));
-            placed.filter(move |(at, _)| at / 512 == index).map(|(at, word)| ((at % 512) as u16, word))
+            placed
+                .filter(move |(at, _)| at / WORDS_PER_PAGE == index)
+                .map(|(at, word)| ((at % WORDS_PER_PAGE) as u16, word))
         };
-        let touched = &keys[..(first + words.len()).div_ceil(512)];
+        let touched = &keys[..(first + words.len()).div_ceil(WORDS_PER_PAGE)];
         let mut versions = Vec::new();
         {
             let mut model = self.stage.model();
@@ -122,9 +125,9 @@ impl Thread {
 
     pub(super) async fn copy_in(&mut self) {
         let keys = self.any_range(20);
-        let first = self.rng.below(512) as usize;
-        let count = 1 + self.below(keys.len() * 512 - first);
-        let touched = &keys[..(first + count).div_ceil(512)];
+        let first = self.rng.below(WORDS_PER_PAGE as u64) as usize;
+        let count = 1 + self.below(keys.len() * WORDS_PER_PAGE - first);
+        let touched = &keys[..(first + count).div_ceil(WORDS_PER_PAGE)];
         let before: Vec<_> = touched.iter().map(|&key| self.stage.model().page(key).version()).collect();
         let mut bytes = vec![0; count * 8];
         let addr = self.stage.addr(keys[0], first as u64);
@@ -141,7 +144,7 @@ impl Thread {
             return model.judge_bad_address(touched, Access::Read);
         }
         for (i, word) in bytes.chunks(8).enumerate() {
-            let (index, at) = ((first + i) / 512, ((first + i) % 512) as u16);
+            let (index, at) = ((first + i) / WORDS_PER_PAGE, ((first + i) % WORDS_PER_PAGE) as u16);
             let page = model.page(touched[index]);
             // If somebody was at the page meanwhile, the word may be one that nobody remembers.
             if page.version() == before[index] {

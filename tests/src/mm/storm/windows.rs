@@ -3,6 +3,7 @@
 use super::{ARENA_PAGES, SHARED, Stage, Thread};
 use crate::mm::model::{Change, Key};
 use crate::mm::{PAGE, ready, window, word};
+use mm::addr::WORDS_PER_PAGE;
 use mm::fault::{FaultError, Holds};
 use mm::object::Sharing;
 use mm::space::{MapError, Placement, SpaceId};
@@ -41,7 +42,7 @@ impl Thread {
         let area = mapped.expect("there is room somewhere");
         let mut holds = Holds::default();
         for (page, &key) in keys.iter().enumerate() {
-            let at = self.rng.below(512);
+            let at = self.rng.below(WORDS_PER_PAGE as u64);
             let addr = word(area, page as u64, at);
             let loaded = machine.load(space, addr, &mut holds).await;
             if self.judge_window(key, at, loaded).await {
