@@ -169,9 +169,13 @@ impl Thread {
         let machine = self.stage.machine.clone();
         let Some(space) = machine.create_space() else { return };
         let pages = 1 + self.rng.below(12);
-        let area = machine.mm().map(space, anonymous(Placement::Anywhere, pages)).await.expect("it is empty");
-        let mut holds = Holds::default();
         let tight = self.stage.config.supply == Supply::Tight;
+        let Ok(area) = machine.mm().map(space, anonymous(Placement::Anywhere, pages)).await else {
+            assert!(tight, "it is empty");
+            machine.mm().destroy_space(space).await;
+            return;
+        };
+        let mut holds = Holds::default();
         for page in 0..pages {
             let stored = machine.store(space, word(area, page, page), page + 1, &mut holds).await;
             assert!(stored.is_ok() || (tight && stored == Err(FaultError::OutOfMemory)), "{stored:?}");
