@@ -83,8 +83,12 @@ fn p13_windows_of_files_show_what_they_name_and_nothing_else() {
 /// Row M4: a file larger than memory, mapped, needs no swap in either direction.
 #[test]
 fn m4_pages_of_files_are_dropped_or_go_to_their_file_but_never_to_swap() {
-    let mib = reduced_or_full(24, 40);
-    let disk = DataDisk::empty();
+    let mib = reduced_or_full(24, 64);
+    // An image is made with room beside what it holds: a file of nothing but holes makes the disk large enough for another.
+    let disk = DataDisk::new(|root| {
+        let holes = fs::File::create(root.join("holes")).expect("a file");
+        holes.set_len(mib << 20).expect("a length");
+    });
     for line in [
         format!("pressure mkfile mib={mib} file=data"),
         format!("pressure file-scan mib={mib} file=data order=1"),
