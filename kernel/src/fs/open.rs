@@ -159,7 +159,7 @@ impl OpenFile {
         self.status.load(Ordering::Relaxed) & flag::O_NONBLOCK != 0
     }
 
-    /// What it is ready for now.
+    /// What can be done with it without waiting.
     pub fn readiness(&self) -> Readiness {
         let (readable, writable) = match &self.kind {
             Kind::Console(Stream::Input) => (stdio::is_readable(), false),
