@@ -13,6 +13,7 @@ use mutex_traits::ConstInit;
 use crate::devices::Disk;
 use crate::frames;
 use crate::fs::blocks::{BLOCK, BlockFailed, BlockNumber, Blocks, Writable};
+use crate::heap;
 use crate::phys::Memory;
 use crate::storage::{Bounce, DiskIo};
 use crate::sync::{IrqLock, Mutex};
@@ -20,6 +21,10 @@ use crate::sync::{IrqLock, Mutex};
 const SECTORS_PER_BLOCK: u64 = (BLOCK / 512) as u64;
 /// Frames in a run of bounce memory: the most blocks moved by one request.
 const RUN: usize = 4;
+
+/// Frames that one operation of the file system's library may take: a copy of the running transaction, of at most
+/// [`crate::fs::ext4::TRANSACTION`] operations, and the blocks that it adds.
+const OPERATION: usize = 64;
 
 const _: () = assert!(BLOCK == PAGE_SIZE);
 
@@ -40,6 +45,7 @@ pub struct NoBounce;
 impl DataDisk {
     /// The file system's view of a disk.
     pub fn new(disk: &'static Disk, memory: Memory) -> Result<Self, NoBounce> {
+        heap::set_reserve(OPERATION);
         let run = Order::holding(RUN).and_then(|order| frames::get().alloc(FrameKind::Dma, order)).ok_or(NoBounce)?;
         let bounce = Mutex::new(Some(Bounce::new(run)));
         Ok(Self { disk, memory, bounce, returned: WaitQueue::new_with_raw_mutex(IrqLock::INIT) })
@@ -138,5 +144,15 @@ impl Blocks for DataDisk {
         let (bounce, result) = self.transfer(Kind::Flush, 0, bounce).await;
         self.give_back(bounce);
         result
+    }
+
+    async fn room(&self) {
+        while !heap::fill_reserve() {
+            let Some(mm) = crate::try_mm() else { return };
+            if mm.wait_for_frame().await.is_err() {
+                // There is none to be had, and what is asked for may be what gives some back: the reserve has to do.
+                return;
+            }
+        }
     }
 }

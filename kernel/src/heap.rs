@@ -33,12 +33,37 @@ pub fn shrink() -> usize {
     HEAP.slabs.lock().shrink()
 }
 
-/// Frames that are kept for when there is none: an allocation that fails stops the kernel.
+/// Keeps so many frames for when there is none, from now on: for somebody whose allocations must not fail.
+pub fn set_reserve(frames: usize) {
+    let mut slabs = HEAP.slabs.lock();
+    let memory = slabs.memory_mut();
+    memory.wanted = frames.min(MOST_RESERVED).max(memory.wanted);
+}
+
+/// Puts into the reserve what it lacks, as long as there are frames above the watermark `min`. Says whether it is full.
+pub fn fill_reserve() -> bool {
+    let mut slabs = HEAP.slabs.lock();
+    let memory = slabs.memory_mut();
+    while memory.reserve.len() < memory.wanted {
+        let allocator = frames::get();
+        if allocator.free_frames() <= crate::try_mm().map_or(0, |mm| mm.watermarks().min) {
+            return false;
+        }
+        let Some(frame) = allocator.alloc(FrameKind::Heap, Order::PAGE) else { return false };
+        memory.reserve.push(allocator.leak(frame).phys());
+    }
+    true
+}
+
+/// Frames that are kept for when there is none, until somebody asks for more: an allocation that fails stops the kernel.
 const RESERVE: usize = 4;
+/// And at most so many.
+const MOST_RESERVED: usize = 64;
 
 /// Frames by physical address, with headers where the slabs have them.
 struct HeapFrames {
-    reserve: ArrayVec<u64, RESERVE>,
+    reserve: ArrayVec<u64, MOST_RESERVED>,
+    wanted: usize,
 }
 
 impl HeapFrames {
@@ -53,7 +78,7 @@ impl SlabMemory for HeapFrames {
         let alloc = |order| Some(allocator.leak(allocator.alloc(FrameKind::Heap, order)?).phys());
         match alloc(order) {
             Some(at) => {
-                if !self.reserve.is_full() {
+                if self.reserve.len() < RESERVE {
                     self.reserve.extend(alloc(Order::PAGE));
                 }
                 Some(at)
@@ -64,7 +89,8 @@ impl SlabMemory for HeapFrames {
     }
 
     fn give(&mut self, at: u64, order: Order) {
-        if order == Order::PAGE && self.reserve.try_push(at).is_ok() {
+        if order == Order::PAGE && self.reserve.len() < self.wanted {
+            self.reserve.push(at);
             return;
         }
         let allocator = frames::get();
@@ -91,7 +117,8 @@ struct Heap {
 }
 
 #[global_allocator]
-static HEAP: Heap = Heap { slabs: Mutex::new(SlabHeap::new(HeapFrames { reserve: ArrayVec::new_const() })) };
+static HEAP: Heap =
+    Heap { slabs: Mutex::new(SlabHeap::new(HeapFrames { reserve: ArrayVec::new_const(), wanted: RESERVE })) };
 
 fn request(layout: Layout) -> Request {
     Request { size: layout.size(), align: layout.align() }

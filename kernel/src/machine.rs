@@ -38,6 +38,11 @@ pub fn mm() -> &'static Mm<Machine> {
     MM.get().expect("the memory manager is set up at boot")
 }
 
+/// The memory manager, if it is set up yet.
+pub fn try_mm() -> Option<&'static Mm<Machine>> {
+    MM.get()
+}
+
 /// Something to do for a CPU that has nothing else to do; `false` if there is no such thing.
 pub fn idle_work() -> bool {
     MM.get().is_some_and(Mm::zero_in_advance)

@@ -41,7 +41,7 @@ mod time;
 
 use boot::{BootInfo, EarlyMemory, RegionKind};
 use frames::TooLittleMemory;
-use machine::mm;
+use machine::{mm, try_mm};
 use mm::frame::FrameDesc;
 use scheduler::executor;
 

@@ -80,6 +80,30 @@ fn p13_windows_of_files_show_what_they_name_and_nothing_else() {
     assert!(finished.expect_ok().text().contains("OK file-windows"));
 }
 
+#[test]
+fn sizes_on_the_disk_are_to_the_byte() {
+    const SIZES: [usize; 9] = [0, 1, 1000, 4095, 4096, 4097, 8191, 8192, 12288];
+    let program = Program::C("file-sizes", Flavour::Glibc).build().expect("a C compiler");
+    let pairs = SIZES.into_iter().flat_map(|first| SIZES.map(|second| (first, second)));
+    let files = pairs.flat_map(|(first, second)| ["w", "t", "m"].map(|how| (how, first, second)));
+    let files: Vec<_> = files.filter(|(how, first, second)| *how != "w" || first <= second).collect();
+    let name = |(how, first, second): (&str, usize, usize)| format!("{how}-{first}-{second}");
+    let disk = DataDisk::new(|root| {
+        let fill = |file: &(_, usize, _)| fs::write(root.join(name(*file)), vec![b'x'; file.1]);
+        files.iter().for_each(|file| fill(file).expect("a file"));
+    });
+    let finished = Run::new([program]).option("--disk", disk.image()).finish();
+    disk.expect_clean();
+    assert!(finished.expect_ok().text().contains("OK file-sizes"));
+    let left = disk.read_back();
+    for (how, first, second) in files {
+        let mut expected = vec![b'x'; if how == "t" { first.min(second) } else { second }];
+        expected.resize(second, 0);
+        let found = fs::read(left.join(name((how, first, second)))).expect("a file");
+        assert!(found == expected, "{how}, {first} to {second}: {} bytes, or other ones", found.len());
+    }
+}
+
 /// Row M4: a file larger than memory, mapped, needs no swap in either direction.
 #[test]
 fn m4_pages_of_files_are_dropped_or_go_to_their_file_but_never_to_swap() {

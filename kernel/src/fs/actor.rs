@@ -98,8 +98,12 @@ impl<B: Blocks> Actor<B> {
         loop {
             let request = suspender.block_on(self.arrived.wait_for_value(|| self.requests.pop()));
             self.room.wake();
+            suspender.block_on(blocks.room());
             match request {
-                Ok(Request::Work(work)) => work(&mut volume),
+                Ok(Request::Work(work)) => {
+                    work(&mut volume);
+                    volume.keep_transaction_small();
+                }
                 Ok(Request::Unmount(reply)) => return reply.give(volume.unmount()),
                 Err(_closed) => unreachable!("the cell is never closed"),
             }

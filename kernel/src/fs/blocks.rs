@@ -45,6 +45,8 @@ pub trait Blocks: Send + Sync + 'static {
     fn write(&self, first: BlockNumber, data: &[u8]) -> impl Future<Output = Result<(), BlockFailed>>;
     /// Makes every write that has completed durable.
     fn flush(&self) -> impl Future<Output = Result<(), BlockFailed>>;
+    /// Waits until there is memory for an operation of the library, which cannot do without once it has begun.
+    fn room(&self) -> impl Future<Output = ()>;
 }
 
 /// What the device is told about file data. Its pages are the memory manager's: what the library does to blocks of theirs on its own

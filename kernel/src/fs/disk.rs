@@ -203,7 +203,7 @@ impl DataVolume {
                 Ok(_) => self.bury_or_keep(&mut mapped).await,
                 Err(_) => {
                     crate::mm().write_back_old().await;
-                    self.nameless.lock().released.append(&mut mapped);
+                    mapped.drain(..).for_each(|ino| self.release(ino));
                 }
             }
         }

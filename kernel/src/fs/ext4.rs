@@ -4,6 +4,7 @@
 //! runs on the actor's fiber and may leave its stack to wait for the disk. Does not own paths (`walk.rs`), open files
 //! (`disk.rs`) or the cache of blocks (`blocks.rs`).
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use rsext4::{
@@ -22,6 +23,9 @@ use crate::syscall::errno::Errno;
 
 /// Blocks of zeroes written at once.
 const ZEROES: usize = 4;
+/// Changes made to the file system in one transaction, at most: the library keeps the blocks of the running one in memory, and makes a
+/// copy of them all before each change, to be able to take it back.
+pub const TRANSACTION: u32 = 32;
 
 /// The number of an inode on the data disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,6 +138,10 @@ type Library<'a, B> = Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>;
 pub struct Volume<'a, B: Blocks> {
     ext4: Library<'a, B>,
     payload: &'a Payload,
+    /// Changes made since the last commit.
+    changes: u32,
+    /// What a new block is written with. Made once: where it is needed, there may be no four frames in a row.
+    zeroes: Vec<u8>,
 }
 
 impl<'a, B: Blocks> Volume<'a, B> {
@@ -150,7 +158,8 @@ impl<'a, B: Blocks> Volume<'a, B> {
             Writable::Yes => MountOptions::read_write(),
             Writable::No => MountOptions::read_only_no_journal_replay(),
         };
-        let mut volume = Self { ext4: Ext4::mount(device, services, options)?, payload };
+        let zeroes = vec![0; ZEROES * BLOCK];
+        let mut volume = Self { ext4: Ext4::mount(device, services, options)?, payload, changes: 0, zeroes };
         let block_size = volume.ext4.statfs().block_size;
         if block_size != BLOCK as u64 {
             // Nothing has been changed but the mount's own marks; they are taken back.
@@ -159,6 +168,12 @@ impl<'a, B: Blocks> Volume<'a, B> {
         }
         let facts = volume.facts();
         Ok((volume, facts))
+    }
+
+    /// The library, to change something on the disk.
+    fn changing(&mut self) -> &mut Library<'a, B> {
+        self.changes += 1;
+        &mut self.ext4
     }
 
     /// How much room there is.
@@ -189,38 +204,38 @@ impl<'a, B: Blocks> Volume<'a, B> {
     /// Makes an empty file.
     pub fn create(&mut self, directory: Ino, name: &[u8], maker: Maker) -> Result<Found, Errno> {
         let (context, permissions) = mutation(maker)?;
-        let info = self.ext4.create_regular_file(context, directory.raw()?, file_name(name)?, permissions);
+        let info = self.changing().create_regular_file(context, directory.raw()?, file_name(name)?, permissions);
         info.map(|info| found_of(&info)).map_err(errno)
     }
 
     /// Makes an empty directory.
     pub fn make_directory(&mut self, parent: Ino, name: &[u8], maker: Maker) -> Result<Found, Errno> {
         let (context, permissions) = mutation(maker)?;
-        let info = self.ext4.create_directory(context, parent.raw()?, file_name(name)?, permissions);
+        let info = self.changing().create_directory(context, parent.raw()?, file_name(name)?, permissions);
         info.map(|info| found_of(&info)).map_err(errno)
     }
 
     /// Makes a symbolic link.
     pub fn make_link(&mut self, directory: Ino, name: &[u8], target: &[u8]) -> Result<Found, Errno> {
         let (context, _) = mutation(Maker { permissions: 0o777, umask: 0 })?;
-        let info = self.ext4.create_symlink(context, directory.raw()?, file_name(name)?, target);
+        let info = self.changing().create_symlink(context, directory.raw()?, file_name(name)?, target);
         info.map(|info| found_of(&info)).map_err(errno)
     }
 
     /// Gives an inode another name.
     pub fn hard_link(&mut self, ino: Ino, directory: Ino, name: &[u8]) -> Result<(), Errno> {
-        self.ext4.hard_link(ino.raw()?, directory.raw()?, file_name(name)?).map(drop).map_err(errno)
+        self.changing().hard_link(ino.raw()?, directory.raw()?, file_name(name)?).map(drop).map_err(errno)
     }
 
     /// Takes a name from a file.
     pub fn unlink(&mut self, directory: Ino, name: &[u8]) -> Result<Unlinked, Errno> {
-        let outcome = self.ext4.unlink(directory.raw()?, file_name(name)?).map_err(errno)?;
+        let outcome = self.changing().unlink(directory.raw()?, file_name(name)?).map_err(errno)?;
         Ok(Unlinked { ino: Ino(outcome.inode.raw()), links: outcome.remaining_links })
     }
 
     /// Takes an empty directory away.
     pub fn remove_directory(&mut self, parent: Ino, name: &[u8]) -> Result<Unlinked, Errno> {
-        let outcome = self.ext4.remove_empty_directory(parent.raw()?, file_name(name)?).map_err(errno)?;
+        let outcome = self.changing().remove_empty_directory(parent.raw()?, file_name(name)?).map_err(errno)?;
         Ok(Unlinked { ino: Ino(outcome.inode.raw()), links: outcome.remaining_links })
     }
 
@@ -236,14 +251,14 @@ impl<'a, B: Blocks> Volume<'a, B> {
             Rename::NoReplace => RenameOptions::NO_REPLACE,
             Rename::Exchange => RenameOptions::EXCHANGE,
         };
-        let outcome = self.ext4.rename(from.raw()?, file_name(old)?, to.raw()?, file_name(new)?, options);
+        let outcome = self.changing().rename(from.raw()?, file_name(old)?, to.raw()?, file_name(new)?, options);
         let replaced = outcome.map_err(errno)?.replaced;
         Ok(replaced.map(|lost| Unlinked { ino: Ino(lost.inode.raw()), links: lost.remaining_links }))
     }
 
     /// Gives back an inode without names, which nobody has open any more.
     pub fn reap(&mut self, ino: Ino) -> Result<(), Errno> {
-        self.ext4.reap_unlinked_inode(ino.raw()?).map_err(errno)
+        self.changing().reap_unlinked_inode(ino.raw()?).map_err(errno)
     }
 
     /// The target of a symbolic link.
@@ -260,7 +275,7 @@ impl<'a, B: Blocks> Volume<'a, B> {
 
     /// Has blocks allocated for a range.
     pub fn allocate(&mut self, ino: Ino, offset: u64, len: u64, keep_size: bool) -> Result<(), Errno> {
-        self.ext4.preallocate_inode(ino.raw()?, offset, len, PreallocationOptions { keep_size }).map_err(errno)
+        self.changing().preallocate_inode(ino.raw()?, offset, len, PreallocationOptions { keep_size }).map_err(errno)
     }
 
     /// Where the pages of a range are, as far as they have initialised blocks. What lies behind the file's end has none.
@@ -278,28 +293,36 @@ impl<'a, B: Blocks> Volume<'a, B> {
     }
 
     /// Gives every page of a range an initialised block, zeroed if it is new, so that data can be written there without asking again.
-    /// A file that ends before, ends behind the range now; the true size follows by [`Self::resize`]. Says where the pages are.
+    /// A file that ends before, ends behind the range now; the true size follows by [`Self::settle`]. Says where the pages are.
     pub fn prepare(&mut self, ino: Ino, page: FilePage, pages: u64) -> Result<Vec<Extent>, Errno> {
         let mut known = Extents::default();
         self.extents(ino, page, pages)?.into_iter().for_each(|extent| known.add(extent));
-        let zeroes = buffer(ZEROES * BLOCK)?;
         let (mut at, end) = (page.0, page.0 + pages);
         while at < end {
             let run = known.run(FilePage(at), (end - at).min(ZEROES as u64));
             if let Run::Hole { pages } = run {
                 let number = ino.raw()?;
+                self.changes += 1;
+                let Self { ext4, payload, zeroes, .. } = self;
                 let bytes = &zeroes[..pages as usize * BLOCK];
-                let ext4 = &mut self.ext4;
-                self.payload.passing(|| ext4.write_inode(number, at * BLOCK as u64, bytes)).map_err(errno)?;
+                payload.passing(|| ext4.write_inode(number, at * BLOCK as u64, bytes)).map_err(errno)?;
             }
             at += run.pages();
         }
         self.extents(ino, page, pages)
     }
 
-    /// Sets the file's size. The block that the end lies in is left as it is: its page is the memory manager's.
-    pub fn resize(&mut self, ino: Ino, size: u64) -> Result<(), Errno> {
+    /// Sets the file's size, as far as it is another one, and when it was modified.
+    pub fn settle(&mut self, ino: Ino, size: u64, modified: Moment) -> Result<(), Errno> {
         let before = self.inspect(ino)?.attributes.size;
+        if before != size {
+            self.resize(ino, before, size)?;
+        }
+        self.change(ino, Change { modified: Some(modified), ..Change::default() })
+    }
+
+    /// The block that the end lies in is left as it is: its page is the memory manager's.
+    fn resize(&mut self, ino: Ino, before: u64, size: u64) -> Result<(), Errno> {
         let last = [size, before].map(|end| FilePage(end / BLOCK as u64));
         let mut tails = [None; 2];
         for (tail, page) in tails.iter_mut().zip(last) {
@@ -309,8 +332,9 @@ impl<'a, B: Blocks> Volume<'a, B> {
                 *tail = Some(first);
             }
         }
-        let (number, ext4) = (ino.raw()?, &mut self.ext4);
-        self.payload.withholding(tails, || ext4.truncate_inode(number, size)).map_err(errno)
+        let (number, payload) = (ino.raw()?, self.payload);
+        let ext4 = self.changing();
+        payload.withholding(tails, || ext4.truncate_inode(number, size)).map_err(errno)
     }
 
     /// Changes attributes.
@@ -323,7 +347,7 @@ impl<'a, B: Blocks> Volume<'a, B> {
             mtime: change.modified.map(timestamp),
             ..InodeMetadataUpdate::default()
         };
-        self.ext4.update_inode_metadata(ino.raw()?, update).map(drop).map_err(errno)
+        self.changing().update_inode_metadata(ino.raw()?, update).map(drop).map_err(errno)
     }
 
     /// At most `most` entries of a directory from a position on: 0, or what the entry before said.
@@ -342,7 +366,17 @@ impl<'a, B: Blocks> Volume<'a, B> {
 
     /// Makes everything durable.
     pub fn sync(&mut self) -> Result<(), Errno> {
-        self.with_room_in_journal(|ext4| ext4.sync())
+        self.with_room_in_journal(|ext4| ext4.sync())?;
+        self.changes = 0;
+        Ok(())
+    }
+
+    /// Commits if there have been many changes since the last time.
+    pub fn keep_transaction_small(&mut self) {
+        // An error comes again, and to somebody who asked, at the next sync.
+        if self.changes >= TRANSACTION && self.sync().is_err() {
+            self.changes = 0;
+        }
     }
 
     /// Makes everything durable and marks the file system clean.

@@ -12,7 +12,7 @@
 //! Order of a truncation: the object's end moves and I/O behind it ends; the extents are forgotten; the library frees the blocks.
 //! Order of fsync: pages written; size and journal committed; FLUSH.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use maitake_sync::Mutex as Gate;
 use mm::addr::VirtAddr;
@@ -24,7 +24,7 @@ use mutex_traits::ConstInit;
 use super::attributes::Moment;
 use super::blocks::BLOCK;
 use super::disk::{DataVolume, WriteAt};
-use super::ext4::{Change, Ino};
+use super::ext4::Ino;
 use super::extents::{Extents, FilePage, Run};
 use crate::mm;
 use crate::sync::{IrqLock, Mutex};
@@ -38,10 +38,10 @@ pub struct FileData {
     extents: Mutex<Extents>,
     /// Held while the size changes or bytes are written.
     gate: Gate<(), IrqLock>,
-    /// The size that the disk has.
-    size_on_disk: AtomicU64,
-    /// Written to since the disk last got its time of modification.
-    modified: AtomicBool,
+    /// How often something was begun that the disk has to be told about: its size, its time of modification.
+    changes: AtomicU64,
+    /// Up to which of them the disk knows.
+    settled: AtomicU64,
 }
 
 /// Translates what `mm` says.
@@ -65,8 +65,8 @@ impl FileData {
             object,
             extents: Mutex::new(extents),
             gate: Gate::new_with_raw_mutex((), IrqLock::INIT),
-            size_on_disk: AtomicU64::new(size),
-            modified: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
         })
     }
 
@@ -102,7 +102,7 @@ impl FileData {
             WriteAt::Offset(offset) => offset,
             WriteAt::End => self.size(),
         };
-        self.modified.store(true, Ordering::Relaxed);
+        self.note_change();
         let done = mm().object_write(self.object, offset, space, VirtAddr::new(from), len).await.map_err(errno)?;
         Ok((offset, done))
     }
@@ -112,14 +112,15 @@ impl FileData {
         let _gate = self.gate.lock().await;
         mm().truncate_object(self.object, size, space).await.map_err(errno)?;
         // No request is under way behind the end, and nobody begins one: the blocks may go.
-        self.resize_on_disk(volume, size).await
+        self.note_change();
+        self.settle(volume, size).await
     }
 
     /// Makes a hole read as zeroes. The blocks stay.
     pub async fn clear(&self, space: SpaceId, offset: u64, len: u64) -> Result<(), Errno> {
         const ZEROES: [u8; 512] = [0; 512];
         let _gate = self.gate.lock().await;
-        self.modified.store(true, Ordering::Relaxed);
+        self.note_change();
         let end = offset.saturating_add(len).min(self.size());
         let mut at = offset;
         while at < end {
@@ -143,30 +144,39 @@ impl FileData {
         // The size on the disk follows at the next sync; reserved blocks are not initialised, so no extent changes.
         volume.call(move |volume| volume.allocate(ino, offset, len, true)).await?;
         if !keep_size && end > self.size() {
-            self.modified.store(true, Ordering::Relaxed);
+            self.note_change();
             mm().truncate_object(self.object, end, space).await.map_err(errno)?;
         }
         Ok(())
     }
 
-    /// Tells the disk the size, which takes back the blocks behind it. Under the gate.
-    async fn resize_on_disk(&self, volume: &DataVolume, size: u64) -> Result<(), Errno> {
+    /// Something begins of which the disk will have to be told.
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the disk the size, which takes back the blocks behind it, and when the file was modified. Under the gate.
+    ///
+    /// What is noted here goes first: if the caller does not live to see the answer, the blocks go all the same.
+    async fn settle(&self, volume: &DataVolume, size: u64) -> Result<(), Errno> {
+        let changes = self.changes.load(Ordering::Relaxed);
         // Those of a write that did not get as far as it wanted are among them.
         mm().forget_prepared(self.object);
         self.extents.lock().cut(FilePage(size.div_ceil(BLOCK as u64)));
+        let modified = Moment { ns: time::wall_clock_ns().cast_signed() };
         let ino = self.ino;
-        volume.call(move |volume| volume.resize(ino, size)).await?;
-        self.size_on_disk.store(size, Ordering::Relaxed);
+        volume.call(move |volume| volume.settle(ino, size, modified)).await?;
+        self.settled.store(changes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Gives pages blocks, and remembers where (the store's `Prepare`).
     pub async fn prepare(&self, volume: &DataVolume, page: FilePage, pages: u64) -> Result<(), FileError> {
         let ino = self.ino;
+        // The library moves the end behind the last block it makes, also if it does not get as far as it should.
+        self.note_change();
         let found = volume.call(move |volume| volume.prepare(ino, page, pages)).await;
         let found = found.map_err(|errno| if errno == Errno::ENOSPC { FileError::NoSpace } else { FileError::Io })?;
-        // The library has moved the end behind the last block it made.
-        self.size_on_disk.fetch_max((page.0 + pages) * BLOCK as u64, Ordering::Relaxed);
         let mut extents = self.extents.lock();
         found.into_iter().for_each(|extent| extents.add(extent));
         Ok(())
@@ -176,13 +186,8 @@ impl FileData {
     pub async fn write_back(&self, volume: &DataVolume) -> Result<(), Errno> {
         let written = mm().sync_object(self.object, ObjectPage::new(0)..ObjectPage::LAST).await.map_err(errno);
         let _gate = self.gate.lock().await;
-        if self.size_on_disk.load(Ordering::Relaxed) != self.size() {
-            self.resize_on_disk(volume, self.size()).await?;
-        }
-        if self.modified.swap(false, Ordering::Relaxed) {
-            let now = Some(Moment { ns: time::wall_clock_ns().cast_signed() });
-            let (ino, change) = (self.ino, Change { modified: now, ..Change::default() });
-            volume.call(move |volume| volume.change(ino, change)).await?;
+        if self.settled.load(Ordering::Relaxed) != self.changes.load(Ordering::Relaxed) {
+            self.settle(volume, self.size()).await?;
         }
         written
     }

@@ -240,6 +240,11 @@ impl<M: SlabMemory> SlabHeap<M> {
         &self.memory
     }
 
+    /// As [`Self::memory`], to tell it something.
+    pub fn memory_mut(&mut self) -> &mut M {
+        &mut self.memory
+    }
+
     /// As [`Heap::alloc`], for an object of which there will be few: takes frames of its own rather than start a slab for it.
     pub fn alloc_single(&mut self, request: Request) -> Option<u64> {
         let at = self.take_frames(Self::single(request)?)?;

@@ -49,12 +49,12 @@ enum Which {
 
 impl<P: Platform> Mm<P> {
     /// Writes the dirty pages of an object's range; when this returns `Ok`, what was stored before the call is where the store keeps it (its
-    /// own caches aside). An error that write-back met since the last call is told once.
+    /// own caches aside), and nothing is being prepared that was begun before. An error that write-back met since the last call is told once.
     pub async fn sync_object(&self, id: ObjectId, range: Range<ObjectPage>) -> Result<(), ObjectError> {
         self.sweep(id, range.clone(), Which::All).await;
         let begun = self.core.with_lock(|core| core.ops.begun());
-        self.until_over(move |op| op.kind == OpKind::Clean && op.serial <= begun && op.target.reaches(id, range.start))
-            .await;
+        let changes = |kind| matches!(kind, OpKind::Clean | OpKind::Prepare);
+        self.until_over(move |op| changes(op.kind) && op.serial <= begun && op.target.reaches(id, range.start)).await;
         let error = self.core.with_lock(|core| Some(core.objects.get_mut(id)?.write_error.take()));
         match error {
             None => Err(ObjectError::Gone),
