@@ -30,6 +30,7 @@ extern crate alloc;
 
 pub mod addr;
 mod anon;
+mod arena;
 pub mod fault;
 pub mod file_store;
 pub mod frame;

@@ -78,7 +78,7 @@ impl<P: Platform> Mm<P> {
             let Some(object) = objects.get_mut(id) else { continue };
             object.mapped -= PageRange { start, end }.len();
             if !object.is_wanted() {
-                objects.doomed.push(id);
+                objects.doom(id);
                 let _full = orphaned.try_push(id);
             }
         }

@@ -21,6 +21,7 @@ mod truncate;
 pub use area::{Backing, Sharing};
 
 use crate::addr::{PAGE_SIZE, PageRange, Vpn};
+use crate::arena::Arena;
 use crate::fault::FaultError;
 use crate::file_store::{FileError, FileId};
 use crate::home::Home;
@@ -30,7 +31,7 @@ use crate::page::Record;
 use crate::platform::Platform;
 use crate::space::CHUNK;
 use crate::stats::{PageClass, PageCounts};
-use alloc::{boxed::Box, vec::Vec};
+
 use arrayvec::ArrayVec;
 
 /// Name of an object: a slot and how often it was used before, so that an old name finds nothing.
@@ -156,6 +157,8 @@ pub(crate) struct Object {
     pub write_error: Option<FileError>,
     /// A run of pages could not be read, or not be given blocks: until the file is cut, each is tried by itself.
     pub singly: bool,
+    /// The next of those that are doomed.
+    next_doomed: Option<ObjectId>,
 }
 
 impl Object {
@@ -199,9 +202,9 @@ impl Object {
 /// All objects.
 #[derive(Default)]
 pub(crate) struct Objects {
-    slots: Vec<(u32, Option<Box<Object>>)>,
-    /// Objects that nobody wants and that still have pages, or a name at least.
-    doomed: Vec<ObjectId>,
+    arena: Arena<Object>,
+    /// The first of those that nobody wants and that still have pages, or a name at least. Dooming needs no memory.
+    doomed: Option<ObjectId>,
     /// Pages with a record, of all objects.
     pages: u64,
     /// Pages of files that differ from what the store has.
@@ -210,37 +213,35 @@ pub(crate) struct Objects {
 
 impl Objects {
     fn insert(&mut self, object: Object) -> Option<ObjectId> {
-        let vacant = self.slots.iter().position(|(_, object)| object.is_none());
-        let slot = vacant.unwrap_or(self.slots.len());
-        if slot >= 1 << ObjectId::SLOT_BITS {
-            return None;
+        let (slot, generation) = self.arena.insert(object, 1 << ObjectId::SLOT_BITS)?;
+        Some(ObjectId::of(slot, generation))
+    }
+
+    /// Nobody wants this object any more. To be said once.
+    fn doom(&mut self, id: ObjectId) {
+        let before = self.doomed;
+        if let Some(object) = self.get_mut(id) {
+            object.next_doomed = before;
+            self.doomed = Some(id);
         }
-        if vacant.is_none() {
-            self.slots.push((0, None));
-        }
-        let (generation, place) = &mut self.slots[slot];
-        *generation += 1;
-        *place = Some(Box::new(object));
-        let id = ObjectId::of(slot, *generation);
-        // Each object is doomed once, and that must not need memory.
-        self.doomed.reserve(self.slots.len() - self.doomed.len());
-        Some(id)
+    }
+
+    /// Forgets the first of those that are doomed: it has no pages left.
+    fn bury(&mut self) {
+        let Some(id) = self.doomed else { return };
+        self.doomed = self.arena.remove(id.slot()).and_then(|object| object.next_doomed);
     }
 
     /// The object of that name, doomed ones included.
     #[inline]
     pub fn get_mut(&mut self, id: ObjectId) -> Option<&mut Object> {
-        let (generation, object) = self.slots.get_mut(id.slot())?;
-        if ObjectId::of(id.slot(), *generation) != id {
-            return None;
-        }
-        object.as_deref_mut()
+        let (generation, object) = self.arena.get_mut(id.slot())?;
+        (ObjectId::of(id.slot(), generation) == id).then_some(object)
     }
 
     /// All objects.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ObjectId, &mut Object)> {
-        let named = self.slots.iter_mut().enumerate();
-        named.filter_map(|(slot, (generation, object))| Some((ObjectId::of(slot, *generation), object.as_deref_mut()?)))
+        self.arena.iter_mut().map(|(slot, generation, object)| (ObjectId::of(slot, generation), object))
     }
 
     /// Pages with a record, of all objects.
@@ -255,18 +256,13 @@ impl Objects {
 
     /// How many objects there may be by now.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.arena.len()
     }
 
     /// The first file from a slot on.
     pub fn next_file(&self, slot: usize) -> Option<(usize, ObjectId)> {
-        let files = self
-            .slots
-            .iter()
-            .enumerate()
-            .skip(slot)
-            .filter(|(_, (_, object))| object.as_ref().is_some_and(|object| object.file.is_some()));
-        files.map(|(slot, (generation, _))| (slot, ObjectId::of(slot, *generation))).next()
+        let mut files = self.arena.values_from(slot).filter(|(_, _, object)| object.file.is_some());
+        files.next().map(|(slot, generation, _)| (slot, ObjectId::of(slot, generation)))
     }
 
     /// Whether a page's record stands in the object of a file.
@@ -284,7 +280,7 @@ impl Objects {
 
     /// Whether some objects wait to be buried.
     pub fn has_doomed(&self) -> bool {
-        !self.doomed.is_empty()
+        self.doomed.is_some()
     }
 
     /// A page of an object was counted as `from`, and is counted as `to`.
@@ -325,6 +321,7 @@ impl<P: Platform> Mm<P> {
             prepared: (ObjectPage(0), ObjectPage(0)),
             write_error: None,
             singly: false,
+            next_doomed: None,
         };
         self.core.with_lock(|core| core.objects.insert(object)).ok_or(NoMemory)
     }
@@ -366,7 +363,7 @@ impl<P: Platform> Mm<P> {
 
     pub(crate) fn doom_if_unwanted(&self, core: &mut Core<P>, id: ObjectId) {
         if core.objects.get_mut(id).is_some_and(|object| !object.is_wanted()) {
-            core.objects.doomed.push(id);
+            core.objects.doom(id);
             self.frames.pressure().wake_all();
         }
     }
@@ -382,10 +379,9 @@ impl<P: Platform> Mm<P> {
 
     /// Gives up to [`CHUNK`] pages of a doomed object up. `false` if nothing is doomed.
     fn bury_chunk(&self, core: &mut Core<P>) -> bool {
-        let Some(&id) = core.objects.doomed.last() else { return false };
+        let Some(id) = core.objects.doomed else { return false };
         if !self.release_object_pages(core, id, ObjectPage(0)) {
-            core.objects.doomed.pop();
-            core.objects.slots[id.slot()].1 = None;
+            core.objects.bury();
         }
         true
     }

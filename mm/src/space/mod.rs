@@ -23,12 +23,12 @@ pub use remap::Move;
 pub use vma::{Charge, Label, Liveness, Lock, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};
+use crate::arena::Arena;
 use crate::group::GroupId;
 use crate::index::PageIndex;
 use crate::platform::PageTable;
 use crate::stats::{PageClass, PageCounts};
 use crate::swap::readahead::History;
-use alloc::{boxed::Box, vec::Vec};
 
 /// Pages handled in one poll.
 pub(crate) const CHUNK: usize = 256;
@@ -86,64 +86,45 @@ pub(crate) struct Space<T> {
 
 /// All address spaces.
 pub(crate) struct Spaces<T> {
-    slots: Vec<(u32, Option<Box<Space<T>>>)>,
+    arena: Arena<Space<T>>,
 }
 
 impl<T: PageTable> Spaces<T> {
     pub fn new() -> Self {
-        Self { slots: Vec::new() }
+        Self { arena: Arena::default() }
     }
 
     /// Adds a space; `None` if there are too many.
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
-        let vacant = self.slots.iter().position(|(_, space)| space.is_none());
-        let slot = vacant.unwrap_or(self.slots.len());
-        if slot >= 1 << SpaceId::SLOT_BITS {
-            return None;
-        }
-        if vacant.is_none() {
-            self.slots.push((0, None));
-        }
-        let (generation, place) = &mut self.slots[slot];
-        *generation += 1;
         let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
         let ahead = History::default();
         let space = Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, ahead, dying: false };
-        *place = Some(Box::new(space));
-        Some(SpaceId::of(slot, *generation))
+        self.arena.insert(space, 1 << SpaceId::SLOT_BITS).map(|(slot, generation)| SpaceId::of(slot, generation))
     }
 
     /// The space of that name, dying ones included.
     pub fn get_mut(&mut self, id: SpaceId) -> Option<&mut Space<T>> {
-        let (generation, space) = self.slots.get_mut(id.slot())?;
-        if SpaceId::of(id.slot(), *generation) != id {
-            return None;
-        }
-        space.as_deref_mut()
+        let (generation, space) = self.arena.get_mut(id.slot())?;
+        (SpaceId::of(id.slot(), generation) == id).then_some(space)
     }
 
     /// Forgets a space and gives back its page tables.
     pub fn remove(&mut self, id: SpaceId) -> Option<Space<T>> {
         self.get_mut(id)?;
-        self.slots[id.slot()].1.take().map(|space| *space)
+        self.arena.remove(id.slot())
     }
 
     /// The first space in slot `from` or after it, and its slot: for walks over all spaces that stop in between.
     pub fn at_or_after(&mut self, from: usize) -> Option<(usize, SpaceId, &mut Space<T>)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .skip(from)
-            .find_map(|(slot, (generation, space))| Some((slot, SpaceId::of(slot, *generation), space.as_deref_mut()?)))
+        let slot = self.arena.values_from(from).next()?.0;
+        let (generation, space) = self.arena.get_mut(slot)?;
+        Some((slot, SpaceId::of(slot, generation), space))
     }
 
     /// All spaces.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SpaceId, &mut Space<T>)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, (generation, space))| Some((SpaceId::of(slot, *generation), space.as_deref_mut()?)))
+        self.arena.iter_mut().map(|(slot, generation, space)| (SpaceId::of(slot, generation), space))
     }
 }
 
