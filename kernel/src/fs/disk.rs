@@ -35,6 +35,8 @@ use crate::syscall::errno::Errno;
 
 /// How often old dirty pages are looked for (Linux: `dirty_writeback_centisecs`).
 const WRITE_BACK_EVERY: Duration = Duration::from_secs(5);
+/// Regular files that may be in memory, with their pages, before those that nobody uses are let go.
+const FILES: usize = 256;
 /// Entries of a directory asked for at once.
 const BATCH: usize = 32;
 
@@ -46,6 +48,8 @@ pub struct DataVolume {
     inodes: Mutex<BTreeMap<Ino, Weak<Inode>>>,
     /// Regular files that have been used since the mount, with their pages.
     files: Mutex<BTreeMap<Ino, Arc<FileData>>>,
+    /// There have come to be too many of them.
+    crowded: AtomicBool,
     requests: Requests,
     nameless: Mutex<Nameless>,
     released: WaitCell,
@@ -82,6 +86,7 @@ pub async fn mount(
         root: Once::new(),
         inodes: Mutex::new(BTreeMap::new()),
         files: Mutex::new(BTreeMap::new()),
+        crowded: AtomicBool::new(false),
         requests: Requests::new(),
         nameless: Mutex::new(Nameless::default()),
         released: WaitCell::new(),
@@ -147,8 +152,33 @@ impl DataVolume {
         let mut extents = Extents::default();
         found.into_iter().for_each(|extent| extents.add(extent));
         let file = Arc::new(FileData::new(ino, size, extents)?);
-        self.files.lock().insert(ino, Arc::clone(&file));
+        let mut files = self.files.lock();
+        files.insert(ino, Arc::clone(&file));
+        if files.len() > FILES {
+            self.crowded.store(true, Ordering::Relaxed);
+            self.released.wake();
+        }
         Ok(file)
+    }
+
+    /// Lets files go that nobody uses, until half of them are gone. What they have to tell the disk is told first.
+    async fn let_files_go(&self) {
+        let _no_burials = self.burials.lock().await;
+        for file in self.all_files() {
+            if self.files.lock().len() <= FILES / 2 {
+                return;
+            }
+            // Not on an error: it is for somebody who syncs the file to see.
+            let is_idle = |file: &Arc<FileData>| Arc::strong_count(file) == 2 && !file.is_mapped();
+            if is_idle(&file) && file.write_back(self).await.is_ok() {
+                let mut files = self.files.lock();
+                // Whoever uses it has taken it from the table, and nobody can while this is locked.
+                if is_idle(&file) && file.is_settled() {
+                    files.remove(&file.ino());
+                    file.close();
+                }
+            }
+        }
     }
 
     fn all_files(&self) -> Vec<Arc<FileData>> {
@@ -198,8 +228,10 @@ impl DataVolume {
     pub async fn keep_house(&'static self) {
         let mut mapped = Vec::new();
         loop {
-            let one = self.released.wait_for(|| !self.nameless.lock().released.is_empty());
-            match crate::executor().timers().timeout(WRITE_BACK_EVERY, one).await {
+            let is_wanted = || !self.nameless.lock().released.is_empty() || self.crowded.load(Ordering::Relaxed);
+            let wanted = self.released.wait_for(is_wanted);
+            match crate::executor().timers().timeout(WRITE_BACK_EVERY, wanted).await {
+                Ok(_) if self.crowded.swap(false, Ordering::Relaxed) => self.let_files_go().await,
                 Ok(_) => self.bury_or_keep(&mut mapped).await,
                 Err(_) => {
                     crate::mm().write_back_old().await;

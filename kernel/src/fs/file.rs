@@ -31,7 +31,7 @@ use crate::sync::{IrqLock, Mutex};
 use crate::syscall::errno::Errno;
 use crate::time;
 
-/// A file in use. Lives in the volume's table until the file is gone or the volume is unmounted.
+/// A file in use. Lives in the volume's table until the file is gone, the volume is unmounted, or room is needed for others.
 pub struct FileData {
     ino: Ino,
     object: ObjectId,
@@ -186,10 +186,20 @@ impl FileData {
     pub async fn write_back(&self, volume: &DataVolume) -> Result<(), Errno> {
         let written = mm().sync_object(self.object, ObjectPage::new(0)..ObjectPage::LAST).await.map_err(errno);
         let _gate = self.gate.lock().await;
-        if self.settled.load(Ordering::Relaxed) != self.changes.load(Ordering::Relaxed) {
+        if !self.is_settled() {
             self.settle(volume, self.size()).await?;
         }
         written
+    }
+
+    /// Whether the disk knows all there is to know.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed) == self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Its inode.
+    pub fn ino(&self) -> Ino {
+        self.ino
     }
 
     /// Whether some program maps it.
