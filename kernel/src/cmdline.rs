@@ -113,11 +113,13 @@ pub enum SelfTest {
     MemMap,
     /// Every frame has an owner, and the owners add up.
     Pages,
+    /// The heap has large blocks when no two free frames are neighbours.
+    Scattered,
 }
 
 impl SelfTest {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("pat", Self::Pat),
         ("mmio", Self::Mmio),
         ("layout", Self::Layout),
@@ -125,6 +127,7 @@ impl SelfTest {
         ("segments", Self::Segments),
         ("memmap", Self::MemMap),
         ("pages", Self::Pages),
+        ("scattered", Self::Scattered),
     ];
 
     fn parse(name: &str) -> Option<Self> {

@@ -1,7 +1,8 @@
 //! The kernel heap: `mm`'s slabs over the frame allocator, as Rust's `GlobalAlloc`.
 //!
-//! Owns: the one heap, and the way from its addresses, which are physical, to pointers into the direct map. Does not own: which
-//! object is where (`mm::heap`), frames. Lock order: the heap's lock, then the frame allocator's.
+//! Owns: the one heap, and the way from its addresses to pointers: they are physical, in the direct map, or, for blocks of several frames
+//! when no such block is free, virtual already ([`scattered`]). Does not own: which object is where (`mm::heap`), frames. Lock order:
+//! the heap's lock, then the scattered blocks', then the frame allocator's.
 #![expect(unsafe_code, reason = "GlobalAlloc; slab headers inside raw frames")]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -14,7 +15,7 @@ use mm::heap::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arch::direct_map;
+use crate::arch::{direct_map, scattered};
 use crate::frames;
 use crate::sync::Mutex;
 
@@ -70,12 +71,22 @@ impl HeapFrames {
     fn header_pointer(slab: SlabId) -> *mut SlabHeader {
         direct_map::pointer(PhysAddr::new(slab.address() + SLAB_HEADER as u64)).cast()
     }
+
+    fn release(at: PhysAddr, order: Order) {
+        let released = frames::get().release(frames::pfn(at), FrameKind::Heap, order);
+        released.unwrap_or_else(|error| panic!("a block of the heap at {at:#x}: {error}"));
+    }
+
+    fn release_frame(frame: PhysAddr) {
+        Self::release(frame, Order::PAGE);
+    }
 }
 
 impl SlabMemory for HeapFrames {
     fn take(&mut self, order: Order) -> Option<u64> {
         let allocator = frames::get();
         let alloc = |order| Some(allocator.leak(allocator.alloc(FrameKind::Heap, order)?).phys());
+        let mut single = || alloc(Order::PAGE).map(PhysAddr::new);
         match alloc(order) {
             Some(at) => {
                 if self.reserve.len() < RESERVE {
@@ -84,7 +95,8 @@ impl SlabMemory for HeapFrames {
                 Some(at)
             }
             None if order == Order::PAGE => self.reserve.pop(),
-            None => None,
+            None => scattered::map(order.frames(), &mut single, &mut Self::release_frame, &mut frames::kernel_table)
+                .map(VirtAddr::as_u64),
         }
     }
 
@@ -93,9 +105,10 @@ impl SlabMemory for HeapFrames {
             self.reserve.push(at);
             return;
         }
-        let allocator = frames::get();
-        let released = allocator.release(frames::pfn(PhysAddr::new(at)), FrameKind::Heap, order);
-        released.unwrap_or_else(|error| panic!("a block of the heap at {at:#x}: {error}"));
+        match scattered_at(at) {
+            Some(block) => scattered::unmap(block, order.frames(), &mut Self::release_frame),
+            None => Self::release(PhysAddr::new(at), order),
+        }
     }
 
     fn make_header(&mut self, slab: SlabId, header: SlabHeader) {
@@ -124,16 +137,30 @@ fn request(layout: Layout) -> Request {
     Request { size: layout.size(), align: layout.align() }
 }
 
+/// The block behind one of the heap's addresses, if it is a scattered one. No physical address looks like that.
+fn scattered_at(at: u64) -> Option<VirtAddr> {
+    VirtAddr::try_new(at).ok().filter(|at| scattered::contains(*at))
+}
+
 fn address(object: *mut u8) -> u64 {
-    direct_map::physical(VirtAddr::from_ptr(object)).expect("the heap is in the direct map").as_u64()
+    let at = VirtAddr::from_ptr(object);
+    direct_map::physical(at).map_or(at.as_u64(), PhysAddr::as_u64)
+}
+
+fn pointer(at: u64) -> *mut u8 {
+    match scattered_at(at) {
+        Some(block) => block.as_mut_ptr(),
+        None => direct_map::pointer(PhysAddr::new(at)),
+    }
 }
 
 // SAFETY: what `SlabHeap` gives out is at least as large and aligned as asked, is given out once until it is freed, and lies
-// in frames that stay the heap's meanwhile; the direct map is linear, and as aligned as a frame.
+// in frames that stay the heap's meanwhile; the direct map is linear, and as aligned as a frame, and a scattered block is mapped
+// page behind page, as aligned as it is long.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(at) = self.slabs.lock().alloc(request(layout)) else { return ptr::null_mut() };
-        NonNull::new(direct_map::pointer(PhysAddr::new(at))).expect("the direct map is not at 0").as_ptr()
+        NonNull::new(pointer(at)).expect("neither is at 0").as_ptr()
     }
 
     unsafe fn dealloc(&self, object: *mut u8, layout: Layout) {

@@ -79,3 +79,8 @@ fn checks_that_do_not_exist_are_refused() {
     let run = run.expect("bad_input", tests::harness::status::REFUSED);
     assert!(run.stderr.contains("selftest=everything"), "{run}");
 }
+
+#[test]
+fn the_heap_has_large_blocks_when_free_frames_are_single() {
+    expect_logged(&checked(&["scattered"]), "three blocks of 100000 bytes");
+}

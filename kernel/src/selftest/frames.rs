@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 use mm::addr::Pfn;
 use mm::frame::{Frame, FrameKind, FrameOwner};
-use x86_64::PhysAddr;
+use x86_64::{PhysAddr, VirtAddr};
 
 use crate::boot::RegionKind;
 use crate::boot::memory::{MemoryMap, PAGE};
-use crate::frames;
+use crate::{arch, frames, heap};
 
 /// The kind of the region that a frame lies in.
 fn region(memory: &MemoryMap, frame: Pfn) -> Option<RegionKind> {
@@ -38,6 +38,39 @@ pub(super) fn memmap(memory: &MemoryMap) {
     assert!(taken.windows(2).all(|pair| pair[0].pfn() != pair[1].pfn()), "no frame twice");
     taken.into_iter().for_each(|frame| allocator.free(frame));
     log::info!("selftest memmap: {free} frames taken, of {usable} in usable RAM; all lie there");
+}
+
+/// The heap has blocks of several pages when no two free frames are neighbours, and gives their frames back.
+pub(super) fn scattered() {
+    const LEN: usize = 100_000;
+    let allocator = frames::get();
+    let mut taken: Vec<Frame> = Vec::with_capacity(allocator.free_frames());
+    let before = (allocator.free_frames(), heap::stats());
+    while let Some(frame) = allocator.alloc_page(FrameKind::User) {
+        taken.push(frame);
+    }
+    let pieces =
+        taken.extract_if(.., |frame| frame.pfn().as_u32().is_multiple_of(2)).map(|frame| allocator.free(frame)).count();
+    let words = |seed: usize| (0..LEN / 8).map(move |word| (word * 7 + seed) as u64);
+    let blocks: [Vec<u64>; 3] = core::array::from_fn(|seed| {
+        let mut block = Vec::new();
+        block.try_reserve_exact(LEN / 8).expect("frames there are");
+        block.extend(words(seed));
+        block
+    });
+    let is_scattered = |block: &Vec<u64>| arch::scattered::contains(VirtAddr::from_ptr(block.as_ptr()));
+    assert!(blocks.iter().all(is_scattered), "no two free frames are neighbours");
+    for (seed, block) in blocks.iter().enumerate() {
+        assert!(block.iter().copied().eq(words(seed)), "block {seed} has other words");
+    }
+    let mut too_large: Vec<u8> = Vec::new();
+    assert!(too_large.try_reserve_exact(pieces * PAGE as usize).is_err(), "more than there is");
+    drop(blocks);
+    taken.drain(..).for_each(|frame| allocator.free(frame));
+    // The tables of the window stay, as those of all the kernel's half do.
+    let tables = before.0 - allocator.free_frames();
+    assert!(tables <= 3 && heap::stats() == before.1, "{tables} frames are gone, {:?}", heap::stats());
+    log::info!("selftest scattered: three blocks of {LEN} bytes in {pieces} single frames");
 }
 
 /// Frames in a line of the map.

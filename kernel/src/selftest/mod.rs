@@ -22,6 +22,7 @@ pub fn run(tests: &[SelfTest], memory: &MemoryMap) {
             SelfTest::UpperHalf => space::upper_half(),
             SelfTest::MemMap => frames::memmap(memory),
             SelfTest::Pages => frames::pages(memory),
+            SelfTest::Scattered => frames::scattered(),
         }
         log::info!("selftest {}: ok", test.name());
     }

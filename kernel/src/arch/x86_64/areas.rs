@@ -11,7 +11,7 @@ use mm::range::{Area, Found, RangeMap, Span};
 use x86_64::VirtAddr;
 
 use super::kernel_space::{self, OutOfTables, TableSource};
-use super::layout::{AREAS, AREAS_LEN};
+use super::layout::{AREAS, SCATTERED};
 use super::pat::Caching;
 use crate::boot::PhysRange;
 use crate::boot::memory::PAGE;
@@ -55,7 +55,7 @@ unsafe impl Send for Mapped {}
 static AREA_MAP: Mutex<Option<RangeMap<Mapping>>> = Mutex::new(None);
 
 fn with_areas<T>(look: impl FnOnce(&mut RangeMap<Mapping>) -> T) -> T {
-    const ALL: Span = Span::new(AREAS / PAGE, AREAS_LEN / PAGE).expect("the region is not empty");
+    const ALL: Span = Span::between(AREAS / PAGE, SCATTERED / PAGE).expect("the region is not empty");
     look(AREA_MAP.lock().get_or_insert_with(|| RangeMap::new(ALL)))
 }
 

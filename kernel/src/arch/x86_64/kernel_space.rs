@@ -86,6 +86,19 @@ pub(super) fn map_pages(base: u64, mapping: Mapping, source: &mut TableSource<'_
     Ok(())
 }
 
+/// Maps a frame of RAM as data at a free address of the areas.
+pub(super) fn map_frame(address: u64, frame: PhysAddr, source: &mut TableSource<'_>) -> Result<(), OutOfTables> {
+    Tables { root: root().table(), source }.map_page(address, frame, VARIABLES)
+}
+
+/// Ends what [`map_frame`] began, and says which frame was there.
+pub(super) fn unmap_frame(address: u64) -> Option<PhysAddr> {
+    let (table, index) = leaf(root(), address)?;
+    let entry = table.load(index);
+    unmap_pages(address, 1);
+    entry.is_present().then(|| entry.address())
+}
+
 /// Empties the entries of `pages` pages at `base`, in the areas, and forgets their translations. The tables stay.
 pub(super) fn unmap_pages(base: u64, pages: u64) {
     for address in (base..base + pages * PAGE).step_by(PAGE as usize) {

@@ -19,6 +19,10 @@ pub const DIRECT_MAP_LEN: u64 = TOP_LEVEL_SPAN;
 pub const AREAS: u64 = 0xffff_c000_0000_0000;
 /// Two top-level entries, both there from boot on: so an area may lie across their border.
 pub const AREAS_LEN: u64 = 2 * TOP_LEVEL_SPAN;
+/// The end of the areas: where blocks of the heap appear whose frames lie anywhere ([`super::scattered`]).
+pub const SCATTERED: u64 = AREAS + AREAS_LEN - SCATTERED_LEN;
+/// As long as that: what large objects of the heap are there at a time.
+pub const SCATTERED_LEN: u64 = 64 << 20;
 /// Where the kernel's image is linked: the last 2 GiB, as the code model wants.
 pub const IMAGE: u64 = 0xffff_ffff_8000_0000;
 
@@ -74,7 +78,12 @@ pub const REGIONS: [Region; 9] = [
     region(1 << 47, DIRECT_MAP, Holds::Nothing, "no canonical addresses"),
     region(DIRECT_MAP, DIRECT_MAP + DIRECT_MAP_LEN, Holds::Data, "direct map of RAM"),
     region(DIRECT_MAP + DIRECT_MAP_LEN, AREAS, Holds::Nothing, "unused"),
-    region(AREAS, AREAS + AREAS_LEN, Holds::Data, "kernel areas: device registers, firmware tables"),
+    region(
+        AREAS,
+        AREAS + AREAS_LEN,
+        Holds::Data,
+        "kernel areas: device registers, firmware tables, scattered blocks of the heap",
+    ),
     region(AREAS + AREAS_LEN, IMAGE, Holds::Nothing, "unused"),
     region(IMAGE, 0, Holds::Image, "the kernel's image"),
 ];

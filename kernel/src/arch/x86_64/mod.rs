@@ -23,6 +23,7 @@ pub mod paging;
 pub mod pat;
 pub mod port;
 pub mod random;
+pub mod scattered;
 pub mod stack;
 mod syscall;
 pub mod tlb;
