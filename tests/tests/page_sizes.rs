@@ -11,6 +11,8 @@ fn passes(arguments: &[&str]) {
     let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
     let mut command = Command::new(cargo);
     command.current_dir(source::root()).args(["test", "--quiet", "--offline", "--profile", "checked"]).args(arguments);
+    // The full counts are asked of the machine's pages. Here a few seeds show what they can: that nothing counts on 4 KiB.
+    command.env_remove("EBB_SOAK");
     let output = command.output().expect("cargo runs");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && text.contains("test result: ok"), "{arguments:?}\n{text}");

@@ -169,11 +169,11 @@ impl DataVolume {
                 return;
             }
             // Not on an error: it is for somebody who syncs the file to see.
-            let is_idle = |file: &Arc<FileData>| Arc::strong_count(file) == 2 && !file.is_mapped();
-            if is_idle(&file) && file.write_back(self).await.is_ok() {
+            let is_unused = |file: &Arc<FileData>| Arc::strong_count(file) == 2 && !file.is_mapped();
+            if is_unused(&file) && file.write_back(self).await.is_ok() {
                 let mut files = self.files.lock();
                 // Whoever uses it has taken it from the table, and nobody can while this is locked.
-                if is_idle(&file) && file.is_settled() {
+                if is_unused(&file) && file.is_idle() {
                     files.remove(&file.ino());
                     file.close();
                 }

@@ -192,9 +192,13 @@ impl FileData {
         written
     }
 
-    /// Whether the disk knows all there is to know.
-    pub fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed) == self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody maps it, and the disk has all there is to know. Whoever writes back knows less: somebody may have written since.
+    pub fn is_idle(&self) -> bool {
+        mm().object_is_idle(self.object) && self.is_settled()
     }
 
     /// Its inode.

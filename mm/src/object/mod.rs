@@ -356,6 +356,15 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| core.objects.get_mut(id).is_some_and(|object| object.mapped > 0))
     }
 
+    /// Whether nobody maps an object, its pages are as its store has them, and nothing is under way: it can be closed, and lose nothing.
+    pub fn object_is_idle(&self, id: ObjectId) -> bool {
+        self.core.with_lock(|core| {
+            let busy = core.ops.find(|op| op.target.reaches(id, ObjectPage(0))).is_some();
+            let object = core.objects.get_mut(id);
+            !busy && object.is_some_and(|object| object.mapped == 0 && object.pages.get(PageClass::Dirty) == 0)
+        })
+    }
+
     /// The pages of an object by state.
     pub fn object_pages(&self, id: ObjectId) -> Option<PageCounts> {
         self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.pages))

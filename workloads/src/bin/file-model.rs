@@ -194,8 +194,12 @@ impl Model {
         let model = self.contents[content].get(offset as usize..).unwrap_or_default();
         let model = &model[..model.len().min(bytes.len())];
         let differs = model.iter().zip(&bytes).position(|(a, b)| a != b);
+        let values = differs.map(|at| (at, model[at], bytes[at]));
         self.claims.holds(
-            format_args!("read {have} of {} at {offset}, first difference at {differs:?}", model.len()),
+            format_args!(
+                "read {have} of {} at {offset}, first difference (at, expected, found): {values:?}",
+                model.len()
+            ),
             have == model.len() && differs.is_none(),
         );
     }
