@@ -25,6 +25,11 @@ fn a_number_shows_two_decimals() {
 }
 
 #[test]
+fn sysinfo_counts_in_parts_of_2_to_the_16th() {
+    assert_eq!(Fixed::whole(3).with_16_bits(), 3 << 16);
+}
+
+#[test]
 fn load_approaches_what_is_active_with_its_time_constant() {
     let mut load = LoadAverages::new();
     for second in 1..=60 {

@@ -20,6 +20,11 @@ impl Fixed {
         Self(number << FRACTION)
     }
 
+    /// With 16 fraction bits, as sysinfo(2) has it (`SI_LOAD_SHIFT`).
+    pub const fn with_16_bits(self) -> u64 {
+        self.0 << (16 - FRACTION)
+    }
+
     /// A step of the average towards `active`, after `steps` of which each keeps `keep` of what was (`calc_load_n`).
     fn towards(self, active: Self, keep: u64, steps: u64) -> Self {
         let keep = power(keep, steps);

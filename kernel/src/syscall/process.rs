@@ -11,7 +11,7 @@ use crate::process::futex::ANY_BITSET;
 use crate::process::process::{Outcome, Tid};
 use crate::process::thread::Thread;
 use crate::process::{memory, table};
-use crate::time;
+use crate::{load, time};
 
 /// set_tid_address(2).
 pub(super) fn set_tid_address(thread: &mut Thread, address: u64) -> SysResult {
@@ -100,6 +100,7 @@ pub(super) async fn sysinfo(thread: &Thread, out: u64) -> SysResult {
     let usage = memory::Usage::of(&memory::snapshot());
     let mut info = SysInfo::new_zeroed();
     info.uptime = (time::now_ns() / NS_PER_S).cast_signed();
+    info.loads = load::now().averages.map(load::Fixed::with_16_bits);
     info.totalram = usage.ram_bytes;
     info.freeram = usage.free_bytes;
     info.totalswap = usage.swap_bytes;

@@ -65,7 +65,7 @@ impl Package {
                  {COMPILE} -DSQLITE_THREADSAFE=0 -DSQLITE_OMIT_LOAD_EXTENSION -o out shell.c sqlite3.c -lm"
             ),
             Self::Busybox => "dpkg-deb -x busybox-static_*.deb root && \
-                 cp \"$(find root -type f -name busybox)\" out"
+                 cp \"$(find root -type f -path '*/bin/busybox')\" out"
                 .to_owned(),
         }
     }

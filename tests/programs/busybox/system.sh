@@ -1,0 +1,10 @@
+# What differs from machine to machine: shown, and judged by the test.
+sleep 600 & other=$!
+echo "-- free"; free
+echo "-- ps"; ps -o pid,ppid,pgid,stat,vsz,args
+echo "-- meminfo"; cat /proc/meminfo
+echo "-- uptime"; uptime; cat /proc/uptime /proc/loadavg
+echo "-- top"; top -b -n 1
+echo "-- ids"; pidof sleep
+echo "-- mounts"; mount; df -P /
+kill $other; wait $other; echo "-- end"
