@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tests::harness::disk::{DataDisk, file_on, recover};
 use tests::harness::power_cut::WriteLog;
@@ -102,6 +103,17 @@ fn sizes_on_the_disk_are_to_the_byte() {
         let found = fs::read(left.join(name((how, first, second)))).expect("a file");
         assert!(found == expected, "{how}, {first} to {second}: {} bytes, or other ones", found.len());
     }
+}
+
+#[test]
+fn processes_lock_ranges_of_files_and_whole_files_as_on_linux() {
+    let program = Program::C("file-locks", Flavour::Glibc).build().expect("a C compiler");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let output = Command::new(&program).current_dir(scratch.path()).output().expect("the program on the host");
+    assert!(output.stdout.starts_with(b"OK file-locks"), "on the host: {}", String::from_utf8_lossy(&output.stdout));
+    let disk = DataDisk::empty();
+    Run::new([program]).option("--disk", disk.image()).finish().expect_ok().expect_line("OK file-locks");
+    disk.expect_clean();
 }
 
 /// Row M4: a file larger than memory, mapped, needs no swap in either direction.

@@ -25,6 +25,7 @@ use super::blocks::Writable;
 use super::ext4::{Change, Found, Ino, Maker, MountError, Rename, Unlinked, Volume, VolumeFacts};
 use super::extents::{Extents, FilePage};
 use super::file::FileData;
+use super::locks::FileLocks;
 use super::vnode::Listed;
 use crate::arch::fiber::Fiber;
 use crate::arch::stack::FiberStack;
@@ -95,7 +96,7 @@ pub async fn mount(
     });
     spawn(Fiber::new(stack, move |suspender| volume.actor.run(&volume.disk, settings, suspender)));
     let facts = volume.actor.mounted().await?;
-    let root = Inode { ino: facts.root, kind: FileType::Directory, volume, nameless: AtomicBool::new(false) };
+    let root = Inode::new(facts.root, FileType::Directory, volume);
     volume.root.call_once(|| Arc::new(root));
     volume.writable.call_once(|| facts.writable);
     Ok(facts)
@@ -279,9 +280,7 @@ impl DataVolume {
         if let Some(inode) = inodes.get(&found.ino).and_then(Weak::upgrade) {
             return inode;
         }
-        let inode =
-            Inode { ino: found.ino, kind: found.attributes.kind, volume: self, nameless: AtomicBool::new(false) };
-        let inode = Arc::new(inode);
+        let inode = Arc::new(Inode::new(found.ino, found.attributes.kind, self));
         inodes.insert(found.ino, Arc::downgrade(&inode));
         inode
     }
@@ -323,6 +322,8 @@ pub struct Inode {
     volume: &'static DataVolume,
     /// Has no name left.
     nameless: AtomicBool,
+    /// What processes have locked of it.
+    pub locks: FileLocks,
 }
 
 impl Drop for Inode {
@@ -341,6 +342,10 @@ impl Drop for Inode {
 }
 
 impl Inode {
+    fn new(ino: Ino, kind: FileType, volume: &'static DataVolume) -> Self {
+        Self { ino, kind, volume, nameless: AtomicBool::new(false), locks: FileLocks::default() }
+    }
+
     /// Its number.
     pub fn ino(&self) -> Ino {
         self.ino

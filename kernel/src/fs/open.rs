@@ -16,7 +16,7 @@ use super::attributes::{Attributes, FileType};
 use super::disk::Inode;
 use super::proc;
 use super::vnode::{Access, Vnode};
-use super::{cgroup, pipe, stdio};
+use super::{cgroup, locks, pipe, stdio};
 use crate::process::process::Process;
 use crate::sync::IrqLock;
 use crate::syscall::errno::Errno;
@@ -84,6 +84,8 @@ pub struct OpenFile {
     /// `O_APPEND`, `O_NONBLOCK` and what else fcntl(2) changes.
     status: AtomicU32,
     offset: AtomicU64,
+    /// What it holds locks by.
+    pub locks: locks::Handle,
     /// Held while the offset is used and moved: reads and writes of one open file happen one after the other (read(2)).
     turn: Mutex<(), IrqLock>,
 }
@@ -109,6 +111,7 @@ impl OpenFile {
             node: None,
             status: AtomicU32::new(flags & CHANGEABLE),
             offset: AtomicU64::new(0),
+            locks: locks::Handle::default(),
             turn: Mutex::new_with_raw_mutex((), IrqLock::INIT),
         }
     }

@@ -66,6 +66,11 @@ impl FdTable {
         self.entry(fd).map(|entry| Arc::clone(&entry.file))
     }
 
+    /// All open files, some perhaps more than once.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<OpenFile>> {
+        self.entries.iter().flatten().map(|entry| &entry.file)
+    }
+
     /// Puts a file at the lowest free descriptor not below `lowest`.
     pub fn insert(&mut self, file: Arc<OpenFile>, lowest: u64, on_exec: OnExec) -> Result<u64, Errno> {
         let lowest = usize::try_from(lowest).ok().filter(|fd| *fd < self.limit).ok_or(Errno::EINVAL)?;

@@ -20,9 +20,9 @@ use super::signal::AltStack;
 use super::space::{AddressSpace, Resigned};
 use super::stack::MAX_BYTES;
 use super::thread::Thread;
-use crate::fs;
 use crate::fs::vnode::Vnode;
 use crate::fs::walk::{LastLink, walk};
+use crate::fs::{self, locks};
 use crate::sync::Once;
 use crate::syscall::errno::Errno;
 
@@ -209,6 +209,7 @@ pub async fn execve(thread: &mut Thread, request: [u64; 3]) -> Result<(), Errno>
     thread.process.become_single(&thread.state).await;
 
     let closed = thread.process.files.lock().take_closed_by_exec();
+    closed.iter().for_each(|file| locks::closed_by(thread.process.pid, file));
     drop(closed);
     space.futexes.register_known();
     let file = match program.file {

@@ -33,6 +33,7 @@ use super::usage::{Usage, Used};
 use crate::cache::{Live, Type};
 use crate::fs::FdTable;
 use crate::fs::disk::Inode;
+use crate::fs::locks;
 use crate::sync::Mutex;
 use crate::syscall::errno::Errno;
 
@@ -342,6 +343,7 @@ impl Process {
     /// Closes all its files.
     fn close_files(&self) {
         let files = core::mem::take(&mut *self.files.lock());
+        files.files().for_each(|file| locks::closed_by(self.pid, file));
         // Dropped here, with no lock held: closing a pipe wakes others.
         drop(files);
     }

@@ -57,6 +57,10 @@ abi_struct! {
     IoVec, 16 { iov_base: u64, iov_len: u64, }
 }
 abi_struct! {
+    /// `struct flock`
+    Flock, 32 { l_type: i16, l_whence: i16, pad0: i32, l_start: i64, l_len: i64, l_pid: i32, pad1: i32, }
+}
+abi_struct! {
     /// `struct pollfd`
     PollFd, 8 { fd: i32, events: i16, revents: i16, }
 }

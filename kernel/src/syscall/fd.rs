@@ -5,15 +5,23 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as flag;
 
 use super::errno::{Errno, SysResult};
+use crate::fs::locks;
 use crate::fs::pipe::{self, Patience};
 use crate::fs::{FdTable, Kind, OnExec, OpenFile};
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
 
+/// Ends the process's use of a file that one of its descriptors referred to. With no lock held: closing may wake others.
+fn forget(thread: &Thread, closed: Option<Arc<OpenFile>>) {
+    if let Some(file) = closed {
+        locks::closed_by(thread.process.pid, &file);
+    }
+}
+
 /// close(2).
 pub(super) fn close(thread: &Thread, fd: u64) -> SysResult {
     let closed = thread.process.files.lock().close(fd)?;
-    drop(closed);
+    forget(thread, closed);
     Ok(0)
 }
 
@@ -33,7 +41,7 @@ pub(super) fn close_range(thread: &Thread, first: u64, last: u64, flags: u64) ->
             let _is_open = thread.process.files.lock().set_on_exec(fd, OnExec::Close);
         } else {
             let closed = thread.process.files.lock().close(fd);
-            drop(closed);
+            forget(thread, closed.ok().flatten());
         }
     }
     Ok(0)
@@ -70,7 +78,7 @@ fn put(thread: &Thread, fd: u64, target: u64, on_exec: OnExec) -> SysResult {
         let file = files.get(fd)?;
         files.replace(target, file, on_exec)?
     };
-    drop(before);
+    forget(thread, before);
     Ok(target)
 }
 

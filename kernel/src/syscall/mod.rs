@@ -16,6 +16,7 @@ pub mod errno;
 mod fd;
 mod file;
 mod limits;
+mod lock;
 mod mem;
 mod names;
 mod path;
@@ -88,7 +89,7 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
         nr::__NR_dup => fd::dup(thread, a),
         nr::__NR_dup2 => fd::dup2(thread, a, b),
         nr::__NR_dup3 => fd::dup3(thread, a, b, c),
-        nr::__NR_fcntl => fd::fcntl(thread, a, b, c),
+        nr::__NR_fcntl if !lock::is_about_locks(b) => fd::fcntl(thread, a, b, c),
         nr::__NR_ioctl => descriptor::ioctl(thread, a),
         nr::__NR_futex => return sync::futex_now(thread, &request.args),
         nr::__NR_sched_setaffinity => Ok(0),

@@ -1,11 +1,11 @@
-//! The part of the dispatch that may ask the disk: paths, attributes, directories.
+//! The part of the dispatch that may ask the disk: paths, attributes, directories, locks.
 //!
 //! These calls share one boxed future (`super::dispatch`), made for the length of the call.
 
 use linux_raw_sys::general as nr;
 
 use super::errno::{Errno, SysResult};
-use super::{descriptor, dir, path, stat};
+use super::{descriptor, dir, lock, path, stat};
 use crate::process::stats;
 use crate::process::thread::Thread;
 
@@ -62,6 +62,8 @@ pub(super) async fn dispatch(thread: &Thread, number: u64, [a, b, c, d, e, _]: [
         nr::__NR_ftruncate => stat::ftruncate(thread, a, b).await,
         nr::__NR_fallocate => stat::fallocate(thread, a, b, c, d).await,
         nr::__NR_fsync | nr::__NR_fdatasync => stat::fsync(thread, a).await,
+        nr::__NR_fcntl => lock::fcntl(thread, a, b, c).await,
+        nr::__NR_flock => lock::flock(thread, a, b).await,
         nr::__NR_sync | nr::__NR_syncfs => stat::sync().await,
         nr::__NR_statfs => stat::statfs(thread, a, b).await,
         nr::__NR_fstatfs => stat::fstatfs(thread, a, b).await,
