@@ -136,30 +136,33 @@ impl DataVolume {
         self.files.lock().get(&ino).cloned()
     }
 
-    /// The contents of a regular file.
-    async fn file(&self, ino: Ino) -> Result<Arc<FileData>, Errno> {
+    /// The contents of a regular file. They are taken up on the actor's fiber: what it says of the disk is still so then.
+    async fn file(&'static self, ino: Ino) -> Result<Arc<FileData>, Errno> {
         if let Some(file) = self.file_in_use(ino) {
             return Ok(file);
         }
         let look = move |volume: &mut Volume<'_, DataDisk>| {
+            // Somebody else may have been faster.
+            if let Some(file) = self.file_in_use(ino) {
+                return Ok(file);
+            }
             let size = volume.inspect(ino)?.attributes.size;
-            volume.extents(ino, FilePage(0), u64::MAX / 4096).map(|extents| (size, extents))
+            let mut extents = Extents::default();
+            volume.extents(ino, FilePage(0), u64::MAX / 4096)?.into_iter().for_each(|extent| extents.add(extent));
+            let file = Arc::new(FileData::new(ino, size, extents)?);
+            self.take_up(&file);
+            Ok(file)
         };
-        let (size, found) = self.call(look).await?;
-        // Somebody else may have been faster; no await from here on.
-        if let Some(file) = self.file_in_use(ino) {
-            return Ok(file);
-        }
-        let mut extents = Extents::default();
-        found.into_iter().for_each(|extent| extents.add(extent));
-        let file = Arc::new(FileData::new(ino, size, extents)?);
+        self.call(look).await
+    }
+
+    fn take_up(&self, file: &Arc<FileData>) {
         let mut files = self.files.lock();
-        files.insert(ino, Arc::clone(&file));
+        files.insert(file.ino(), Arc::clone(file));
         if files.len() > FILES {
             self.crowded.store(true, Ordering::Relaxed);
             self.released.wake();
         }
-        Ok(file)
     }
 
     /// Lets files go that nobody uses, until half of them are gone. What they have to tell the disk is told first.
@@ -384,12 +387,16 @@ impl Inode {
 
     /// What stat(2) shows. The size is what the file's pages say: the disk may not know yet.
     pub async fn attributes(&self) -> Result<Attributes, Errno> {
-        let ino = self.ino;
-        let mut attributes = self.volume.call(move |volume| volume.inspect(ino)).await?.attributes;
-        if let Some(file) = self.volume.file_in_use(ino) {
-            attributes.size = file.size();
-        }
-        Ok(attributes)
+        let (ino, table) = (self.ino, self.volume);
+        // Both at one moment of the actor's: a file that is let go has told the disk its size before.
+        let look = move |volume: &mut Volume<'_, DataDisk>| {
+            let mut attributes = volume.inspect(ino)?.attributes;
+            if let Some(file) = table.file_in_use(ino) {
+                attributes.size = file.size();
+            }
+            Ok(attributes)
+        };
+        table.call(look).await
     }
 
     /// What has this name in the directory.
