@@ -9,7 +9,7 @@ use mm::space::{
     PopulateError, Residency, SpaceId,
 };
 use std::sync::Arc;
-use tests::mm::{PAGE, Thread, World, anonymous, ready, word};
+use tests::mm::{PAGE, Thread, World, anonymous, polled, ready, word};
 
 /// Stores a word of its own in each page.
 async fn write(machine: &Arc<SimMachine>, space: SpaceId, area: VirtAddr, pages: u64) {
@@ -216,7 +216,7 @@ fn x4_neighbours_of_one_kind_are_one_area() {
             ready(mm.protect(space, at(area, page), PAGE, Rights::READ)).unwrap();
         }
         assert_eq!(areas(), 1000, "round {round}");
-        ready(mm.protect(space, area, 1000 * PAGE, Rights::READ_WRITE)).unwrap();
+        polled(mm.protect(space, area, 1000 * PAGE, Rights::READ_WRITE), || ()).unwrap();
         assert_eq!(areas(), 1, "round {round}");
     }
     world.destroy(space);

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "a failing allocator implements GlobalAlloc")]
 
 use mm::Config;
+use mm::addr::VirtAddr;
 use mm::fault::Holds;
 use mm::reclaim::Watermarks;
 use mm::sim::{SimConfig, SimMachine};
@@ -11,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::pin::pin;
 use std::task::Poll;
-use tests::mm::{poll_once, ready, space_with, word};
+use tests::mm::{PAGE, poll_once, polled, ready, space_with, word};
 
 struct Failing;
 
@@ -80,4 +81,33 @@ fn pages_leave_while_every_allocation_fails() {
         assert_eq!(value, Ok(page + 1));
     }
     machine.mm().release_holds(&mut holds);
+}
+
+#[test]
+fn x5_unmapping_and_teardown_need_no_memory() {
+    let machine = SimMachine::new(SimConfig::new(256, 64));
+    let before = machine.mm().snapshot().frames.free;
+    let (space, area) = space_with(&machine, 100);
+    let (other, _) = space_with(&machine, 1);
+    let (mm, mut holds) = (machine.mm(), Holds::default());
+    for page in 0..100 {
+        ready(machine.store(space, word(area, page, 3), page + 1, &mut holds)).unwrap();
+    }
+    mm.release_holds(&mut holds);
+    let at = |page: u64| VirtAddr::new(area.as_u64() + page * PAGE);
+
+    FAILS.set(true);
+    // The head, the tail, a hole, and what lies across the hole.
+    let unmapped = [(0, 10), (90, 10), (40, 20), (30, 40)].map(|(page, pages)| {
+        let done = ready(mm.unmap(space, at(page), pages * PAGE));
+        (done, mm.space_pages(space).map(|(mapped, _)| mapped))
+    });
+    polled(mm.destroy_space(other), || ());
+    polled(mm.destroy_space(space), || ());
+    FAILS.set(false);
+
+    assert_eq!(unmapped, [90, 80, 60, 40].map(|left| (Ok(()), Some(left))));
+    assert_eq!(mm.space_pages(space), None);
+    machine.check();
+    assert_eq!(mm.snapshot().frames.free, before, "{:?}", mm.snapshot());
 }

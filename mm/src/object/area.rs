@@ -1,13 +1,13 @@
 //! Areas that map objects: what an area says of its object, how objects know that areas want them, and taking pages out of areas.
 //!
 //! Owns [`Backing`]. Does not own the map of areas ([`crate::space::VmaMap`]), which splits and merges them; every area that comes
-//! or goes passes [`Core::insert_area`] or [`Mm::remove_areas`], which keep the objects' counts.
+//! or goes passes [`Core::insert_area`] or [`Mm::remove_area`], which keep the objects' counts.
 
 use super::{ObjectId, ObjectPage};
 use crate::addr::{PageRange, Vpn};
 use crate::manager::{Core, Mm};
 use crate::platform::Platform;
-use crate::space::{CHUNK, SpaceId, Vma};
+use crate::space::{CHUNK, MapError, SpaceId, Vma};
 use arrayvec::ArrayVec;
 
 /// Whether what is written in an area is written to its object.
@@ -54,36 +54,31 @@ impl Vma {
 }
 
 impl<P: Platform> Core<P> {
-    /// Adds an area in a place that is free. `false` if its object is gone, or there is no such space.
-    pub fn insert_area(&mut self, space: SpaceId, area: Vma) -> bool {
-        let Some(s) = self.spaces.get_mut(space) else { return false };
+    /// Adds an area in a place that is free, if there is memory for it and its object, if it has one, is still there.
+    pub fn insert_area(&mut self, space: SpaceId, area: Vma) -> Result<(), MapError> {
+        let s = self.spaces.get_mut(space).ok_or(MapError::SpaceGone)?;
+        if !s.vmas.make_room(1) {
+            return Err(MapError::NoRoom);
+        }
         if let Backing::Object { object, .. } = area.backing {
-            let Some(object) = self.objects.get_mut(object).filter(|object| object.is_wanted()) else { return false };
+            let object = self.objects.get_mut(object).filter(|object| object.is_wanted()).ok_or(MapError::NoObject)?;
             object.mapped += area.range.len();
         }
         s.vmas.insert(area);
-        true
+        Ok(())
     }
 }
 
 impl<P: Platform> Mm<P> {
-    /// Removes the areas of a range, splitting those that stick out. Their pages are released already.
-    pub(crate) fn remove_areas(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) {
+    /// Removes the first area of a range, or what it has of it. Its pages are released already.
+    pub(crate) fn remove_area(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) {
         let Core { spaces, objects, .. } = core;
-        let Some(s) = spaces.get_mut(space) else { return };
-        let mut orphaned: ArrayVec<ObjectId, CHUNK> = ArrayVec::new();
-        for area in s.vmas.overlapping(range) {
-            let Backing::Object { object: id, .. } = area.backing else { continue };
-            let (start, end) = (area.range.start.max(range.start), area.range.end.min(range.end));
-            let Some(object) = objects.get_mut(id) else { continue };
-            object.mapped -= PageRange { start, end }.len();
-            if !object.is_wanted() {
-                objects.doom(id);
-                let _full = orphaned.try_push(id);
-            }
-        }
-        s.vmas.remove(range);
-        if !orphaned.is_empty() {
+        let Some(gone) = spaces.get_mut(space).and_then(|s| s.vmas.take_first(range)) else { return };
+        let Backing::Object { object: id, .. } = gone.backing else { return };
+        let Some(object) = objects.get_mut(id) else { return };
+        object.mapped -= gone.range.len();
+        if !object.is_wanted() {
+            objects.doom(id);
             self.frames.pressure().wake_all();
         }
     }
@@ -101,9 +96,9 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Looks at up to [`CHUNK`] pages of the first area in the range that maps an object. Returns where to go on.
-    fn unmap_object_chunk(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) -> Option<Vpn> {
+    pub(crate) fn unmap_object_chunk(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) -> Option<Vpn> {
         let s = core.spaces.get_mut(space)?;
-        let area = *s.vmas.overlapping(range).find(|area| area.backing != Backing::Anonymous)?;
+        let area = s.vmas.first_with_object(range)?;
         let (start, end) = (area.range.start.max(range.start), area.range.end.min(range.end));
         let (id, first, _) = area.object_page(start)?;
         let last = first.after(end.as_u64() - start.as_u64());

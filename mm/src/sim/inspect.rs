@@ -341,3 +341,10 @@ pub(super) fn evict(mm: &Mm<SimPlatform>, space: SpaceId, range: PageRange) {
         mm.send_now(core);
     });
 }
+
+impl Mm<SimPlatform> {
+    /// Areas looked at so far in a space: what its tree of areas costs, counted.
+    pub fn area_looks(&self, space: SpaceId) -> u64 {
+        self.core.with_lock(|core| core.spaces.get_mut(space).map_or(0, |s| s.vmas.looks()))
+    }
+}

@@ -5,7 +5,7 @@
 
 use super::access::KernelHolds;
 use super::map::range_at;
-use super::{CHUNK, Lock, MapError, SpaceId};
+use super::{CHUNK, MapError, SpaceId};
 use crate::addr::{PageRange, Pfn, VirtAddr, Vpn};
 use crate::fault::FaultError;
 use crate::home::Home;
@@ -185,8 +185,7 @@ impl<P: Platform> Mm<P> {
     /// Fails if part of a range is locked: EINVAL.
     pub(super) fn refuse_locked(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
         self.core.with_lock(|core| {
-            let locked = Self::live(core, space)?.vmas.overlapping(range).any(|area| area.lock != Lock::Unlocked);
-            if locked { Err(MapError::Locked) } else { Ok(()) }
+            if Self::live(core, space)?.vmas.is_locked_in(range) { Err(MapError::Locked) } else { Ok(()) }
         })
     }
 

@@ -13,7 +13,7 @@
 //! A page with nothing to share (never written, or the same word throughout) is copied by copying its record. Every page is moved under
 //! the lock, so whatever it goes through (being read in, written out, evicted) goes on; whoever comes from an operation finds its home.
 
-use super::{CHUNK, Liveness, Lock, SpaceId, Vma};
+use super::{CHUNK, Liveness, Lock, MapError, SpaceId, Vma};
 use crate::addr::{PageRange, Vpn};
 use crate::anon::AnonId;
 use crate::frame::FrameAllocator;
@@ -63,7 +63,11 @@ impl<P: Platform> Mm<P> {
         let next = if areas.is_full() { areas.last().map(|area| area.range.end) } else { None };
         core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
         for area in areas.into_iter().filter(|area| area.liveness == Liveness::Live) {
-            core.insert_area(family.child, Vma { lock: Lock::Unlocked, ..area });
+            match core.insert_area(family.child, Vma { lock: Lock::Unlocked, ..area }) {
+                // An object that is gone by now has been unmapped in the parent, too.
+                Ok(()) | Err(MapError::NoObject) => {}
+                Err(_) => return Err(NoMemory),
+            }
         }
         Ok(next)
     }

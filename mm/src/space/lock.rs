@@ -94,19 +94,21 @@ impl<P: Platform> Mm<P> {
     pub async fn lock(&self, space: SpaceId, addr: VirtAddr, len: u64, lock: Lock) -> Result<(), PopulateError> {
         let range = range_at(addr, len)?;
         self.room_for_area().await?;
-        self.core.with_lock(|core| Self::set_lock(core, space, range, lock))?;
+        self.core.with_lock(|core| Self::may_set_lock(core, space, range, lock))?;
+        self.change_areas(space, range, |area| area.lock = lock).await;
         match lock {
             Lock::Now => self.populate(space, addr, len, Populate::AsAllowed).await,
             _ => Ok(()),
         }
     }
 
-    fn set_lock(core: &mut Core<P>, space: SpaceId, range: PageRange, lock: Lock) -> Result<(), MapError> {
+    fn may_set_lock(core: &mut Core<P>, space: SpaceId, range: PageRange, lock: Lock) -> Result<(), MapError> {
         let s = Self::live(core, space)?;
         if !s.vmas.covers(range) {
             return Err(MapError::NotMapped);
         }
-        if s.vmas.len() + s.vmas.cuts(range) > MAX_AREAS {
+        let cuts = s.vmas.cuts(range);
+        if s.vmas.len() + cuts > MAX_AREAS || !s.vmas.make_room(cuts) {
             return Err(MapError::NoRoom);
         }
         if lock != Lock::Unlocked {
@@ -114,7 +116,6 @@ impl<P: Platform> Mm<P> {
             core.may_lock(space, more)?;
             core.locking = true;
         }
-        Self::live(core, space)?.vmas.change(range, |area| area.lock = lock);
         Ok(())
     }
 
@@ -122,7 +123,7 @@ impl<P: Platform> Mm<P> {
     pub async fn lock_all(&self, space: SpaceId, lock: Lock) -> Result<(), PopulateError> {
         let bounds = self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
-            let wanted = s.vmas.iter().map(|area| area.range.len()).sum::<u64>();
+            let wanted = s.vmas.pages();
             if lock != Lock::Unlocked && wanted > s.lock_limit.0 {
                 Err(MapError::OverLimit)
             } else {

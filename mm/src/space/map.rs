@@ -1,9 +1,9 @@
 //! Map, unmap, protect, discard, teardown: what programs ask of their address space.
 //!
-//! Owns the order of those steps. Areas change at once, under the lock; their pages follow in chunks of [`CHUNK`], between which
-//! others run. A range that is being unmapped stays in the area map as dying, so that nobody else gets its place too early.
+//! Owns the order of those steps. Areas change first, then their pages follow, both in chunks of [`CHUNK`], between which others run:
+//! a program may have 65 530 areas, and nobody is to wait for all of them. A range that is being unmapped stays in the area map as dying, so that nobody else gets its place too early.
 
-use super::{CHUNK, Charge, Label, Liveness, Lock, Space, SpaceId, Vma};
+use super::{CHUNK, Charge, Label, Liveness, Lock, Space, SpaceId, Vma, VmaMap};
 use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
 use crate::frame::Residence;
 use crate::home::Home;
@@ -98,6 +98,9 @@ pub(super) fn range_at(addr: VirtAddr, len: u64) -> Result<PageRange, MapError> 
     Ok(PageRange::new(addr.page(), pages))
 }
 
+/// Finds the next area to be removed in a range.
+type Choice = fn(&VmaMap, PageRange) -> Option<Vma>;
+
 impl<P: Platform> Mm<P> {
     /// Maps memory, an object's or the space's own, and returns where. Nothing is committed before it is touched.
     pub async fn map(&self, space: SpaceId, request: MapRequest) -> Result<VirtAddr, MapError> {
@@ -170,9 +173,7 @@ impl<P: Platform> Mm<P> {
             core.may_lock(space, range.len())?;
         }
         let area = Vma { range, rights, label, liveness, backing, lock, charge };
-        if !core.insert_area(space, area) {
-            return Err(MapError::NoObject);
-        }
+        core.insert_area(space, area)?;
         Ok(range.start.addr())
     }
 
@@ -182,11 +183,6 @@ impl<P: Platform> Mm<P> {
             return Ok(());
         }
         self.wait_for_frame().await.map_err(|_| MapError::NoRoom)
-    }
-
-    /// A hole in an area makes two of one; anything else that is unmapped makes none, and must not be refused.
-    fn would_split(&self, space: SpaceId, range: PageRange) -> Result<bool, MapError> {
-        self.core.with_lock(|core| Ok(Self::live(core, space)?.vmas.would_split(range)))
     }
 
     pub(super) fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
@@ -220,22 +216,64 @@ impl<P: Platform> Mm<P> {
     }
 
     pub(super) async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
-        if self.would_split(space, range)? {
+        // A hole in an area makes two of one; anything else that is unmapped makes none, and must not be refused.
+        if self.core.with_lock(|core| Self::live(core, space).map(|s| s.vmas.lacks_room_to_cut(range)))? {
             self.room_for_area().await?;
         }
         self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
-            if s.vmas.len() + 2 > MAX_AREAS && s.vmas.would_split(range) {
-                return Err(MapError::NoRoom);
-            }
-            s.vmas.change(range, |area| area.liveness = Liveness::Dying);
-            Ok(())
+            let too_many = s.vmas.len() + 2 > MAX_AREAS && s.vmas.would_split(range);
+            if too_many || !s.vmas.make_room_to_cut(range) { Err(MapError::NoRoom) } else { Ok(()) }
         })?;
-        self.release_pages(space, range).await;
-        self.core.with_lock(|core| {
-            self.remove_areas(core, space, range);
-        });
+        self.change_areas(space, range, |area| area.liveness = Liveness::Dying).await;
+        self.take_down(space, range, VmaMap::first_dying).await;
         Ok(())
+    }
+
+    /// Changes the areas of a range, [`CHUNK`] at a time. There must be room for two more areas.
+    pub(super) async fn change_areas(&self, space: SpaceId, range: PageRange, change: impl Fn(&mut Vma)) {
+        let mut next = Some(range.start);
+        while let Some(start) = next {
+            next = self.core.with_lock(|core| {
+                let rest = PageRange { start, end: range.end };
+                core.spaces.get_mut(space)?.vmas.change_some(rest, CHUNK, &change)
+            });
+            if next.is_some() {
+                crate::yield_now().await;
+            }
+        }
+    }
+
+    /// Removes those areas of a range that `choose` finds, with all their pages. Others may map something where an area is gone already,
+    /// which stays.
+    async fn take_down(&self, space: SpaceId, range: PageRange, choose: Choice) {
+        let mut next = Some(range.start);
+        while let Some(start) = next {
+            let rest = PageRange { start, end: range.end };
+            next = self.core.with_lock(|core| self.take_down_chunk(core, space, rest, choose));
+            self.announce_frames();
+            if next.is_some() {
+                crate::yield_now().await;
+            }
+        }
+    }
+
+    /// Takes down up to [`CHUNK`] areas and pages of their own; of objects' pages, those of one chunk. Says where to go on.
+    fn take_down_chunk(&self, core: &mut Core<P>, space: SpaceId, range: PageRange, choose: Choice) -> Option<Vpn> {
+        let (mut left, mut next) = (CHUNK, range.start);
+        while left > 0 {
+            let area = choose(&core.spaces.get_mut(space)?.vmas, PageRange { start: next, end: range.end })?;
+            let mut part = PageRange { start: area.range.start.max(next), end: area.range.end.min(range.end) };
+            if area.backing != Backing::Anonymous {
+                part.end = self.unmap_object_chunk(core, space, part).unwrap_or(part.end);
+                left = left.min(CHUNK / 4 + 1);
+            }
+            part.end = self.release_some(core, space, part, &mut left).unwrap_or(part.end);
+            self.remove_area(core, space, part);
+            next = part.end;
+            left = left.saturating_sub(1);
+        }
+        Some(next)
     }
 
     /// Gives up the contents of `addr..addr + len`: the pages are as if never touched (`MADV_DONTNEED`).
@@ -256,19 +294,18 @@ impl<P: Platform> Mm<P> {
             if !s.vmas.covers(range) {
                 return Err(MapError::NotMapped);
             }
-            if s.vmas.len() + s.vmas.cuts(range) > MAX_AREAS {
+            let cuts = s.vmas.cuts(range);
+            if s.vmas.len() + cuts > MAX_AREAS || !s.vmas.make_room(cuts) {
                 return Err(MapError::NoRoom);
             }
             let more = if rights.write.is_allowed() { s.vmas.uncounted_in(range) } else { 0 };
-            if more > 0 && !core.can_commit(more) {
-                return Err(MapError::NoRoom);
-            }
-            Self::live(core, space)?.vmas.change(range, |area| {
-                area.rights = rights;
-                area.charge = area.charge.with_rights(rights);
-            });
-            Ok(())
+            if more > 0 && !core.can_commit(more) { Err(MapError::NoRoom) } else { Ok(()) }
         })?;
+        let change = |area: &mut Vma| {
+            area.rights = rights;
+            area.charge = area.charge.with_rights(rights);
+        };
+        self.change_areas(space, range, change).await;
         self.unmap_object_pages(space, range).await;
         let mut next = Some(range.start);
         while let Some(start) = next {
@@ -300,7 +337,7 @@ impl<P: Platform> Mm<P> {
         let mut next = Some(range.start);
         while let Some(start) = next {
             let rest = PageRange { start, end: range.end };
-            next = self.core.with_lock(|core| self.release_chunk(core, space, rest));
+            next = self.core.with_lock(|core| self.release_some(core, space, rest, &mut CHUNK.clone()));
             self.announce_frames();
             if next.is_some() {
                 crate::yield_now().await;
@@ -308,13 +345,15 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    fn release_chunk(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) -> Option<Vpn> {
+    /// Gives up the first `left` pages of a range, at most [`CHUNK`], and says where to go on.
+    fn release_some(&self, core: &mut Core<P>, space: SpaceId, range: PageRange, left: &mut usize) -> Option<Vpn> {
         let mut pages: ArrayVec<(Vpn, Record), CHUNK> = ArrayVec::new();
         let s = core.spaces.get_mut(space)?;
-        let next = s.index.visit(range, CHUNK, |page, record| {
+        let next = s.index.visit(range, *left, |page, record| {
             pages.push((page, record));
             Record::Absent
         });
+        *left -= pages.len();
         pages.into_iter().for_each(|(page, record)| self.release_page(core, (space, page), record));
         self.begin_discards(core);
         next
@@ -396,9 +435,8 @@ impl<P: Platform> Mm<P> {
         let Some(bounds) = bounds else { return };
         self.frames_freed.wake_all();
         self.op_room.wake_all();
-        self.release_pages(space, bounds).await;
+        self.take_down(space, bounds, |areas, rest| areas.overlapping(rest).next().copied()).await;
         self.core.with_lock(|core| {
-            self.remove_areas(core, space, bounds);
             if let Some(s) = core.spaces.remove(space) {
                 debug_assert!(s.index.is_empty() && s.table.tables() == 0, "a space is torn down to nothing");
                 self.frames.free(s.table.into_root());

@@ -102,7 +102,7 @@ impl<P: Platform> Mm<P> {
             core.may_lock(space, more.len())?;
         }
         let backing = area.backing.after(area.range.len());
-        if core.insert_area(space, Vma { range: more, backing, ..area }) { Ok(true) } else { Err(MapError::NoObject) }
+        core.insert_area(space, Vma { range: more, backing, ..area }).map(|()| true)
     }
 
     /// Prepares the new place of an area; the old one cannot be used any more.
@@ -122,9 +122,7 @@ impl<P: Platform> Mm<P> {
             core.may_lock(space, target.len().saturating_sub(from.len()))?;
         }
         let backing = area.backing.after(from.start.as_u64() - area.range.start.as_u64());
-        if !core.insert_area(space, Vma { range: target, backing, liveness: Liveness::Dying, ..area }) {
-            return Err(MapError::NoObject);
-        }
+        core.insert_area(space, Vma { range: target, backing, liveness: Liveness::Dying, ..area })?;
         if let Some(s) = core.spaces.get_mut(space) {
             s.vmas.change(from, |area| area.liveness = Liveness::Dying);
         }
@@ -140,7 +138,7 @@ impl<P: Platform> Mm<P> {
             crate::yield_now().await;
         }
         self.core.with_lock(|core| {
-            self.remove_areas(core, space, from);
+            self.remove_area(core, space, from);
             if let Some(s) = core.spaces.get_mut(space) {
                 s.vmas.change(target, |area| area.liveness = Liveness::Live);
             }

@@ -1,14 +1,24 @@
 //! The virtual memory areas of an address space: which ranges are mapped, with which rights.
 //!
 //! Owns the map of areas: split at the edges of what is asked for, merged with like neighbours, searched for gaps. Knows nothing of
-//! pages: what happens to them is up to the callers in [`crate::space`].
+//! pages: what happens to them is up to the callers in [`crate::space`]. The areas stand in a tree ([`tree`]) whose nodes stand in
+//! blocks ([`arena`]): every question, and every change of one area, takes a number of steps that grows with the logarithm of the
+//! number of areas. What may change many areas says where it stopped, so that its caller gives way in between.
+//!
+//! Room for areas is made before it is needed, and making it can fail ([`VmaMap::make_room`]). Whoever adds an area leaves room for
+//! [`SPARE`] more: unmapping cuts areas at two places at most, so it needs no memory.
 
 use crate::addr::{PageRange, Vpn};
 use crate::object::Backing;
 use crate::platform::Rights;
-use alloc::collections::BTreeMap;
 use core::cell::Cell;
-use core::ops::Bound;
+use tree::AreaTree;
+
+mod arena;
+mod tree;
+
+/// Areas for which there is room after one has been added.
+pub(crate) const SPARE: usize = 2;
 
 /// What an area is for; shown in `/proc/PID/maps`, and neighbours merge only if they agree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,11 +97,7 @@ impl Vma {
 /// Areas by first page; they never overlap.
 #[derive(Default)]
 pub struct VmaMap {
-    areas: BTreeMap<Vpn, Vma>,
-    pages: u64,
-    /// Pages of locked areas, and of those that count as promised.
-    locked: u64,
-    charged: u64,
+    areas: AreaTree,
     /// The area found last, until something changes: most faults are in the same one again.
     recent: Cell<Option<Vma>>,
 }
@@ -105,7 +111,7 @@ impl VmaMap {
         {
             return Some(area);
         }
-        let (_, &area) = self.areas.range(..=page).next_back()?;
+        let &area = self.areas.at_or_before(page)?;
         let found = (area.range.contains(page) && area.liveness == Liveness::Live).then_some(area);
         self.recent.set(found);
         found
@@ -113,7 +119,7 @@ impl VmaMap {
 
     /// All areas, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Vma> {
-        self.areas.values()
+        self.areas.from(Vpn::new(0))
     }
 
     /// Number of areas.
@@ -123,130 +129,141 @@ impl VmaMap {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.areas.is_empty()
+        self.len() == 0
     }
 
     /// Pages in all areas.
     pub fn pages(&self) -> u64 {
-        self.pages
+        self.areas.sums().pages
     }
 
     /// Pages of locked areas.
     pub fn locked(&self) -> u64 {
-        self.locked
+        self.areas.sums().locked
     }
 
     /// Pages that count as promised.
     pub fn charged(&self) -> u64 {
-        self.charged
+        self.areas.sums().charged
     }
 
     /// Pages of a range that are mapped and not locked.
     pub fn unlocked_in(&self, range: PageRange) -> u64 {
-        self.pages_in(range, |area| area.lock == Lock::Unlocked)
+        let sums = self.areas.sums_in(range);
+        sums.pages - sums.locked
+    }
+
+    /// Whether a page of a range is locked.
+    pub fn is_locked_in(&self, range: PageRange) -> bool {
+        self.areas.sums_in(range).locked > 0
     }
 
     /// Pages of a range that would count as promised if they could be written to, and do not.
     pub fn uncounted_in(&self, range: PageRange) -> u64 {
-        self.pages_in(range, |area| area.charge == Charge::Uncounted)
-    }
-
-    fn pages_in(&self, range: PageRange, wanted: impl Fn(&Vma) -> bool) -> u64 {
-        let inside = |area: &Vma| {
-            PageRange { start: area.range.start.max(range.start), end: area.range.end.min(range.end) }.len()
-        };
-        self.overlapping(range).filter(|area| wanted(area)).map(inside).sum()
-    }
-
-    fn count(&mut self, area: &Vma) {
-        self.pages += area.range.len();
-        self.locked += if area.lock == Lock::Unlocked { 0 } else { area.range.len() };
-        self.charged += if area.charge == Charge::Counted { area.range.len() } else { 0 };
-    }
-
-    fn uncount(&mut self, area: &Vma) {
-        self.pages -= area.range.len();
-        self.locked -= if area.lock == Lock::Unlocked { 0 } else { area.range.len() };
-        self.charged -= if area.charge == Charge::Counted { area.range.len() } else { 0 };
+        self.areas.sums_in(range).uncounted
     }
 
     /// Areas that share a page with `range`, in order.
     pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = &Vma> {
-        let first =
-            self.areas.range(..range.start).next_back().map(|(_, area)| area).filter(|area| area.range.overlaps(range));
-        first.into_iter().chain(self.areas.range(range.start..range.end).map(|(_, area)| area))
+        self.areas.from(range.start).take_while(move |area| area.range.start < range.end)
+    }
+
+    /// The first area of a range that is being unmapped.
+    pub fn first_dying(&self, range: PageRange) -> Option<Vma> {
+        self.areas.first_where(range, |sums| sums.dying).copied()
+    }
+
+    /// The first area of a range that maps an object.
+    pub fn first_with_object(&self, range: PageRange) -> Option<Vma> {
+        self.areas.first_where(range, |sums| sums.objects).copied()
     }
 
     /// Whether live areas cover every page of `range`.
     pub fn covers(&self, range: PageRange) -> bool {
-        let mut next = range.start;
-        for area in self.overlapping(range) {
-            if area.range.start > next || area.liveness == Liveness::Dying {
-                return false;
-            }
-            next = area.range.end;
-        }
-        next >= range.end
+        let sums = self.areas.sums_in(range);
+        sums.pages == range.len() && !sums.dying
     }
 
-    /// Adds an area in a place that is free.
+    /// Makes room in memory for so many areas more, and [`SPARE`]. `false` if there is none.
+    #[must_use]
+    pub fn make_room(&mut self, more: usize) -> bool {
+        self.areas.make_room(more + SPARE)
+    }
+
+    /// As that, for cutting areas that are then removed: the spare room is there for it.
+    #[must_use]
+    pub fn make_room_to_cut(&mut self, range: PageRange) -> bool {
+        if self.would_split(range) { self.make_room(1) } else { self.areas.make_room(self.cuts(range)) }
+    }
+
+    /// Whether [`Self::make_room_to_cut`] would take memory.
+    pub fn lacks_room_to_cut(&self, range: PageRange) -> bool {
+        let needed = if self.would_split(range) { 1 + SPARE } else { self.cuts(range) };
+        self.areas.room() < needed
+    }
+
+    /// Adds an area in a place that is free; there must be room for it in memory.
     pub fn insert(&mut self, area: Vma) {
-        debug_assert!(self.overlapping(area.range).next().is_none());
+        debug_assert!(self.is_free(area.range));
         self.recent.set(None);
-        self.count(&area);
-        self.areas.insert(area.range.start, area);
-        self.merge_around(area.range.start);
+        self.areas.insert(area);
+        self.merge_at(area.range.end);
+        self.merge_at(area.range.start);
     }
 
     /// Changes the areas of `range` by `change`, splitting those that stick out. Gaps stay gaps.
     pub fn change(&mut self, range: PageRange, change: impl Fn(&mut Vma)) {
-        self.recent.set(None);
-        self.split_at(range.start);
-        self.split_at(range.end);
-        let mut next = range.start;
-        while let Some((&start, area)) = self.areas.range_mut(next..range.end).next() {
-            let before = *area;
-            change(area);
-            let after = *area;
-            self.uncount(&before);
-            self.count(&after);
-            next = start.offset(1);
-        }
-        let mut start = range.start;
-        loop {
-            self.merge_around(start);
-            match self.areas.range((Bound::Excluded(start), Bound::Included(range.end))).next() {
-                Some((next, _)) => start = *next,
-                None => return,
-            }
-        }
+        let rest = self.change_some(range, usize::MAX, change);
+        debug_assert_eq!(rest, None);
     }
 
-    /// Removes the areas of `range`, splitting those that stick out.
-    pub fn remove(&mut self, range: PageRange) {
+    /// Changes the first `limit` areas of `range`, splitting those that stick out, and says where to go on. There must be room for two
+    /// more areas.
+    pub fn change_some(&mut self, range: PageRange, limit: usize, change: impl Fn(&mut Vma)) -> Option<Vpn> {
         self.recent.set(None);
         self.split_at(range.start);
-        self.split_at(range.end);
-        while let Some((&start, &area)) = self.areas.range(range.start..range.end).next() {
-            self.uncount(&area);
-            self.areas.remove(&start);
+        let mut next = range.start;
+        for done in 0.. {
+            let area = self.areas.from(next).next().copied().filter(|area| area.range.start < range.end);
+            let Some(area) = area else { break };
+            if done == limit {
+                return Some(area.range.start);
+            }
+            if area.range.end > range.end {
+                self.split_at(range.end);
+            }
+            self.areas.update(area.range.start, &change);
+            self.merge_at(area.range.start);
+            next = area.range.end.min(range.end);
         }
+        self.merge_at(range.end);
+        None
+    }
+
+    /// Removes what the first area of `range` has of it, and returns that. Cutting a hole needs room for one more area.
+    pub fn take_first(&mut self, range: PageRange) -> Option<Vma> {
+        let area = *self.overlapping(range).next()?;
+        self.recent.set(None);
+        let part = PageRange { start: area.range.start.max(range.start), end: area.range.end.min(range.end) };
+        let starts_before = area.range.start < part.start;
+        let backing_at = |page: Vpn| area.backing.after(page.as_u64() - area.range.start.as_u64());
+        let tail =
+            Vma { range: PageRange { start: part.end, end: area.range.end }, backing: backing_at(part.end), ..area };
+        match (starts_before, tail.range.is_empty()) {
+            (false, true) => drop(self.areas.remove(area.range.start)),
+            (false, false) => self.areas.update(area.range.start, |whole| *whole = tail),
+            (true, _) => self.areas.update(area.range.start, |whole| whole.range.end = part.start),
+        }
+        if starts_before && !tail.range.is_empty() {
+            self.areas.insert(tail);
+        }
+        Some(Vma { range: part, backing: backing_at(part.start), ..area })
     }
 
     /// A gap of `pages` pages within `bounds`: the one nearest below the end, so that mappings grow downwards as on Linux.
     pub fn find_gap(&self, pages: u64, bounds: PageRange) -> Option<PageRange> {
-        let mut end = bounds.end;
-        for area in self.areas.range(..bounds.end).rev().map(|(_, area)| area) {
-            if area.range.end < end && end.as_u64() - area.range.end.as_u64() >= pages {
-                break;
-            }
-            end = end.min(area.range.start);
-            if end <= bounds.start {
-                return None;
-            }
-        }
-        let start = end.as_u64().checked_sub(pages)?;
-        (start >= bounds.start.as_u64()).then(|| PageRange::new(Vpn::new(start), pages))
+        let end = self.areas.highest_gap(pages, bounds)?;
+        Some(PageRange::new(Vpn::new(end.as_u64() - pages), pages))
     }
 
     /// Whether no area lies in `range`.
@@ -256,49 +273,39 @@ impl VmaMap {
 
     /// Whether `range` lies inside one area with something left on both sides.
     pub fn would_split(&self, range: PageRange) -> bool {
-        self.areas.range(..range.start).next_back().is_some_and(|(_, area)| area.range.end > range.end)
+        self.before(range.start).is_some_and(|area| area.range.end > range.end)
     }
 
     /// How many areas more there are when `range` is cut out of those it lies in, before any are merged or removed.
     pub fn cuts(&self, range: PageRange) -> usize {
-        let is_inside = |page: Vpn| self.areas.range(..page).next_back().is_some_and(|(_, area)| area.range.end > page);
+        let is_inside = |page: Vpn| self.before(page).is_some_and(|area| area.range.end > page);
         usize::from(is_inside(range.start)) + usize::from(is_inside(range.end))
     }
 
-    fn split_at(&mut self, page: Vpn) {
-        let Some((_, area)) = self.areas.range_mut(..page).next_back() else {
-            return;
-        };
-        if area.range.end <= page {
-            return;
-        }
-        let mut tail = *area;
-        area.range.end = page;
-        tail.range.start = page;
-        tail.backing = area.backing.after(area.range.len());
-        self.areas.insert(page, tail);
+    /// The last area that starts before `page`.
+    fn before(&self, page: Vpn) -> Option<&Vma> {
+        self.areas.at_or_before(Vpn::new(page.as_u64().checked_sub(1)?))
     }
 
-    /// Merges the area that starts at `start` with its neighbours if they are alike.
-    fn merge_around(&mut self, start: Vpn) {
-        let Some(&area) = self.areas.get(&start) else {
-            return;
-        };
-        let mut merged = area;
-        if let Some((&next, following)) = self.areas.range(area.range.end..).next()
-            && merged.merges_with(following)
-        {
-            merged.range.end = following.range.end;
-            self.areas.remove(&next);
-        }
-        if let Some((_, before)) = self.areas.range_mut(..start).next_back()
-            && before.merges_with(&merged)
-        {
-            before.range.end = merged.range.end;
-            self.areas.remove(&start);
-        } else {
-            self.areas.insert(start, merged);
-        }
+    fn split_at(&mut self, page: Vpn) {
+        let Some(&area) = self.before(page).filter(|area| area.range.end > page) else { return };
+        let backing = area.backing.after(page.as_u64() - area.range.start.as_u64());
+        self.areas.update(area.range.start, |head| head.range.end = page);
+        self.areas.insert(Vma { range: PageRange { start: page, end: area.range.end }, backing, ..area });
+    }
+
+    /// Merges the area that starts at `start`, if there is one, with the one before it if they are alike.
+    fn merge_at(&mut self, start: Vpn) {
+        let Some(&before) = self.before(start) else { return };
+        let Some(&after) = self.areas.at_or_before(start).filter(|after| before.merges_with(after)) else { return };
+        self.areas.remove(after.range.start);
+        self.areas.update(before.range.start, |whole| whole.range.end = after.range.end);
+    }
+
+    /// Nodes of the tree looked at so far: a measure of work that is the same on every machine.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn looks(&self) -> u64 {
+        self.areas.looks()
     }
 }
 

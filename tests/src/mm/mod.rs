@@ -202,6 +202,22 @@ pub fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// Polls to the end what gives way and waits for nobody, with a look after each poll.
+///
+/// # Panics
+/// If it takes a million polls.
+pub fn polled<F: Future>(future: F, mut look: impl FnMut()) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..1_000_000 {
+        let poll = poll_once(future.as_mut());
+        look();
+        if let Poll::Ready(output) = poll {
+            return output;
+        }
+    }
+    panic!("it waits")
+}
+
 /// Polls once with a waker that does nothing.
 pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
