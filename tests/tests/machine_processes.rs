@@ -89,7 +89,7 @@ fn books(run: &Finished, when: &str) -> [u64; 4] {
 }
 
 #[test]
-fn e4_n12_after_a_fork_bomb_and_its_like_every_frame_slot_and_page_table_is_back() {
+fn n12_e4_after_a_fork_bomb_and_its_like_every_frame_slot_and_page_table_is_back() {
     let rounds = reduced_or_full(1, 10);
     let run = forks(&format!("leaks {rounds}"), "--ram 24M");
     let ([free, anon, tables, swap], after) = (books(&run, "before"), books(&run, "after"));

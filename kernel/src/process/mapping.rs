@@ -4,10 +4,10 @@
 //! need no memory manager are the system calls' (`syscall/advice.rs`).
 
 use mm::addr::VirtAddr;
-use mm::space::{Cooling, Lock, LockLimit, MapError, Move, Populate, PopulateError, Residency};
+use mm::space::{Cooling, Lock, LockLimit, MapError, Move, Populate, PopulateError, Residency, Scope};
 
 use super::limits::Resource;
-use super::memory::map_errno;
+use super::memory::{MapWish, Place, Protection, map_errno};
 use super::process::Process;
 use crate::syscall::abi::PAGE_SIZE;
 use crate::syscall::errno::Errno;
@@ -63,6 +63,29 @@ impl Process {
             MapError::OverLimit => Errno::EAGAIN,
             error => map_errno(error),
         })
+    }
+
+    /// Memory in a block of its own, in part of the address space; within the process's limits.
+    pub async fn allocate(&self, within: Scope, len: u64, protection: Protection) -> Result<u64, Errno> {
+        self.check_limits(&MapWish::anonymous(Place::Anywhere, len, protection))?;
+        let at = crate::mm().allocate(self.space(), within, len, protection.rights()).await;
+        at.map(VirtAddr::as_u64).map_err(map_errno)
+    }
+
+    /// Unmaps the whole block that an address lies in.
+    pub async fn free_block(&self, address: u64) -> Result<u64, Errno> {
+        crate::mm().free_block(self.space(), VirtAddr::new(address)).await.map(|()| 0).map_err(map_errno)
+    }
+
+    /// Sets a range apart.
+    pub fn create_submap(&self, within: Scope, len: u64) -> Result<u64, Errno> {
+        let start = crate::mm().create_submap(self.space(), within, len);
+        start.map(VirtAddr::as_u64).map_err(map_errno)
+    }
+
+    /// Ends a submap and unmaps what is in it.
+    pub async fn remove_submap(&self, start: u64) -> Result<u64, Errno> {
+        crate::mm().remove_submap(self.space(), VirtAddr::new(start)).await.map(|()| 0).map_err(map_errno)
     }
 
     /// madvise(2) once its arguments make sense.

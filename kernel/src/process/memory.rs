@@ -48,7 +48,7 @@ impl Protection {
     /// Everyday memory.
     pub const READ_WRITE: Self = Self { read: true, write: true, execute: false };
 
-    fn rights(self) -> platform::Rights {
+    pub(super) fn rights(self) -> platform::Rights {
         let Self { read, write, execute } = self;
         platform::Rights { access: (read || write || execute).into(), write: write.into(), execute: execute.into() }
     }
@@ -448,7 +448,7 @@ impl Process {
     }
 
     /// RLIMIT_AS and RLIMIT_DATA: how much address space there may be in all, and of memory of its own to write to.
-    fn check_limits(&self, wish: &MapWish) -> Result<(), Errno> {
+    pub(super) fn check_limits(&self, wish: &MapWish) -> Result<(), Errno> {
         let (space, data) = {
             let limits = &self.inherited.lock().limits;
             (limits.get(Resource::AS).current, limits.get(Resource::DATA).current)

@@ -22,7 +22,7 @@ pub(super) fn check_aligned(address: u64) -> Result<(), Errno> {
     if address.is_multiple_of(PAGE_SIZE) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-fn protection(bits: u64) -> Result<Protection, Errno> {
+pub(super) fn protection(bits: u64) -> Result<Protection, Errno> {
     let known = flag::PROT_READ | flag::PROT_WRITE | flag::PROT_EXEC;
     if bits & !u64::from(known) != 0 {
         return Err(Errno::EINVAL);

@@ -19,6 +19,7 @@ mod limits;
 mod lock;
 mod mem;
 mod names;
+mod native;
 mod path;
 mod poll;
 mod process;
@@ -201,6 +202,7 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         nr::__NR_process_vm_writev => Box::pin(process_vm(thread, [a, b, c, d, e, f], Direction::ToOther)).await,
         nr::__NR_getcpu => process::getcpu(thread, a, b).await,
         _ => match wait_for_room().await {
+            Ok(()) if native::is_one(number) => Box::pin(native::dispatch(thread, number, [a, b, c])).await,
             // Boxed, because these are the longest futures, and the rest of the thread's should not carry them along.
             Ok(()) => Box::pin(names::dispatch(thread, number, [a, b, c, d, e, f])).await,
             Err(_) => Err(Errno::ENOMEM),

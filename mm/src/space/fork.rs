@@ -35,7 +35,7 @@ impl<P: Platform> Mm<P> {
         let bounds =
             self.core.with_lock(|core| core.spaces.get_mut(parent).map(|s| s.layout.bounds)).ok_or(NoMemory)?;
         self.set_space_group(child, self.space_group(parent));
-        for step in [Self::fork_areas as Copying<P>, Self::fork_pages] {
+        for step in [Self::fork_areas as Copying<P>, Self::fork_scopes, Self::fork_pages] {
             let mut next = Some(bounds.start);
             while let Some(start) = next {
                 // The child's index, its areas and the shared pages' table grow by a few frames at most in each step.
@@ -69,6 +69,18 @@ impl<P: Platform> Mm<P> {
                 Err(_) => return Err(NoMemory),
             }
         }
+        Ok(next)
+    }
+
+    /// Copies the submaps, which are few, and up to [`CHUNK`] blocks.
+    fn fork_scopes(&self, core: &mut Core<P>, family: Family, range: PageRange) -> Result<Option<Vpn>, NoMemory> {
+        let parent = core.spaces.get_mut(family.parent).filter(|s| !s.dying).ok_or(NoMemory)?;
+        let blocks: ArrayVec<Vma, CHUNK> = parent.scopes.blocks_from(range.start).take(CHUNK).copied().collect();
+        let submaps = parent.scopes.submaps();
+        let child = core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
+        child.scopes.inherit(submaps);
+        let next = if blocks.is_full() { blocks.last().map(|block| block.range.end) } else { None };
+        blocks.into_iter().try_for_each(|block| child.scopes.enter(block)).map_err(|_| NoMemory)?;
         Ok(next)
     }
 

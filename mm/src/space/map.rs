@@ -81,7 +81,7 @@ pub enum MapError {
     SpaceGone,
 }
 
-fn pages_of(len: u64) -> Result<u64, MapError> {
+pub(super) fn pages_of(len: u64) -> Result<u64, MapError> {
     if len == 0 {
         return Err(MapError::Invalid);
     }
@@ -188,7 +188,8 @@ impl<P: Platform> Mm<P> {
     pub(super) fn anywhere(core: &mut Core<P>, space: SpaceId, pages: u64) -> Result<PageRange, MapError> {
         let s = Self::live(core, space)?;
         let below = PageRange { start: s.layout.bounds.start, end: s.layout.mmap_top };
-        s.vmas.find_gap(pages, below).or_else(|| s.vmas.find_gap(pages, s.layout.bounds)).ok_or(MapError::NoRoom)
+        let gap = |bounds| s.scopes.find_gap(&s.vmas, None, pages, bounds);
+        gap(below).or_else(|| gap(s.layout.bounds)).ok_or(MapError::NoRoom)
     }
 
     /// At the hint if that is free, else in the highest gap that ends at or below the hinted end, else anywhere.
@@ -201,10 +202,10 @@ impl<P: Platform> Mm<P> {
             return Self::anywhere(core, space, pages);
         }
         let wish = PageRange::new(start, pages);
-        if s.vmas.is_free(wish) {
+        if s.vmas.is_free(wish) && s.scopes.is_open(wish) {
             return Ok(wish);
         }
-        match s.vmas.find_gap(pages, PageRange { start: bounds.start, end: wish.end }) {
+        match s.scopes.find_gap(&s.vmas, None, pages, PageRange { start: bounds.start, end: wish.end }) {
             Some(gap) => Ok(gap),
             None => Self::anywhere(core, space, pages),
         }

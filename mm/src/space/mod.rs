@@ -4,7 +4,7 @@
 //! behind the manager's lock; operations that may touch many pages run in chunks of [`CHUNK`] and give way between them.
 //!
 //! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`remap`]: areas that move. [`advice`]: pages ahead of
-//!   their use, or out of it. [`lock`]: pages that stay, and how much may be promised.
+//!   their use, or out of it. [`submap`]: ranges with memory of their own, and blocks. [`lock`]: pages that stay, and how much may be promised.
 //! - [`mod@access`]: the kernel's access to user memory. [`mod@fork`]: copies of spaces.
 
 pub(crate) mod access;
@@ -13,6 +13,7 @@ pub(crate) mod fork;
 mod lock;
 pub(crate) mod map;
 mod remap;
+mod submap;
 mod vma;
 
 pub use access::CopyError;
@@ -20,6 +21,8 @@ pub use advice::{Cooling, Populate, PopulateError, Residency};
 pub use lock::{Commit, LockLimit, Overcommit};
 pub use map::{MapError, MapRequest, Placement};
 pub use remap::Move;
+use submap::Scopes;
+pub use submap::{MAX_SUBMAPS, Scope};
 pub use vma::{Charge, Label, Liveness, Lock, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};
@@ -78,6 +81,8 @@ pub(crate) struct Space<T> {
     pub lock_limit: LockLimit,
     /// How areas are locked that are yet to come (`MCL_FUTURE`).
     pub lock_future: Lock,
+    /// Its submaps and blocks.
+    pub scopes: Scopes,
     /// Which pages were missing, and how those fared that were read ahead.
     pub ahead: History,
     /// Being torn down: faults end, nothing new begins.
@@ -98,8 +103,9 @@ impl<T: PageTable> Spaces<T> {
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
         let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
-        let ahead = History::default();
-        let space = Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, ahead, dying: false };
+        let (ahead, scopes) = (History::default(), Scopes::default());
+        let space =
+            Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, scopes, ahead, dying: false };
         self.arena.insert(space, 1 << SpaceId::SLOT_BITS).map(|(slot, generation)| SpaceId::of(slot, generation))
     }
 

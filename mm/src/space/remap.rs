@@ -92,7 +92,11 @@ impl<P: Platform> Mm<P> {
         let area = Self::area_of(core, space, from)?;
         let more = PageRange { start: from.end, end: to.end };
         let s = Self::live(core, space)?;
-        if area.range.end != from.end || more.end > s.layout.bounds.end || !s.vmas.is_free(more) {
+        if area.range.end != from.end
+            || more.end > s.layout.bounds.end
+            || !s.vmas.is_free(more)
+            || !s.scopes.may_extend(from, more)
+        {
             return Ok(false);
         }
         if area.charge == Charge::Counted && !core.can_commit(more.len()) {

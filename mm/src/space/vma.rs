@@ -31,6 +31,8 @@ pub enum Label {
     Heap,
     /// The first thread's stack.
     Stack,
+    /// A block, or part of one: see [`super::Scope`]. It does not merge.
+    Block,
 }
 
 /// Whether an area may be used.
@@ -88,6 +90,7 @@ pub struct Vma {
 impl Vma {
     fn merges_with(&self, next: &Vma) -> bool {
         self.range.end == next.range.start
+            && self.label != Label::Block
             && (self.rights, self.label, self.liveness) == (next.rights, next.label, next.liveness)
             && (self.lock, self.charge) == (next.lock, next.charge)
             && self.backing.after(self.range.len()) == next.backing
@@ -120,6 +123,11 @@ impl VmaMap {
     /// All areas, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Vma> {
         self.areas.from(Vpn::new(0))
+    }
+
+    /// The areas that end behind `page`, in order.
+    pub fn iter_from(&self, page: Vpn) -> impl Iterator<Item = &Vma> {
+        self.areas.from(page)
     }
 
     /// Number of areas.

@@ -26,7 +26,7 @@ pub(super) fn write_line(text: &mut Text, area: &Vma, executable: &[u8]) -> fmt:
     )?;
     let padding = NAME_COLUMN.saturating_sub(text.0.len() - begun);
     match area.label {
-        Label::Anonymous => {}
+        Label::Anonymous | Label::Block => {}
         Label::Image => write!(text, "{:padding$}{}", "", String::from_utf8_lossy(executable))?,
         Label::Heap => write!(text, "{:padding$}[heap]", "")?,
         Label::Stack => write!(text, "{:padding$}[stack]", "")?,
