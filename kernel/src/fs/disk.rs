@@ -22,6 +22,7 @@ use mutex_traits::ConstInit;
 use super::actor::{Actor, Settings};
 use super::attributes::{Attributes, FileType};
 use super::blocks::Writable;
+use super::exclusion::Users;
 use super::ext4::{Change, Found, Ino, Maker, MountError, Rename, Unlinked, Volume, VolumeFacts};
 use super::extents::{Extents, FilePage};
 use super::file::FileData;
@@ -327,6 +328,7 @@ pub struct Inode {
     nameless: AtomicBool,
     /// What processes have locked of it.
     pub locks: FileLocks,
+    users: Users,
 }
 
 impl Drop for Inode {
@@ -346,7 +348,19 @@ impl Drop for Inode {
 
 impl Inode {
     fn new(ino: Ino, kind: FileType, volume: &'static DataVolume) -> Self {
-        Self { ino, kind, volume, nameless: AtomicBool::new(false), locks: FileLocks::default() }
+        Self {
+            ino,
+            kind,
+            volume,
+            nameless: AtomicBool::new(false),
+            locks: FileLocks::default(),
+            users: Users::default(),
+        }
+    }
+
+    /// Who writes to it, or runs it.
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Its number.

@@ -20,6 +20,7 @@ pub mod cgroup;
 pub mod context;
 pub mod dev;
 pub mod disk;
+pub mod exclusion;
 pub mod ext4;
 pub mod extents;
 pub mod file;
@@ -36,20 +37,20 @@ pub mod walk;
 pub use open::{Kind, OpenFile, Readiness, Stream, Whence};
 pub use table::{FdTable, MAX_FILES, OnExec};
 
-use alloc::sync::Arc;
-
 use crate::syscall::errno::Errno;
 use attributes::FileType;
 use disk::Inode;
+use exclusion::Executing;
 
-/// The program file at an absolute path of the data disk: a regular file that somebody may execute.
-pub async fn find_program(path: &[u8]) -> Result<Arc<Inode>, Errno> {
+/// The program file at an absolute path of the data disk: a regular file that somebody may execute and nobody may write to.
+pub async fn find_program(path: &[u8]) -> Result<Executing, Errno> {
     let volume = disk::volume().ok_or(Errno::ENOENT)?;
     let mut at = volume.root();
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
         at = at.child(name).await?;
     }
-    check_executable(&at).await.map(|()| at)
+    check_executable(&at).await?;
+    Executing::begin(at)
 }
 
 /// EACCES, if a file is no program.

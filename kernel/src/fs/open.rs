@@ -14,6 +14,7 @@ use mutex_traits::ConstInit;
 
 use super::attributes::{Attributes, FileType};
 use super::disk::Inode;
+use super::exclusion::Writing;
 use super::proc;
 use super::vnode::{Access, Vnode};
 use super::{cgroup, locks, pipe, stdio};
@@ -81,6 +82,8 @@ pub struct OpenFile {
     pub access: Access,
     /// What it was opened as, if it has a name.
     pub node: Option<Vnode>,
+    /// Keeps others from running a file that may be written to through this.
+    _writing: Option<Writing>,
     /// `O_APPEND`, `O_NONBLOCK` and what else fcntl(2) changes.
     status: AtomicU32,
     offset: AtomicU64,
@@ -109,6 +112,7 @@ impl OpenFile {
             kind,
             access: Access::of_flags(flags),
             node: None,
+            _writing: None,
             status: AtomicU32::new(flags & CHANGEABLE),
             offset: AtomicU64::new(0),
             locks: locks::Handle::default(),
@@ -119,6 +123,11 @@ impl OpenFile {
     /// The same, with the name it was opened by.
     pub fn named(self, node: Vnode) -> Self {
         Self { node: Some(node), ..self }
+    }
+
+    /// The same, with the right to write to it.
+    pub fn writing(self, right: Option<Writing>) -> Self {
+        Self { _writing: right, ..self }
     }
 
     /// Waits for the turn to use the offset.

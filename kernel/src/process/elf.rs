@@ -1,13 +1,16 @@
 //! Turns an ELF file into a process that is ready to run.
 //!
-//! Owns the order: lay out (`elf_image.rs`), map, copy, protect, stack (`stack.rs`). The file is the boot
-//! module or on the data disk; segments become anonymous private memory with the file's bytes copied in, because there
-//! are no file objects to map yet. The space has no threads while this runs, so nobody sees a page before its rights are final.
+//! Owns the order: lay out (`elf_image.rs`), map, stack (`stack.rs`). Segments of a file on the data disk are private windows
+//! of it: their pages come when they are touched, are shared by all who run it, and are dropped when memory is short. Only the
+//! page that file and `.bss` share is copied at once. The boot module has no object behind it: its bytes are copied into memory
+//! of the program's own, and the module's RAM is given back. The space has no threads while this runs, so nobody sees a page
+//! before its rights are final.
 
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
 use mm::addr::{PageRange, Vpn};
+use mm::object::{ObjectPage, Sharing};
 use mm::space::{SpaceId, SpaceLayout};
 
 use super::deliver;
@@ -20,7 +23,7 @@ use crate::arch;
 use crate::arch::layout::USER_START;
 use crate::arch::user::UserThread;
 use crate::fs::actor::buffer;
-use crate::fs::disk::Inode;
+use crate::fs::exclusion::Executing;
 use crate::syscall::abi::{PAGE_SIZE, USER_END};
 use crate::syscall::errno::Errno;
 
@@ -57,7 +60,7 @@ pub enum Source<'a> {
     /// In memory: the boot module.
     Bytes(&'a [u8]),
     /// On the data disk.
-    File(Arc<Inode>),
+    File(Executing),
 }
 
 impl Source<'_> {
@@ -71,18 +74,6 @@ impl Source<'_> {
                 let count = data.read_bytes(0, space, &mut head).await?;
                 head.truncate(count);
                 Ok((data.size(), Cow::Owned(head)))
-            }
-        }
-    }
-
-    /// Copies part of the file to user memory.
-    async fn copy_to(&self, space: &AddressSpace, to: u64, from: u64, len: u64) -> Result<(), Errno> {
-        match self {
-            Self::Bytes(bytes) => space.write_bytes(to, &bytes[from as usize..(from + len) as usize]).await,
-            Self::File(file) => {
-                let copied = file.file().await?.read(from, space.id, to, len).await?;
-                // Fewer: cut short since it was looked at.
-                if copied == len { Ok(()) } else { Err(Errno::EIO) }
             }
         }
     }
@@ -141,7 +132,10 @@ pub async fn fill(space: &AddressSpace, program: &Program<'_>, limits: &Limits) 
         Image::parse(&head, size)?
     };
     for segment in &image.segments {
-        load_segment(space, segment, &program.file).await?;
+        match &program.file {
+            Source::Bytes(bytes) => copy_segment(space, segment, bytes).await?,
+            Source::File(file) => map_segment(space, segment, file).await?,
+        }
     }
     *space.heap.lock() = Heap { start: image.end(), end: image.end() };
     let top = USER_END;
@@ -161,19 +155,49 @@ fn stack_bytes(limits: &Limits) -> u64 {
     wanted.next_multiple_of(PAGE_SIZE)
 }
 
-/// The place where segments become mappings of the file's object, once there are file objects: the whole pages of a
-/// segment need not be copied then, only the tail that shares a page with `.bss`.
-async fn load_segment(space: &AddressSpace, segment: &Segment, file: &Source<'_>) -> Result<(), Errno> {
-    let start = segment.page_start();
-    let len = segment.page_end() - start;
-    space.map(MapWish::image(start, len)).await?;
-    file.copy_to(space, segment.start, segment.file_offset, segment.file_size).await?;
+fn protection(segment: &Segment) -> Protection {
     let SegmentRights { read, write, execute } = segment.rights;
-    let protection = Protection { read, write, execute };
-    if protection != Protection::READ_WRITE {
-        space.protect(start, len, protection).await?;
+    Protection { read, write, execute }
+}
+
+/// Memory of the program's own, with the file's bytes copied in.
+async fn copy_segment(space: &AddressSpace, segment: &Segment, file: &[u8]) -> Result<(), Errno> {
+    let (start, from) = (segment.page_start(), segment.file_offset as usize);
+    let len = segment.page_end() - start;
+    space.map(MapWish::image(start, len, Protection::READ_WRITE)).await?;
+    space.write_bytes(segment.start, &file[from..from + segment.file_size as usize]).await?;
+    give_rights(space, start, len, protection(segment)).await
+}
+
+/// A window of the file, and memory of the program's own behind it. Offset and address agree within a page (`elf_image.rs`).
+async fn map_segment(space: &AddressSpace, segment: &Segment, file: &Executing) -> Result<(), Errno> {
+    const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
+    let (start, end, rights) = (segment.page_start(), segment.page_end(), protection(segment));
+    let data_end = segment.start + segment.file_size;
+    let window_end = if segment.file_size == 0 { start } else { data_end.next_multiple_of(PAGE_SIZE) };
+    if window_end > start {
+        let data = file.file().await?;
+        let from = (data.object(), ObjectPage::holding(segment.file_offset));
+        let len = window_end - start;
+        // What the file has behind the segment's bytes is something else's, where `.bss` is to begin.
+        let tail = if segment.mem_size > segment.file_size { (window_end - data_end) as usize } else { 0 };
+        let first_rights = if tail > 0 { Protection::READ_WRITE } else { rights };
+        space.map(MapWish::image(start, len, first_rights).window(from, Sharing::Private)).await?;
+        if tail > 0 {
+            let unreadable = |errno| if errno == Errno::EFAULT { Errno::EIO } else { errno };
+            space.write_bytes(data_end, &ZEROES[..tail]).await.map_err(unreadable)?;
+            give_rights(space, start, len, rights).await?;
+        }
+    }
+    if end > window_end {
+        space.map(MapWish::image(window_end, end - window_end, rights)).await?;
     }
     Ok(())
+}
+
+/// What was mapped to be written to gets the rights it is to have.
+async fn give_rights(space: &AddressSpace, start: u64, len: u64, rights: Protection) -> Result<(), Errno> {
+    if rights == Protection::READ_WRITE { Ok(()) } else { space.protect(start, len, rights).await }
 }
 
 fn facts(image: &Image, fpu_bytes: usize) -> ProgramFacts {

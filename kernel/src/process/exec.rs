@@ -20,6 +20,7 @@ use super::signal::AltStack;
 use super::space::{AddressSpace, Resigned};
 use super::stack::MAX_BYTES;
 use super::thread::Thread;
+use crate::fs::exclusion::Executing;
 use crate::fs::vnode::Vnode;
 use crate::fs::walk::{LastLink, walk};
 use crate::fs::{self, locks};
@@ -140,7 +141,7 @@ async fn find(thread: &Thread, path: &[u8]) -> Result<Found, Errno> {
     };
     let Vnode::Disk(file) = node else { return Err(Errno::EACCES) };
     fs::check_executable(&file).await?;
-    Ok(Found { source: Source::File(file), path: from_root(path) })
+    Ok(Found { source: Source::File(Executing::begin(file)?), path: from_root(path) })
 }
 
 fn boot_program() -> Result<Source<'static>, Errno> {

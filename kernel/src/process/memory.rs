@@ -95,17 +95,15 @@ impl MapWish {
         place: Place,
         len: u64,
         protection: Protection,
-        (object, first): (ObjectId, ObjectPage),
+        from: (ObjectId, ObjectPage),
         sharing: Sharing,
     ) -> Self {
-        Self {
-            place,
-            len,
-            protection,
-            label: Label::Anonymous,
-            charge: Charge::Uncounted,
-            window: Some(Box::new(Backing::Object { object, first, sharing })),
-        }
+        Self::anonymous(place, len, protection).window(from, sharing)
+    }
+
+    /// The same, as a window of an object from a page on.
+    pub fn window(self, (object, first): (ObjectId, ObjectPage), sharing: Sharing) -> Self {
+        Self { window: Some(Box::new(Backing::Object { object, first, sharing })), ..self }
     }
 
     /// For brk(2).
@@ -122,16 +120,9 @@ impl MapWish {
     }
 
     /// For a program's segments.
-    pub fn image(start: u64, len: u64) -> Self {
+    pub fn image(start: u64, len: u64, protection: Protection) -> Self {
         let place = Place::FixedIfFree(start);
-        Self {
-            place,
-            len,
-            protection: Protection::READ_WRITE,
-            label: Label::Image,
-            charge: Charge::Uncounted,
-            window: None,
-        }
+        Self { place, len, protection, label: Label::Image, charge: Charge::Uncounted, window: None }
     }
 
     /// For the first thread's stack, which ends at `top`.
@@ -516,6 +507,7 @@ pub(super) fn map_errno(error: MapError) -> Errno {
         MapError::NoRoom | MapError::NotMapped => Errno::ENOMEM,
         MapError::OverLimit => Errno::EAGAIN,
         MapError::NotOneArea => Errno::EFAULT,
+        MapError::Viewed => Errno::EACCES,
         MapError::Exists => Errno::EEXIST,
         MapError::TooLow => Errno::EPERM,
         // Only its own threads ask, and they are about to stop.
@@ -542,6 +534,11 @@ pub fn has_room(bytes: usize) -> bool {
 /// Pages of objects that are in RAM.
 pub fn objects_in_ram() -> ObjectPages {
     crate::mm().objects_in_ram()
+}
+
+/// The inode of the file that an object is of.
+pub fn file_of(object: ObjectId) -> Option<u64> {
+    crate::mm().object_file(object).map(|file| file.as_u64())
 }
 
 /// One past the last frame of RAM.

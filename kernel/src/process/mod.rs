@@ -79,7 +79,7 @@ pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
     let limits = Limits::default();
     let loaded = elf::load(program, &limits).await?;
     let file = match &program.file {
-        Source::File(file) => Some(Arc::clone(file)),
+        Source::File(file) => Some(file.clone()),
         Source::Bytes(_) => None,
     };
     let inherited = Inherited {

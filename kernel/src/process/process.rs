@@ -32,7 +32,7 @@ use super::thread::ThreadState;
 use super::usage::{Usage, Used};
 use crate::cache::{Live, Type};
 use crate::fs::FdTable;
-use crate::fs::disk::Inode;
+use crate::fs::exclusion::Executing;
 use crate::fs::locks;
 use crate::sync::Mutex;
 use crate::syscall::errno::Errno;
@@ -108,7 +108,7 @@ pub struct Inherited {
     /// The beginning of what the program was called with, each word with a zero byte (`/proc/PID/cmdline`).
     pub arguments: Arc<[u8]>,
     /// The program's file; none if it is the boot module.
-    pub file: Option<Arc<Inode>>,
+    pub file: Option<Executing>,
     /// Signal it gets when its parent ends (`PR_SET_PDEATHSIG`); not copied by fork.
     pub parent_death_signal: Option<Signal>,
 }
@@ -336,6 +336,9 @@ impl Process {
         if space.resign() == Resigned::Last {
             space.destroy().await;
         }
+        // A zombie runs nothing any more.
+        let program = self.inherited.lock().file.take();
+        drop(program);
         table::finish(self, self.outcome());
         self.finished.close();
     }
@@ -391,7 +394,9 @@ impl Process {
     /// Puts other memory in place of what it has, with the program that is in it; what it had is for the caller to give up.
     pub fn change_program(&self, space: Arc<AddressSpace>, inherited: Inherited) -> Arc<AddressSpace> {
         self.actions.lock().forget_handlers();
-        *self.inherited.lock() = inherited;
+        // Dropped with no lock held: with it goes the program that ran before.
+        let program = core::mem::replace(&mut *self.inherited.lock(), inherited);
+        drop(program);
         self.has_execed.store(true, Ordering::Release);
         let before = core::mem::replace(&mut *self.space.lock(), space);
         self.give_memory_back();

@@ -118,6 +118,7 @@ async fn map_window(
     }
     let data = inode.file().await?;
     let from = (data.object(), ObjectPage::new(offset / PAGE_SIZE));
+    let sharing = if sharing == Sharing::Shared && !file.access.write { Sharing::Viewed } else { sharing };
     thread.process.map(MapWish::object(place, len, rights, from, sharing)).await
 }
 

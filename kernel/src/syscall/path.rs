@@ -11,6 +11,7 @@ use super::errno::{Errno, SysResult};
 use super::file::file;
 use crate::fs::attributes::FileType;
 use crate::fs::disk::Unlinkable;
+use crate::fs::exclusion::Writing;
 use crate::fs::ext4::{Maker, Rename};
 use crate::fs::vnode::{Access, Synthetic, Vnode};
 use crate::fs::walk::{LastLink, Walked, path_of, walk};
@@ -103,6 +104,7 @@ async fn open(who: &Process, node: Vnode, flags: u32, existed: bool) -> Result<O
     if has(flag::O_DIRECTORY) && kind != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
+    let mut writing = None;
     let opened = match (&node, kind) {
         _ if has(flag::O_PATH) => Kind::Place,
         (_, FileType::Symlink) => return Err(Errno::ELOOP),
@@ -112,9 +114,12 @@ async fn open(who: &Process, node: Vnode, flags: u32, existed: bool) -> Result<O
             if access.write {
                 inode.volume().check_writable()?;
             }
-            if has(flag::O_TRUNC) && existed {
+            let truncates = has(flag::O_TRUNC) && existed;
+            let right = if access.write || truncates { Some(Writing::begin(inode)?) } else { None };
+            if truncates {
                 inode.truncate(0, who.space()).await?;
             }
+            writing = right.filter(|_| access.write);
             Kind::Disk(Arc::clone(inode))
         }
         (Vnode::Proc(place), _) => place.open(access, who).await?,
@@ -123,7 +128,7 @@ async fn open(who: &Process, node: Vnode, flags: u32, existed: bool) -> Result<O
         // Named pipes, sockets and device files of the data disk: nobody is behind them.
         _ => return Err(Errno::ENXIO),
     };
-    Ok(OpenFile::new(opened, flags).named(node))
+    Ok(OpenFile::new(opened, flags).named(node).writing(writing))
 }
 
 /// mkdir(2), mkdirat(2).

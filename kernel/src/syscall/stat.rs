@@ -11,6 +11,7 @@ use super::file::{file, has_storage, writable_inode};
 use super::path::{find, read_path, start};
 use crate::fs::attributes::{Attributes, FileType, Moment};
 use crate::fs::disk::{self, Allocate, Inode};
+use crate::fs::exclusion::Writing;
 use crate::fs::ext4::Change;
 use crate::fs::vnode::Vnode;
 use crate::fs::walk::{LastLink, walk};
@@ -207,7 +208,11 @@ pub(super) async fn truncate(thread: &Thread, path: u64, size: u64) -> SysResult
     let node = find(thread, flag::AT_FDCWD as u64, path, LastLink::Follow).await?;
     match node.kind(&thread.process)? {
         FileType::Directory => Err(Errno::EISDIR),
-        FileType::Regular => node.on_disk()?.truncate(size, thread.process.space()).await.map(|()| 0),
+        FileType::Regular => {
+            let inode = node.on_disk()?;
+            let _writing = Writing::begin(inode)?;
+            inode.truncate(size, thread.process.space()).await.map(|()| 0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }

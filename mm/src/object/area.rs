@@ -15,8 +15,17 @@ use arrayvec::ArrayVec;
 pub enum Sharing {
     /// It is: `MAP_SHARED`.
     Shared,
+    /// It shows what others write, and nobody may ever write through it: `MAP_SHARED` of a file that is open for reading only.
+    Viewed,
     /// It is not; a page that is written to becomes the space's own: `MAP_PRIVATE`.
     Private,
+}
+
+impl Sharing {
+    /// Whether stores make pages of the space's own.
+    pub fn is_private(self) -> bool {
+        self == Self::Private
+    }
 }
 
 /// Where the pages of an area come from.
@@ -60,9 +69,10 @@ impl<P: Platform> Core<P> {
         if !s.vmas.make_room(1) {
             return Err(MapError::NoRoom);
         }
-        if let Backing::Object { object, .. } = area.backing {
+        if let Backing::Object { object, sharing, .. } = area.backing {
             let object = self.objects.get_mut(object).filter(|object| object.is_wanted()).ok_or(MapError::NoObject)?;
             object.mapped += area.range.len();
+            object.open_to_stores += if sharing == Sharing::Shared { area.range.len() } else { 0 };
         }
         s.vmas.insert(area);
         Ok(())
@@ -74,9 +84,10 @@ impl<P: Platform> Mm<P> {
     pub(crate) fn remove_area(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) {
         let Core { spaces, objects, .. } = core;
         let Some(gone) = spaces.get_mut(space).and_then(|s| s.vmas.take_first(range)) else { return };
-        let Backing::Object { object: id, .. } = gone.backing else { return };
+        let Backing::Object { object: id, sharing, .. } = gone.backing else { return };
         let Some(object) = objects.get_mut(id) else { return };
         object.mapped -= gone.range.len();
+        object.open_to_stores -= if sharing == Sharing::Shared { gone.range.len() } else { 0 };
         if !object.is_wanted() {
             objects.doom(id);
             self.frames.pressure().wake_all();

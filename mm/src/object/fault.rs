@@ -37,7 +37,7 @@ impl<P: Platform> Mm<P> {
         let home = Home::Object(id, page);
         let writes = subject.request.access == Access::Write;
         match (sharing, record) {
-            (Sharing::Shared, record) => self.serve(core, Subject { home, ..subject }, holds, record),
+            (Sharing::Shared | Sharing::Viewed, record) => self.serve(core, Subject { home, ..subject }, holds, record),
             (Sharing::Private, Record::Resident(frame)) if writes => {
                 self.copy_on_write(core, subject, holds, Original::Frame(frame))
             }

@@ -149,6 +149,8 @@ pub(crate) struct Object {
     handles: u32,
     /// Pages of all areas that map it.
     mapped: u64,
+    /// Of these, pages of areas through which it may be written to.
+    open_to_stores: u64,
     /// The file that its pages come from and go to.
     file: Option<FileId>,
     /// Pages from the first to the second have blocks: what the store said last.
@@ -167,10 +169,10 @@ impl Object {
         ObjectPage(self.bytes.div_ceil(PAGE_SIZE as u64))
     }
 
-    /// Pages of all areas that map it.
+    /// Pages of all areas that map it, and of those through which it may be written to.
     #[cfg(feature = "sim")]
-    pub fn mapped(&self) -> u64 {
-        self.mapped
+    pub fn mapped(&self) -> (u64, u64) {
+        (self.mapped, self.open_to_stores)
     }
 
     /// The file that its pages come from and go to.
@@ -317,6 +319,7 @@ impl<P: Platform> Mm<P> {
             bytes,
             handles: 1,
             mapped: 0,
+            open_to_stores: 0,
             file,
             prepared: (ObjectPage(0), ObjectPage(0)),
             write_error: None,
@@ -363,6 +366,16 @@ impl<P: Platform> Mm<P> {
             let object = core.objects.get_mut(id);
             !busy && object.is_some_and(|object| object.mapped == 0 && object.pages.get(PageClass::Dirty) == 0)
         })
+    }
+
+    /// Whether programs may write to an object through areas, whatever handles there are.
+    pub fn object_is_stored_to(&self, id: ObjectId) -> bool {
+        self.core.with_lock(|core| core.objects.get_mut(id).is_some_and(|object| object.open_to_stores > 0))
+    }
+
+    /// The file that an object is of, if it is one's.
+    pub fn object_file(&self, id: ObjectId) -> Option<FileId> {
+        self.core.with_lock(|core| core.objects.get_mut(id).and_then(|object| object.file))
     }
 
     /// The pages of an object by state.

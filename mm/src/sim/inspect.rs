@@ -131,11 +131,15 @@ fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
 
 /// What objects count is what there is: pages by state, and pages of areas that map them.
 fn verify_objects(core: &mut Core<SimPlatform>, by_object: &BTreeMap<ObjectId, PageCounts>) {
-    let mut mapped: BTreeMap<ObjectId, u64> = BTreeMap::new();
+    let mut mapped: BTreeMap<ObjectId, (u64, u64)> = BTreeMap::new();
     for (_, space) in core.spaces.iter_mut() {
         for area in space.vmas.iter() {
-            if let Backing::Object { object, .. } = area.backing {
-                *mapped.entry(object).or_default() += area.range.len();
+            if let Backing::Object { object, sharing, .. } = area.backing {
+                let (all, open) = mapped.entry(object).or_default();
+                *all += area.range.len();
+                *open += if sharing == Sharing::Shared { area.range.len() } else { 0 };
+                let is_writable = area.rights.write.is_allowed();
+                assert!(!(is_writable && sharing == Sharing::Viewed), "{:?} is for reading only", area.range);
             }
         }
     }
@@ -148,7 +152,7 @@ fn verify_objects(core: &mut Core<SimPlatform>, by_object: &BTreeMap<ObjectId, P
                 .sum::<u64>();
         }
         assert_eq!(object.pages, by_object.get(&id).copied().unwrap_or_default(), "pages by state of {id:?}");
-        assert_eq!(object.mapped(), mapped.remove(&id).unwrap_or(0), "pages of areas that map {id:?}");
+        assert_eq!(object.mapped(), mapped.remove(&id).unwrap_or_default(), "pages of areas that map {id:?}");
     }
     assert_eq!(dirty, core.objects.dirty(), "dirty pages of files");
     assert!(mapped.is_empty(), "areas map objects that are gone: {mapped:?}");

@@ -9,7 +9,6 @@ use crate::addr::{PAGE_SIZE, Pfn, VirtAddr, Vpn};
 use crate::fault::{FaultError, Holds};
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
-use crate::object::Sharing;
 use crate::page::Record;
 use crate::platform::{Access, PhysMemory, Platform};
 
@@ -189,7 +188,7 @@ impl<P: Platform> Core<P> {
         let Some((id, page, sharing)) = object else { return self.shared_record_for(own, access) };
         let Some(object) = self.objects.get_mut(id).filter(|object| page < object.end()) else { return Record::Absent };
         match own {
-            Record::Absent if sharing == Sharing::Shared || access == Access::Read => {
+            Record::Absent if !sharing.is_private() || access == Access::Read => {
                 let (record, is_file) = (object.index.get(page.key()), object.file().is_some());
                 let ready = |frame: Pfn| {
                     let desc = self.table.get(frame);

@@ -10,7 +10,7 @@ use crate::addr::{PageRange, Pfn, VirtAddr, Vpn};
 use crate::fault::FaultError;
 use crate::home::Home;
 use crate::manager::{Core, Mm};
-use crate::object::{Backing, Sharing};
+use crate::object::Backing;
 use crate::page::{PageCopy, Record};
 use crate::platform::{Access, Platform};
 use crate::reclaim::Policy;
@@ -102,7 +102,7 @@ impl<P: Platform> Mm<P> {
         how: Populate,
     ) -> Result<Result<Access, Vpn>, PopulateError> {
         let area = Self::live(core, space)?.vmas.find(page).ok_or(MapError::NotMapped)?;
-        let shared = matches!(area.backing, Backing::Object { sharing: Sharing::Shared, .. });
+        let shared = matches!(area.backing, Backing::Object { sharing, .. } if !sharing.is_private());
         let access = match how {
             Populate::Read => Access::Read,
             Populate::Write => Access::Write,

@@ -73,6 +73,9 @@ pub enum MapError {
     /// Part of it is locked: EINVAL.
     #[error("part of the range is locked")]
     Locked,
+    /// Part of it shows an object that may only be looked at: EACCES.
+    #[error("part of the range is for reading only")]
+    Viewed,
     /// More than may be locked: ENOMEM, or EAGAIN where it is a new mapping.
     #[error("more than may be locked")]
     OverLimit,
@@ -109,7 +112,7 @@ impl<P: Platform> Mm<P> {
 
     /// As [`Self::map`]; says whether the memory counts as promised.
     pub async fn map_charged(&self, space: SpaceId, request: MapRequest, charge: Charge) -> Result<VirtAddr, MapError> {
-        let private = !matches!(request.backing, Backing::Object { sharing: Sharing::Shared, .. });
+        let private = !matches!(request.backing, Backing::Object { sharing, .. } if !sharing.is_private());
         let charge = if private { charge.with_rights(request.rights) } else { Charge::Never };
         self.room_for_area().await?;
         loop {
@@ -294,6 +297,10 @@ impl<P: Platform> Mm<P> {
             let s = Self::live(core, space)?;
             if !s.vmas.covers(range) {
                 return Err(MapError::NotMapped);
+            }
+            let is_viewed = |area: &Vma| matches!(area.backing, Backing::Object { sharing: Sharing::Viewed, .. });
+            if rights.write.is_allowed() && s.vmas.overlapping(range).any(is_viewed) {
+                return Err(MapError::Viewed);
             }
             let cuts = s.vmas.cuts(range);
             if s.vmas.len() + cuts > MAX_AREAS || !s.vmas.make_room(cuts) {

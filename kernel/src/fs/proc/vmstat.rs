@@ -17,8 +17,8 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 28] {
     [
         ("nr_free_pages", snapshot.frames.free as u64),
         ("nr_anon_pages", meminfo::anonymous(snapshot)),
-        ("pgpgin", kib(c.pswpin)),
-        ("pgpgout", kib(c.pswpout)),
+        ("pgpgin", kib(c.pswpin + c.pgfilein)),
+        ("pgpgout", kib(c.pswpout + c.pgfileout)),
         ("pswpin", c.pswpin),
         ("pswpout", c.pswpout),
         ("pgalloc_normal", c.pgalloc),
