@@ -25,6 +25,7 @@ pub mod ext4;
 pub mod extents;
 pub mod file;
 pub mod locks;
+pub mod memfd;
 pub mod open;
 pub mod pipe;
 pub mod proc;

@@ -3,6 +3,7 @@
 //! Owns what kinds there are, their offset and status flags. Reading and writing is in `syscall/file.rs`, because it
 //! goes to and from user memory. Closing is dropping the last reference.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use mutex_traits::ConstInit;
 use super::attributes::{Attributes, FileType};
 use super::disk::Inode;
 use super::exclusion::Writing;
+use super::memfd::MemFile;
 use super::proc;
 use super::vnode::{Access, Vnode};
 use super::{cgroup, locks, pipe, stdio};
@@ -56,6 +58,8 @@ pub enum Kind {
     Place,
     /// A regular file of the data disk.
     Disk(Arc<Inode>),
+    /// A file that is memory.
+    Memory(Box<MemFile>),
     /// One end of a pipe.
     Pipe(pipe::End),
     /// A file of `/sys` that takes values.
@@ -217,6 +221,7 @@ impl OpenFile {
         Ok(match &self.kind {
             // A pipe: programs then neither ask for a terminal nor seek.
             Kind::Console(stream) => Attributes::made_up(FileType::Fifo, 0o600, 1, 2 + *stream as u64),
+            Kind::Memory(file) => file.attributes(),
             Kind::Pipe(_) => Attributes::made_up(FileType::Fifo, 0o600, 1, 17),
             _ => Attributes::made_up(FileType::Regular, 0o444, 1, 16),
         })

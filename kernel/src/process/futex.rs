@@ -1,9 +1,9 @@
 //! Futexes: who waits on which word, and waking them in order.
 //!
-//! Owns the queue of waiting threads of one process. Does not read the word (the caller looks at user memory,
-//! under this queue's lock) and does not keep time. The key is the address alone: there is one queue per address
-//! space, and private and shared waits on private memory must meet (facts §3.5: glibc joins a thread with a
-//! non-private wait on a private word).
+//! Owns the queues of waiting threads: one per address space for words of its own, and one for words of objects, where
+//! threads of several spaces meet whatever address they have mapped the word at. Does not read the word (the caller looks at
+//! user memory, under the queue's lock) and does not keep time. In a space the key is the address alone: private and shared
+//! waits on private memory must meet (facts §3.5: glibc joins a thread with a non-private wait on a private word).
 //!
 //! ```text
 //!            begin_wait                    wake / requeue may change the key
@@ -11,8 +11,8 @@
 //!                            │  drop of the wait (timeout, signal, kill)  ▲
 //!                            └────────────────────────────────────────────┘
 //! ```
-//! A thread waits on one futex at a time, so its place in the queue is made with the thread and waiting allocates
-//! nothing. The queue is one list scanned from its front: with the threads a program of this machine's size has,
+//! A thread waits on one futex at a time, so its place in both queues is made with the thread and waiting allocates
+//! nothing. A queue is one list scanned from its front: with the threads a program of this machine's size has,
 //! a hash of lists would cost more than it saves.
 //!
 //! Semantics: futex(2).
@@ -23,6 +23,9 @@ use core::future::poll_fn;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 
+use mm::object::ObjectId;
+
+use super::space::AddressSpace;
 use crate::sync::Mutex;
 use crate::syscall::errno::Errno;
 
@@ -35,7 +38,16 @@ enum State {
     Woken,
 }
 
-/// The waits of one address space, oldest first.
+/// A word that threads wait on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// In memory of one address space, at this address.
+    Own(u64),
+    /// In an object that any number of spaces map, at this offset.
+    Shared(ObjectId, u64),
+}
+
+/// Waits, oldest first.
 pub struct FutexQueue {
     entries: Mutex<Vec<Entry>>,
     /// Threads that may wait, and so places that there must be.
@@ -43,7 +55,7 @@ pub struct FutexQueue {
 }
 
 struct Entry {
-    address: u64,
+    word: Word,
     bitset: u32,
     waiter: Arc<Waiter>,
 }
@@ -51,19 +63,37 @@ struct Entry {
 /// Matches every wait and every wake.
 pub const ANY_BITSET: u32 = u32::MAX;
 
+/// The waits on words of objects, whoever waits.
+static SHARED: FutexQueue = FutexQueue::new();
+
+impl AddressSpace {
+    /// Where threads of this space wait on a word.
+    pub fn futexes_of(&self, word: Word) -> &FutexQueue {
+        match word {
+            Word::Own(_) => &self.futexes,
+            Word::Shared(..) => &SHARED,
+        }
+    }
+}
+
 impl FutexQueue {
     /// No waits.
     pub const fn new() -> Self {
         Self { entries: Mutex::new(Vec::new()), registered: AtomicUsize::new(0) }
     }
 
-    /// Room for one more thread to wait, made when the thread is.
+    /// Room for one more thread to wait, here and on what is shared, made when the thread is.
     pub fn register(&self) -> Arc<Waiter> {
+        self.make_room();
+        SHARED.make_room();
+        Arc::new(Waiter(Mutex::new(State::Idle)))
+    }
+
+    fn make_room(&self) {
         let threads = self.registered.fetch_add(1, Ordering::Relaxed) + 1;
         let mut queue = self.entries.lock();
         let missing = threads.saturating_sub(queue.len());
         queue.reserve(missing);
-        Arc::new(Waiter(Mutex::new(State::Idle)))
     }
 
     /// As [`Self::register`], for a thread that has its place in another queue: it comes over.
@@ -73,7 +103,9 @@ impl FutexQueue {
 
     /// A thread that was registered is gone.
     pub fn unregister(&self) {
-        self.registered.fetch_sub(1, Ordering::Relaxed);
+        for queue in [self, &SHARED] {
+            queue.registered.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Queues `waiter` if `still_expected` says so while nobody can wake: the compare and the block of futex(2)
@@ -81,22 +113,22 @@ impl FutexQueue {
     pub fn begin_wait<'a>(
         &'a self,
         waiter: &'a Arc<Waiter>,
-        address: u64,
+        word: Word,
         bitset: u32,
         still_expected: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<Wait<'a>, Errno> {
         let mut queue = self.entries.lock();
         still_expected()?;
         *waiter.0.lock() = State::Queued(None);
-        queue.push(Entry { address, bitset, waiter: Arc::clone(waiter) });
+        queue.push(Entry { word, bitset, waiter: Arc::clone(waiter) });
         Ok(Wait { queue: self, waiter })
     }
 
-    /// Wakes at most `limit` waits on `address` whose bitset meets `bitset`; says how many.
-    pub fn wake(&self, address: u64, bitset: u32, limit: u64) -> u64 {
+    /// Wakes at most `limit` waits on `word` whose bitset meets `bitset`; says how many.
+    pub fn wake(&self, word: Word, bitset: u32, limit: u64) -> u64 {
         let mut woken = 0;
         self.entries.lock().retain(|entry| {
-            let chosen = woken < limit && entry.address == address && entry.bitset & bitset != 0;
+            let chosen = woken < limit && entry.word == word && entry.bitset & bitset != 0;
             if chosen {
                 woken += 1;
                 entry.waiter.wake();
@@ -107,19 +139,21 @@ impl FutexQueue {
     }
 
     /// Wakes at most `wake` waits on `from` and moves at most `moves` more to `to`; says how many of each, if
-    /// `still_expected` (FUTEX_CMP_REQUEUE) lets it.
+    /// `still_expected` (FUTEX_CMP_REQUEUE) lets it. Those that would have to go to another queue are woken instead: a wait may end
+    /// for no reason (futex(2)).
     pub fn requeue(
         &self,
-        from: u64,
-        to: u64,
+        from: Word,
+        to: Word,
         (wake, moves): (u64, u64),
         still_expected: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<(u64, u64), Errno> {
         let mut queue = self.entries.lock();
         still_expected()?;
         let (mut woken, mut moved) = (0, 0);
+        let stays = matches!(from, Word::Own(_)) == matches!(to, Word::Own(_));
         queue.retain_mut(|entry| {
-            if entry.address != from {
+            if entry.word != from {
                 return true;
             }
             if woken < wake {
@@ -129,7 +163,11 @@ impl FutexQueue {
             }
             if moved < moves {
                 moved += 1;
-                entry.address = to;
+                entry.word = to;
+                if !stays {
+                    entry.waiter.wake();
+                    return false;
+                }
             }
             true
         });

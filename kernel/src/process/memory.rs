@@ -21,6 +21,7 @@ use pin_project_lite::pin_project;
 
 pub use mm::fault::{FaultError, FaultKind};
 
+use super::futex::Word;
 use super::limits::{Resource, UNLIMITED};
 use super::process::{Outcome, Process};
 use super::space::AddressSpace;
@@ -290,6 +291,18 @@ impl AddressSpace {
         };
         let mapped = crate::mm().map_charged(self.id, request, wish.charge).await;
         mapped.map(VirtAddr::as_u64).map_err(map_errno)
+    }
+
+    /// What the word at an address is known by to those who wait on it: by its address, unless others may have it mapped elsewhere.
+    pub fn word_at(&self, address: u64) -> Word {
+        let page = VirtAddr::new(address).page();
+        let area = crate::mm().area_from(self.id, page).filter(|area| area.range.contains(page));
+        match area.and_then(|area| area.object_page(page)) {
+            Some((object, page, sharing)) if !sharing.is_private() => {
+                Word::Shared(object, page.offset() + address % PAGE_SIZE)
+            }
+            _ => Word::Own(address),
+        }
     }
 
     /// Changes what may be done with the range.

@@ -31,6 +31,7 @@ pub(super) fn lseek_now(thread: &Thread, fd: u64, distance: u64, whence: u64) ->
         Kind::Place if file.access.read => 0,
         Kind::Place => return Some(Err(Errno::EBADF)),
         Kind::Disk(_) if whence == Whence::End => return None,
+        Kind::Memory(memory) => memory.size(),
         Kind::Disk(_) => 0,
     };
     Some(file.seek(distance.cast_signed(), whence, size))
@@ -39,8 +40,11 @@ pub(super) fn lseek_now(thread: &Thread, fd: u64, distance: u64, whence: u64) ->
 /// lseek(2) that has to know the size: from the end, or to the next hole, of which we know none.
 pub(super) async fn lseek(thread: &Thread, fd: u64, distance: u64, whence: u64) -> SysResult {
     let file = file(thread, fd)?;
-    let Kind::Disk(inode) = &file.kind else { return Err(Errno::EINVAL) };
-    let size = inode.attributes().await?.size;
+    let size = match &file.kind {
+        Kind::Disk(inode) => inode.attributes().await?.size,
+        Kind::Memory(memory) => memory.size(),
+        _ => return Err(Errno::EINVAL),
+    };
     match whence as u32 {
         flag::SEEK_END => file.seek(distance.cast_signed(), Whence::End, size),
         // A file system may say that everything is data (lseek(2)).

@@ -1,11 +1,13 @@
-//! Calls on descriptors, whatever they refer to: close, dup, fcntl, pipes. The table is `fs/table.rs`.
+//! Calls on descriptors, whatever they refer to: close, dup, fcntl, pipes, files that are memory. The table is `fs/table.rs`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use linux_raw_sys::general as flag;
 
 use super::errno::{Errno, SysResult};
 use crate::fs::locks;
+use crate::fs::memfd::{MemFile, Seals};
 use crate::fs::pipe::{self, Patience};
 use crate::fs::{FdTable, Kind, OnExec, OpenFile};
 use crate::process::memory::wait_for_room;
@@ -108,8 +110,41 @@ pub(super) fn fcntl(thread: &Thread, fd: u64, command: u64, argument: u64) -> Sy
             Kind::Pipe(_) => Ok(pipe::CAPACITY),
             _ => Err(Errno::EBADF),
         },
+        command => {
+            drop(files);
+            seals(&file, command, argument)
+        }
+    }
+}
+
+/// F_GET_SEALS and F_ADD_SEALS of fcntl(2).
+fn seals(file: &OpenFile, command: u32, argument: u64) -> SysResult {
+    let Kind::Memory(memory) = &file.kind else { return Err(Errno::EINVAL) };
+    match command {
+        flag::F_GET_SEALS => Ok(memory.seals().bits().into()),
+        flag::F_ADD_SEALS => memory.seal(Seals::from_bits(argument)?).map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Longest name that memfd_create(2) takes.
+const MAX_NAME: usize = 249;
+
+/// memfd_create(2). The name is for people who look, and there is nowhere to look: it is only checked.
+pub(super) async fn memfd_create(thread: &Thread, name: u64, flags: u64) -> SysResult {
+    let known = flag::MFD_CLOEXEC | flag::MFD_ALLOW_SEALING | flag::MFD_EXEC;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = [0; MAX_NAME + 1];
+    if thread.process.read_string(name, &mut bytes).await? > MAX_NAME {
+        return Err(Errno::EINVAL);
+    }
+    let may_be_sealed = flags & u64::from(flag::MFD_ALLOW_SEALING) != 0;
+    let memory = Box::new(MemFile::new(if may_be_sealed { Seals::NONE } else { Seals::SEALED })?);
+    let file = Arc::new(OpenFile::new(Kind::Memory(memory), flag::O_RDWR));
+    let close = flags & u64::from(flag::MFD_CLOEXEC) != 0;
+    thread.process.files.lock().insert(file, 0, if close { OnExec::Close } else { OnExec::Keep })
 }
 
 /// pipe(2) and pipe2(2).

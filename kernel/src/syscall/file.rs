@@ -13,11 +13,14 @@ use crate::arch;
 use crate::fs::attributes::FileType;
 use crate::fs::cgroup::Control;
 use crate::fs::disk::{Inode, WriteAt};
+use crate::fs::file::FileData;
+use crate::fs::memfd::MemFile;
 use crate::fs::proc::Computed;
 use crate::fs::{Kind, OpenFile, Stream, stdio};
 use crate::process::Outcome;
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
+use mm::space::SpaceId;
 
 /// Bytes per chunk to the console.
 const CHUNK: usize = 256;
@@ -80,9 +83,9 @@ async fn read_file(thread: &Thread, file: &OpenFile, out: u64, len: u64, positio
             wait_for_room().await?;
             Box::pin(read_pieces(thread, file, computed, out, len, position)).await
         }
-        Kind::Disk(inode) => {
+        Kind::Disk(_) | Kind::Memory(_) => {
             wait_for_room().await?;
-            Box::pin(read_disk(thread, file, inode, out, len, position)).await
+            Box::pin(read_stored(thread, file, out, len, position)).await
         }
     }
 }
@@ -175,15 +178,38 @@ async fn read_pieces(
     Ok(done)
 }
 
-async fn read_disk(
-    thread: &Thread,
-    file: &OpenFile,
-    inode: &Inode,
-    out: u64,
-    len: u64,
-    position: Position,
-) -> SysResult {
-    let data = inode.file().await?;
+/// A file whose bytes are an object's.
+enum Stored<'a> {
+    Disk(Arc<FileData>),
+    Memory(&'a MemFile),
+}
+
+impl<'a> Stored<'a> {
+    async fn of(file: &'a OpenFile) -> Result<Self, Errno> {
+        match &file.kind {
+            Kind::Disk(inode) => inode.file().await.map(Self::Disk),
+            Kind::Memory(memory) => Ok(Self::Memory(memory)),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    async fn read(&self, from: u64, space: SpaceId, out: u64, len: u64) -> SysResult {
+        match self {
+            Self::Disk(data) => data.read(from, space, out, len).await,
+            Self::Memory(memory) => memory.read(from, space, out, len).await,
+        }
+    }
+
+    async fn write(&self, place: WriteAt, space: SpaceId, from: u64, len: u64) -> Result<(u64, u64), Errno> {
+        match self {
+            Self::Disk(data) => data.write(place, space, from, len).await,
+            Self::Memory(memory) => memory.write(place, space, from, len).await,
+        }
+    }
+}
+
+async fn read_stored(thread: &Thread, file: &OpenFile, out: u64, len: u64, position: Position) -> SysResult {
+    let data = Stored::of(file).await?;
     let _turn = if position == Position::Current { Some(file.turn().await) } else { None };
     let from = start(file, position);
     let done = data.read(from, thread.process.space(), out, len).await.map_err(|errno| out_of_memory(thread, errno))?;
@@ -219,9 +245,9 @@ async fn write_file(thread: &Thread, file: &OpenFile, data: u64, len: u64, posit
         Kind::Null | Kind::Zero | Kind::Random => Ok(len),
         Kind::Full => Err(Errno::ENOSPC),
         Kind::Control(control) => write_control(thread, control, data, len).await,
-        Kind::Disk(inode) => {
+        Kind::Disk(_) | Kind::Memory(_) => {
             wait_for_room().await?;
-            Box::pin(write_disk(thread, file, inode, data, len, position)).await
+            Box::pin(write_stored(thread, file, data, len, position)).await
         }
     }
 }
@@ -263,15 +289,8 @@ async fn write_console(thread: &Thread, data: u64, len: u64) -> SysResult {
     Ok(done)
 }
 
-async fn write_disk(
-    thread: &Thread,
-    file: &OpenFile,
-    inode: &Inode,
-    from: u64,
-    len: u64,
-    position: Position,
-) -> SysResult {
-    let data = inode.file().await?;
+async fn write_stored(thread: &Thread, file: &OpenFile, from: u64, len: u64, position: Position) -> SysResult {
+    let data = Stored::of(file).await?;
     let _turn = if position == Position::Current { Some(file.turn().await) } else { None };
     let place = if file.appends() { WriteAt::End } else { WriteAt::Offset(start(file, position)) };
     let written = data.write(place, thread.process.space(), from, len).await;

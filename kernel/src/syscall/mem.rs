@@ -111,8 +111,13 @@ async fn map_window(
         return mapped;
     }
     let file = thread.process.files.lock().get(fd)?;
-    let Kind::Disk(inode) = &file.kind else { return Err(Errno::ENODEV) };
     let writes_to_it = sharing == Sharing::Shared && rights.write;
+    if let Kind::Memory(memory) = &file.kind {
+        let (sharing, _until_it_is_there) = memory.share(sharing, rights.write).await?;
+        let from = (memory.object(), ObjectPage::new(offset / PAGE_SIZE));
+        return thread.process.map(MapWish::object(place, len, rights, from, sharing)).await;
+    }
+    let Kind::Disk(inode) = &file.kind else { return Err(Errno::ENODEV) };
     if !file.access.read || (writes_to_it && !file.access.write) {
         return Err(Errno::EACCES);
     }

@@ -5,7 +5,7 @@
 use linux_raw_sys::general as nr;
 
 use super::errno::{Errno, SysResult};
-use super::{descriptor, dir, lock, path, stat};
+use super::{descriptor, dir, fd, lock, path, stat};
 use crate::process::stats;
 use crate::process::thread::Thread;
 
@@ -41,6 +41,7 @@ pub(super) async fn dispatch(thread: &Thread, number: u64, [a, b, c, d, e, _]: [
         nr::__NR_fchdir => path::fchdir(thread, a),
         nr::__NR_getcwd => path::getcwd(thread, a, b).await,
         nr::__NR_getdents64 => dir::getdents64(thread, a, b, c).await,
+        nr::__NR_memfd_create => fd::memfd_create(thread, a, b).await,
         nr::__NR_lseek => descriptor::lseek(thread, a, b, c).await,
 
         nr::__NR_stat => stat::newfstatat(thread, [CWD, a, b, 0]).await,

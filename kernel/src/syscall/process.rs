@@ -19,8 +19,8 @@ pub(super) fn set_tid_address(thread: &mut Thread, address: u64) -> SysResult {
     Ok(thread.state.tid().number().into())
 }
 
-/// set_robust_list(2): taken, and not looked at: a thread that dies takes its process along, so nobody is left to
-/// be told about a mutex.
+/// set_robust_list(2): taken, and not looked at: a thread that dies takes its process along. Other processes that share a
+/// mutex with it are not told (README says so).
 pub(super) fn set_robust_list(len: u64) -> SysResult {
     const ROBUST_LIST_HEAD: u64 = 24;
     if len == ROBUST_LIST_HEAD { Ok(0) } else { Err(Errno::EINVAL) }
@@ -32,7 +32,8 @@ pub(super) async fn exit(thread: &mut Thread, status: u64) -> Verdict {
     process.note_thread_exit(&thread.state, status as u8);
     let address = thread.clear_child_tid;
     if address != 0 && process.write_object(address, &0_u32).await.is_ok() {
-        thread.space.futexes.wake(address, ANY_BITSET, 1);
+        let word = thread.space.word_at(address);
+        thread.space.futexes_of(word).wake(word, ANY_BITSET, 1);
     }
     Verdict::Exit
 }

@@ -9,6 +9,7 @@ use super::abi::{Stat, Statfs, Statx, StatxTime, Timespec};
 use super::errno::{Errno, SysResult};
 use super::file::{file, has_storage, writable_inode};
 use super::path::{find, read_path, start};
+use crate::fs::Kind;
 use crate::fs::attributes::{Attributes, FileType, Moment};
 use crate::fs::disk::{self, Allocate, Inode};
 use crate::fs::exclusion::Writing;
@@ -220,6 +221,9 @@ pub(super) async fn truncate(thread: &Thread, path: u64, size: u64) -> SysResult
 /// ftruncate(2).
 pub(super) async fn ftruncate(thread: &Thread, fd: u64, size: u64) -> SysResult {
     let size = checked_size(size)?;
+    if let Kind::Memory(memory) = &file(thread, fd)?.kind {
+        return memory.resize(thread.process.space(), size).await.map(|()| 0);
+    }
     writable_inode(thread, fd)?.truncate(size, thread.process.space()).await.map(|()| 0)
 }
 
@@ -234,7 +238,16 @@ pub(super) async fn fallocate(thread: &Thread, fd: u64, mode: u64, offset: u64, 
     if offset.cast_signed() < 0 || len.cast_signed() <= 0 {
         return Err(Errno::EINVAL);
     }
-    checked_size(offset.checked_add(len).ok_or(Errno::EFBIG)?)?;
+    let end = checked_size(offset.checked_add(len).ok_or(Errno::EFBIG)?)?;
+    if let Kind::Memory(memory) = &file(thread, fd)?.kind {
+        return match how {
+            // There is nothing to reserve: what memory there is shows when it is touched.
+            Allocate::KeepSize => Ok(0),
+            Allocate::Extend if end <= memory.size() => Ok(0),
+            Allocate::Extend => memory.resize(thread.process.space(), end).await.map(|()| 0),
+            Allocate::Hole => Err(Errno::EOPNOTSUPP),
+        };
+    }
     let inode: Arc<Inode> = writable_inode(thread, fd).map_err(|errno| match errno {
         Errno::EINVAL => Errno::EBADF,
         errno => errno,
@@ -245,6 +258,9 @@ pub(super) async fn fallocate(thread: &Thread, fd: u64, mode: u64, offset: u64, 
 /// fsync(2), fdatasync(2).
 pub(super) async fn fsync(thread: &Thread, fd: u64) -> SysResult {
     let file = file(thread, fd)?;
+    if let Kind::Memory(_) = file.kind {
+        return Ok(0);
+    }
     let inode = file.node.as_ref().and_then(|node| node.on_disk().ok()).filter(|inode| has_storage(inode));
     inode.ok_or(Errno::EINVAL)?.sync().await.map(|()| 0)
 }

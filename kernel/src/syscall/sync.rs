@@ -8,7 +8,7 @@ use linux_raw_sys::general::{
 use super::abi::Timespec;
 use super::errno::{Errno, SysResult};
 use super::time::Deadline;
-use crate::process::futex::ANY_BITSET;
+use crate::process::futex::{ANY_BITSET, Word};
 use crate::process::memory::CopyAttempt;
 use crate::process::thread::Thread;
 
@@ -16,15 +16,15 @@ use crate::process::thread::Thread;
 pub(super) fn futex_now(thread: &Thread, args: &[u64; 6]) -> Option<SysResult> {
     let &[address, operation, value, fourth, second, third] = args;
     let (limit, moves, bitset) = (u64::from(value as u32), u64::from(fourth as u32), third as u32);
-    let futexes = &thread.space.futexes;
-    let checked = check_word(address);
+    let word = || word_at(thread, operation, address);
+    let wake = |bitset| word().map(|word| thread.space.futexes_of(word).wake(word, bitset, limit));
     let result = match command(operation) {
-        FUTEX_WAKE => checked.map(|()| futexes.wake(address, ANY_BITSET, limit)),
+        FUTEX_WAKE => wake(ANY_BITSET),
         FUTEX_WAKE_BITSET if bitset == 0 => Err(Errno::EINVAL),
-        FUTEX_WAKE_BITSET => checked.map(|()| futexes.wake(address, bitset, limit)),
-        FUTEX_REQUEUE => checked.and_then(|()| {
-            check_word(second)?;
-            let (woken, _) = futexes.requeue(address, second, (limit, moves), || Ok(()))?;
+        FUTEX_WAKE_BITSET => wake(bitset),
+        FUTEX_REQUEUE => word().and_then(|from| {
+            let to = word_at(thread, operation, second)?;
+            let (woken, _) = thread.space.futexes_of(from).requeue(from, to, (limit, moves), || Ok(()))?;
             Ok(woken)
         }),
         _ => return None,
@@ -41,18 +41,18 @@ pub(super) async fn futex_wait(thread: &Thread, args: [u64; 6]) -> SysResult {
         FUTEX_WAIT => {
             let timeout = read_timeout(thread, fourth).await?;
             let deadline = timeout.map(Deadline::after);
-            wait(thread, address, expected, ANY_BITSET, deadline).await
+            wait(thread, (operation, address), expected, ANY_BITSET, deadline).await
         }
         FUTEX_WAIT_BITSET if third as u32 == 0 => Err(Errno::EINVAL),
         FUTEX_WAIT_BITSET => {
             let timeout = read_timeout(thread, fourth).await?;
             let deadline =
                 timeout.map(|ns| if realtime { Deadline::at_wall_clock(ns) } else { Deadline::at_monotonic(ns) });
-            wait(thread, address, expected, third as u32, deadline).await
+            wait(thread, (operation, address), expected, third as u32, deadline).await
         }
         FUTEX_CMP_REQUEUE => {
             let limits = (u64::from(value as u32), u64::from(fourth as u32));
-            cmp_requeue(thread, address, second, limits, third as u32).await
+            cmp_requeue(thread, operation, (address, second), limits, third as u32).await
         }
         _ => Err(Errno::ENOSYS),
     }
@@ -68,6 +68,13 @@ fn command(operation: u64) -> u32 {
     operation as u32 & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
 }
 
+/// The word at an address. `FUTEX_PRIVATE_FLAG` promises that no other process waits on it, which spares looking.
+fn word_at(thread: &Thread, operation: u64, address: u64) -> Result<Word, Errno> {
+    check_word(address)?;
+    let is_private = operation & u64::from(FUTEX_PRIVATE_FLAG) != 0;
+    Ok(if is_private { Word::Own(address) } else { thread.space.word_at(address) })
+}
+
 fn check_word(address: u64) -> Result<(), Errno> {
     if !address.is_multiple_of(4) {
         return Err(Errno::EINVAL);
@@ -80,17 +87,24 @@ async fn read_timeout(thread: &Thread, at: u64) -> Result<Option<u64>, Errno> {
     timeout.map(Timespec::to_ns).transpose()
 }
 
-async fn wait(thread: &Thread, address: u64, expected: u32, bitset: u32, deadline: Option<Deadline>) -> SysResult {
-    let futexes = &thread.space.futexes;
+async fn wait(
+    thread: &Thread,
+    (operation, address): (u64, u64),
+    expected: u32,
+    bitset: u32,
+    deadline: Option<Deadline>,
+) -> SysResult {
     let wait = loop {
         // Makes the word resident; whether it still is, is found out under the queue's lock.
         let _: u32 = thread.process.read_object(address).await?;
-        let queued =
-            futexes.begin_wait(&thread.state.waiter, address, bitset, || match thread.process.try_read_u32(address) {
+        let word = word_at(thread, operation, address)?;
+        let queued = thread.space.futexes_of(word).begin_wait(&thread.state.waiter, word, bitset, || {
+            match thread.process.try_read_u32(address) {
                 CopyAttempt::Done(value) if value == expected => Ok(()),
                 CopyAttempt::Done(_) => Err(Errno::EAGAIN),
                 CopyAttempt::WouldWait => Err(Errno::ERESTART),
-            });
+            }
+        });
         match queued {
             Err(Errno::ERESTART) => executor::yield_now().await,
             queued => break queued?,
@@ -108,11 +122,19 @@ async fn wait(thread: &Thread, address: u64, expected: u32, bitset: u32, deadlin
     if wait.is_woken() { Ok(0) } else { result.map(|()| 0) }
 }
 
-async fn cmp_requeue(thread: &Thread, from: u64, to: u64, limits: (u64, u64), expected: u32) -> SysResult {
+async fn cmp_requeue(
+    thread: &Thread,
+    operation: u64,
+    (from, to): (u64, u64),
+    limits: (u64, u64),
+    expected: u32,
+) -> SysResult {
     check_word(to)?;
     loop {
         let _: u32 = thread.process.read_object(from).await?;
-        let moved = thread.space.futexes.requeue(from, to, limits, || match thread.process.try_read_u32(from) {
+        let words = [word_at(thread, operation, from)?, word_at(thread, operation, to)?];
+        let queue = thread.space.futexes_of(words[0]);
+        let moved = queue.requeue(words[0], words[1], limits, || match thread.process.try_read_u32(from) {
             CopyAttempt::Done(value) if value == expected => Ok(()),
             CopyAttempt::Done(_) => Err(Errno::EAGAIN),
             CopyAttempt::WouldWait => Err(Errno::ERESTART),
