@@ -22,6 +22,8 @@ const EXT4_FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent
                              huge_file,dir_nlink,extra_isize,metadata_csum";
 /// Everything is initialised now, so that nobody has to do it later, and the root directory is the superuser's.
 const EXT4_OPTIONS: &str = "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0";
+/// MiB, the least that mke2fs makes: the kernel's library keeps in memory what is in the journal and not yet in its place.
+const EXT4_JOURNAL: &str = "size=4";
 
 /// Why an image was not made. Each reads as one sentence.
 #[derive(Debug, Error)]
@@ -86,6 +88,7 @@ pub fn create_ext4_image(path: &Path, directory: &Path) -> Result<(), BuildError
     drop(file);
     let mut command = Command::new("mke2fs");
     command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-O", EXT4_FEATURES, "-E", EXT4_OPTIONS]);
+    command.args(["-J", EXT4_JOURNAL]);
     command.arg("-d").arg(directory).arg(path);
     let failed = |message: String| {
         let _ = std::fs::remove_file(path);
