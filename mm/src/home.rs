@@ -30,6 +30,12 @@ impl Home {
         matches!(self, Home::Private(..))
     }
 
+    /// Whether a memory object has the page.
+    #[inline]
+    pub fn is_object(self) -> bool {
+        matches!(self, Home::Object(..))
+    }
+
     /// The only place where the page can be mapped, if only one space has it.
     pub fn private(self) -> Option<Place> {
         match self {

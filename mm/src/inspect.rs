@@ -10,7 +10,8 @@ use crate::home::Place;
 use crate::manager::{Core, Mm};
 use crate::page::{PageCopy, Record};
 use crate::platform::{Platform, Slot};
-use crate::space::{SpaceId, Vma};
+use crate::space::{CHUNK, SpaceId, Vma};
+use crate::stats::PageClass;
 use arrayvec::ArrayVec;
 
 /// Records taken out of an index at a time.
@@ -26,9 +27,9 @@ pub enum Sight {
     /// Being read in.
     Filling,
     /// In a slot.
-    Slot(Slot),
+    Slot(Slot, Ownership),
     /// Nothing but a word, repeated.
-    Word,
+    Word(Ownership),
     /// Lost.
     Lost,
 }
@@ -46,6 +47,23 @@ pub struct ResidentPage {
     pub mappings: usize,
     /// Whether this space's page tables do.
     pub here: Presence,
+}
+
+impl ResidentPage {
+    /// Among how many spaces the page is split. A page that is shared since a fork is in RAM for each of those who have it, mapped or not:
+    /// page tables are a cache. Of an object's page a space has no record, so only those count who have it mapped (none while nobody has).
+    pub fn sharers(&self) -> u64 {
+        match self.ownership {
+            Ownership::Private => 1,
+            Ownership::Forked(spaces) => spaces.into(),
+            Ownership::Object => self.mappings as u64,
+        }
+    }
+
+    /// Whether the page is resident for the space that was looked at.
+    pub fn counts(&self) -> bool {
+        self.ownership != Ownership::Object || self.here == Presence::Mapped
+    }
 }
 
 /// Whose page it is.
@@ -75,6 +93,17 @@ pub struct ObjectPages {
     pub shared: u64,
     /// Of files.
     pub of_files: u64,
+}
+
+/// What a space has, in pages: what `VmSize`, `VmRSS` and `VmSwap` say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Footprint {
+    /// Of all its areas.
+    pub mapped: u64,
+    /// In RAM: its own, those it shares since a fork, and of objects those it has mapped.
+    pub resident: u64,
+    /// In swap, its own and those it shares since a fork.
+    pub away: u64,
 }
 
 /// What is seen of a frame.
@@ -127,6 +156,24 @@ impl<P: Platform> Mm<P> {
             }
             (end < core.table.len()).then_some(end)
         })
+    }
+
+    /// What a space has. Its own pages are counted as they change; those that it shares since a fork change without it, so they are looked
+    /// up one by one, a chunk at a time. `None` if it is gone.
+    pub async fn footprint(&self, space: SpaceId) -> Option<Footprint> {
+        let begin = |core: &mut Core<P>| {
+            let s = core.spaces.get_mut(space)?;
+            let own = Footprint { mapped: s.vmas.pages(), resident: s.pages.resident(), away: s.pages.away() };
+            Some((own, (s.pages.get(PageClass::Shared) > 0).then_some(s.layout.bounds.start)))
+        };
+        let (mut sum, mut next) = self.core.with_lock(begin)?;
+        while let Some(start) = next {
+            next = self.core.with_lock(|core| core.add_shared(space, start, &mut sum));
+            if next.is_some() {
+                crate::yield_now().await;
+            }
+        }
+        Some(sum)
     }
 
     /// How many of the [`resident`](crate::stats::PageCounts::resident) pages stand on their own, not in a space.
@@ -235,14 +282,31 @@ impl<P: Platform> Core<P> {
         None
     }
 
+    /// Adds up to [`CHUNK`] pages from `start` on, of those that a space shares since a fork. Says where to go on.
+    fn add_shared(&mut self, space: SpaceId, start: Vpn, sum: &mut Footprint) -> Option<Vpn> {
+        let Self { spaces, anons, .. } = self;
+        let s = spaces.get_mut(space)?;
+        let range = PageRange { start, end: s.layout.bounds.end };
+        s.index.visit(range, CHUNK, |_, record| {
+            if let Record::Shared(anon) = record {
+                match anons.record(anon) {
+                    Record::Resident(_) => sum.resident += 1,
+                    Record::Away(_) => sum.away += 1,
+                    _ => {}
+                }
+            }
+            record
+        })
+    }
+
     fn sight(&self, place: Place, ownership: Ownership, record: Record) -> Option<Sight> {
         Some(match record {
             // A page that is in a file only has no record.
             Record::Absent | Record::Away(PageCopy::File) => return None,
             Record::Zero => Sight::Zero(self.zero),
             Record::Filling(_) => Sight::Filling,
-            Record::Away(PageCopy::Slot(slot, _)) => Sight::Slot(slot),
-            Record::Away(PageCopy::Fill(_)) => Sight::Word,
+            Record::Away(PageCopy::Slot(slot, _)) => Sight::Slot(slot, ownership),
+            Record::Away(PageCopy::Fill(_)) => Sight::Word(ownership),
             Record::Failed => Sight::Lost,
             Record::Shared(anon) => {
                 let ownership = Ownership::Forked(self.anons.refs(anon));

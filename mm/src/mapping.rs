@@ -35,7 +35,7 @@ impl<P: Platform> Core<P> {
         }
         if frame != self.zero {
             self.note_mapped(frames, place, frame);
-            self.count_shared_mapping(place, frame, PageClass::Absent, PageClass::SharedMapped);
+            self.count_object_mapping(place, frame, PageClass::Absent, PageClass::ObjectMapped);
         }
         Some(leaf)
     }
@@ -81,7 +81,7 @@ impl<P: Platform> Core<P> {
     /// Takes in that a mapping was removed, and what it said.
     pub fn note_unmapped(&mut self, place: Place, mapping: Mapping) {
         self.forget_mapping(place, mapping.frame);
-        self.count_shared_mapping(place, mapping.frame, PageClass::SharedMapped, PageClass::Absent);
+        self.count_object_mapping(place, mapping.frame, PageClass::ObjectMapped, PageClass::Absent);
         if mapping.accessed {
             self.table.get_mut(mapping.frame).set_young(true);
         }
@@ -90,10 +90,10 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Counts a mapping of a space, if what it maps is not the space's alone.
+    /// Counts a mapping of a space, if what it maps is an object's.
     #[inline]
-    fn count_shared_mapping(&mut self, place: Place, frame: Pfn, from: PageClass, to: PageClass) {
-        if !self.table.get(frame).home().is_private()
+    fn count_object_mapping(&mut self, place: Place, frame: Pfn, from: PageClass, to: PageClass) {
+        if self.table.get(frame).home().is_object()
             && let Some(s) = self.spaces.get_mut(place.0)
         {
             s.shift(from, to);

@@ -117,8 +117,8 @@ pub enum PageClass {
     Failed,
     /// In a space's index: shared, and counted by its state elsewhere. A page that n spaces have counts n times here.
     Shared,
-    /// In a space's counts only: pages that are not the space's alone and that its page tables refer to.
-    SharedMapped,
+    /// In a space's counts only: pages of objects that its page tables refer to.
+    ObjectMapped,
 }
 
 /// Pages in each state.
@@ -146,10 +146,11 @@ impl PageCounts {
         use PageClass::*;
         [Filling, Clean, Dirty, Cleaning, Evicting].map(|c| self.get(c)).iter().sum()
     }
-    /// Pages a program sees as resident: its own, and of the shared ones those it has mapped.
+    /// Pages in RAM: a space's own, and of objects those it has mapped. Of the pages that it shares since a fork these counts know only
+    /// how many there are: see [`Mm::footprint`](crate::manager::Mm::footprint).
     pub fn resident(&self) -> u64 {
         use PageClass::*;
-        [Clean, Dirty, Cleaning, Evicting, SharedMapped].map(|c| self.get(c)).iter().sum()
+        [Clean, Dirty, Cleaning, Evicting, ObjectMapped].map(|c| self.get(c)).iter().sum()
     }
     /// Pages not in RAM.
     pub fn away(&self) -> u64 {

@@ -130,7 +130,7 @@ fn x10_readers_share_the_frames_of_an_object_and_private_writers_have_copies() {
     for (&reader, &place) in readers.iter().zip(&places) {
         (0..8).for_each(|page| assert_eq!(load(&mut world, reader, word(place, page, 0)), Ok(page + 1)));
         let (_, counts) = world.machine.mm().space_pages(reader).unwrap();
-        assert_eq!((counts.get(PageClass::SharedMapped), counts.resident()), (8, 8));
+        assert_eq!((counts.get(PageClass::ObjectMapped), counts.resident()), (8, 8));
     }
     assert_eq!(user_frames(&world), 8, "eight programs, and each page once");
     let private = map(&world, readers[0], window(text, 0, 8, Sharing::Private));

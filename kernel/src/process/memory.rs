@@ -12,7 +12,7 @@ use core::task::{Context, Poll};
 
 use mm::addr::{PageRange, Pfn, VirtAddr, Vpn};
 use mm::fault::Holds;
-use mm::inspect::{FrameSight, ObjectPages, Sight};
+use mm::inspect::{Footprint, FrameSight, ObjectPages, Sight};
 use mm::object::{Backing, ObjectId, ObjectPage, Sharing};
 use mm::platform;
 use mm::space::{Charge, Label, MapError, MapRequest, Placement, SpaceId, Vma};
@@ -502,6 +502,11 @@ impl Process {
                 executor::yield_now().await;
             }
         }
+    }
+
+    /// What it has, with what it shares since a fork.
+    pub async fn footprint(&self) -> Footprint {
+        crate::mm().footprint(self.space()).await.unwrap_or_default()
     }
 
     /// Its pages: mapped, and by state.

@@ -332,7 +332,7 @@ impl Process {
         self.give_memory_back();
         self.close_files();
         let space = self.address_space();
-        self.usage.note_resident(self.page_counts().1.resident());
+        self.usage.note_resident(self.footprint().await.resident);
         if space.resign() == Resigned::Last {
             space.destroy().await;
         }

@@ -47,8 +47,8 @@ pub(super) fn to_rusage(used: Used) -> Rusage {
 }
 
 /// What a process used, to this moment.
-fn used_by(process: &Process) -> Used {
-    process.usage.note_resident(process.page_counts().1.resident());
+async fn used_by(process: &Process) -> Used {
+    process.usage.note_resident(process.footprint().await.resident);
     process.usage.used()
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn getrusage(thread: &Thread, who: u64, out: u64) -> SysResult 
     const RUSAGE_THREAD: i32 = 1;
     let used = match who as i32 {
         // Threads are not counted one by one: the process's figures are the nearest there are.
-        RUSAGE_SELF | RUSAGE_THREAD => used_by(&thread.process),
+        RUSAGE_SELF | RUSAGE_THREAD => used_by(&thread.process).await,
         RUSAGE_CHILDREN => thread.process.children_usage.used(),
         _ => return Err(Errno::EINVAL),
     };

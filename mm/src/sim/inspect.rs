@@ -111,10 +111,10 @@ fn verify_records(core: &mut Core<SimPlatform>, records: &Records) {
     }
     for index in 0..core.table.len() {
         let frame = Pfn::new(index as u32);
-        if core.table.get(frame).mapped() && !core.table.get(frame).home().is_private() {
+        if core.table.get(frame).home().is_object() {
             let mapped = core.mappings.places(&core.table, frame);
             mapped.for_each(|(space, _)| {
-                by_space.entry(space).or_default().shift(PageClass::Absent, PageClass::SharedMapped);
+                by_space.entry(space).or_default().shift(PageClass::Absent, PageClass::ObjectMapped);
             });
         }
     }

@@ -199,22 +199,7 @@ impl<P: Platform> Core<P> {
             _ => None,
         };
         let Some(frame) = frame else { return };
-        self.count_mappings(frame, PageClass::SharedMapped, PageClass::Absent);
         self.table.get_mut(frame).set_home(to);
-        self.count_mappings(frame, PageClass::Absent, PageClass::SharedMapped);
-    }
-
-    /// Counts the mappings of a page that has another home now.
-    fn count_mappings(&mut self, frame: crate::addr::Pfn, from: PageClass, to: PageClass) {
-        let Self { mappings, table, spaces, .. } = self;
-        if table.get(frame).home().is_private() {
-            return;
-        }
-        for (space, _) in mappings.places(table, frame) {
-            if let Some(s) = spaces.get_mut(space) {
-                s.shift(from, to);
-            }
-        }
     }
 
     /// How a page with this record is counted.

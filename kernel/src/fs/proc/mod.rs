@@ -115,10 +115,10 @@ impl ProcessFile {
             Self::SMaps => return areas(About::Pages),
             Self::PageMap => return Ok(Kind::Computed(Computed::PageMap(number))),
             Self::SMapsRollup => smaps::write_rollup(&mut text, process).await,
-            Self::OomScore => status::oom_score(&mut text, process),
-            Self::Stat => status::stat(&mut text, process, state),
-            Self::StatM => status::statm(&mut text, process),
-            Self::Status => status::status(&mut text, process, state),
+            Self::OomScore => status::oom_score(&mut text, process).await,
+            Self::Stat => status::stat(&mut text, process, state).await,
+            Self::StatM => status::statm(&mut text, process).await,
+            Self::Status => status::status(&mut text, process, state).await,
         };
         written.map(|()| Kind::Snapshot { contents: text.0 }).map_err(|_| Errno::ENOMEM)
     }

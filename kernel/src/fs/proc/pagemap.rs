@@ -32,11 +32,11 @@ fn entry(sight: Sight) -> u64 {
                 Ownership::Object => OF_OBJECT,
                 _ => 0,
             };
-            let exclusive = if page.mappings <= 1 { EXCLUSIVE } else { 0 };
+            let exclusive = if page.sharers() <= 1 { EXCLUSIVE } else { 0 };
             PRESENT | shared | exclusive | u64::from(page.frame.as_u32())
         }
-        Sight::Slot(slot) => SWAPPED | u64::from(slot.as_u32()) << SWAP_TYPE_BITS,
-        Sight::Filling | Sight::Word | Sight::Lost => SWAPPED,
+        Sight::Slot(slot, _) => SWAPPED | u64::from(slot.as_u32()) << SWAP_TYPE_BITS,
+        Sight::Filling | Sight::Word(_) | Sight::Lost => SWAPPED,
     }
 }
 

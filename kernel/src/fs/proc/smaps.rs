@@ -1,14 +1,14 @@
 //! `/proc/PID/smaps` and `smaps_rollup` (proc_pid_smaps(5)): what the pages of each area are, and of all areas.
 //!
-//! Owns the sums. A page of a process's own counts as resident while it has a frame, mapped or not, because page tables
-//! are a cache; a page that it shares counts while its own page tables have it. So the sum of all areas is `VmRSS`, and
-//! what is private, summed over all processes, is in frames that nobody else has.
+//! Owns the sums. A page counts as resident while it has a frame, mapped or not, because page tables are a cache; one that
+//! several processes have since a fork counts for each of them, and in `Pss` for its part. An object's page counts for who
+//! has it mapped. So the sum of all areas is `VmRSS`, and `Pss`, summed over all processes, is the frames that they have.
 
 use core::fmt::{self, Write};
 use core::ops::AddAssign;
 
 use mm::frame::Residence;
-use mm::inspect::{Ownership, Presence, ResidentPage, Sight};
+use mm::inspect::{Ownership, ResidentPage, Sight};
 use mm::space::Vma;
 
 use super::{KIB_PER_PAGE, Text, maps};
@@ -37,22 +37,28 @@ impl Tally {
     fn add(&mut self, sight: Sight) {
         match sight {
             Sight::Resident(page) => self.add_resident(page),
-            Sight::Slot(_) | Sight::Word => {
-                self.swap += 1;
-                self.swap_share += PARTS;
-            }
+            Sight::Slot(_, ownership) | Sight::Word(ownership) => self.add_away(ownership),
             // The frame of zeroes is nobody's, as on Linux; what is under way or lost is not resident.
             Sight::Zero(_) | Sight::Filling | Sight::Lost => {}
         }
     }
 
+    /// Shared memory in swap is in nobody's share (proc_pid_smaps(5)).
+    fn add_away(&mut self, ownership: Ownership) {
+        self.swap += 1;
+        self.swap_share += match ownership {
+            Ownership::Private => PARTS,
+            Ownership::Forked(spaces) => PARTS / u64::from(spaces.max(1)),
+            Ownership::Object => 0,
+        };
+    }
+
     fn add_resident(&mut self, page: ResidentPage) {
-        let is_private = page.ownership == Ownership::Private;
-        if !is_private && page.here == Presence::Unmapped {
+        if !page.counts() {
             return;
         }
         let is_dirty = page.residence != Residence::Clean;
-        let is_shared = page.mappings > 1;
+        let is_shared = page.sharers() > 1;
         *match (is_shared, is_dirty) {
             (false, false) => &mut self.private_clean,
             (false, true) => &mut self.private_dirty,
@@ -60,7 +66,7 @@ impl Tally {
             (true, true) => &mut self.shared_dirty,
         } += 1;
         self.anonymous += u64::from(page.ownership != Ownership::Object);
-        let share = PARTS / page.mappings.max(1) as u64;
+        let share = PARTS / page.sharers().max(1);
         self.share += share;
         self.dirty_share += if is_dirty { share } else { 0 };
     }

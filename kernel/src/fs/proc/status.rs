@@ -1,8 +1,7 @@
 //! What one process is and has: `status`, `statm`, `stat`, `comm` (proc_pid_status(5), proc_pid_stat(5)).
 //!
 //! Owns the texts. A process is shown as running to itself and as sleeping to others: on one CPU, whoever reads is who
-//! runs, and whether another's threads are ready is not kept. Resident are a process's own pages in RAM and those that it
-//! shares and has mapped, as in `VmRSS`.
+//! runs, and whether another's threads are ready is not kept. What is resident and what is in swap is explained in `smaps`.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -71,24 +70,24 @@ pub(super) fn comm(text: &mut Text, process: &Process) -> fmt::Result {
 
 /// `oom_score`: the process's part of all memory, in thousandths (Documentation/filesystems/proc.rst, 3.1). It explains,
 /// and decides nothing: who is refused the last frame is who asks for it.
-pub(super) fn oom_score(text: &mut Text, process: &Process) -> fmt::Result {
-    let (_, counts) = process.page_counts();
+pub(super) async fn oom_score(text: &mut Text, process: &Process) -> fmt::Result {
+    let has = process.footprint().await;
     let snapshot = memory::snapshot();
     let all = snapshot.frames.total as u64 + snapshot.slots.map_or(0, |slots| u64::from(slots.total));
-    writeln!(text, "{}", (counts.resident() + counts.away()) * 1000 / all.max(1))
+    writeln!(text, "{}", (has.resident + has.away) * 1000 / all.max(1))
 }
 
 /// `statm`: in pages.
-pub(super) fn statm(text: &mut Text, process: &Process) -> fmt::Result {
-    let (mapped, counts) = process.page_counts();
+pub(super) async fn statm(text: &mut Text, process: &Process) -> fmt::Result {
+    let has = process.footprint().await;
     let code = pages(process, |area| area.label == Label::Image && area.rights.execute.is_allowed());
     let data = pages(process, |area| area.rights.write.is_allowed());
-    writeln!(text, "{mapped} {} 0 {code} 0 {data} 0", counts.resident())
+    writeln!(text, "{} {} 0 {code} 0 {data} 0", has.mapped, has.resident)
 }
 
 /// `status`
-pub(super) fn status(text: &mut Text, process: &Process, state: State) -> fmt::Result {
-    let (mapped, counts) = process.page_counts();
+pub(super) async fn status(text: &mut Text, process: &Process, state: State) -> fmt::Result {
+    let has = process.footprint().await;
     let pid = process.pid.number();
     let parent = relations(process).parent.number();
     let kib = |pages: u64| pages * KIB_PER_PAGE;
@@ -99,26 +98,26 @@ pub(super) fn status(text: &mut Text, process: &Process, state: State) -> fmt::R
     writeln!(text, "Tgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\nTracerPid:\t0")?;
     writeln!(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t256\nGroups:\t0 ")?;
     let lines = [
-        ("VmSize", kib(mapped)),
+        ("VmSize", kib(has.mapped)),
         ("VmLck", 0),
         ("VmPin", 0),
-        ("VmRSS", kib(counts.resident())),
-        ("RssAnon", kib(counts.resident())),
+        ("VmRSS", kib(has.resident)),
+        ("RssAnon", kib(has.resident)),
         ("RssFile", 0),
         ("RssShmem", 0),
         ("VmData", kib(data)),
         ("VmStk", labelled(Label::Stack)),
         ("VmExe", kib(code)),
         ("VmLib", 0),
-        ("VmSwap", kib(counts.away())),
+        ("VmSwap", kib(has.away)),
     ];
     lines.iter().try_for_each(|(name, kib)| writeln!(text, "{name}:\t{kib:8} kB"))?;
     writeln!(text, "Threads:\t{}", process.thread_count())
 }
 
 /// `stat`: 52 numbers in a line. Those that mean nothing here are 0, as Linux has it for what it has given up.
-pub(super) fn stat(text: &mut Text, process: &Process, state: State) -> fmt::Result {
-    let (mapped, counts) = process.page_counts();
+pub(super) async fn stat(text: &mut Text, process: &Process, state: State) -> fmt::Result {
+    let has = process.footprint().await;
     let pid = process.pid.number();
     let (own, children) = (process.usage.used(), process.children_usage.used());
     let [user, of_children] = [own, children].map(|used| used.user_ns / NS_PER_TICK);
@@ -131,7 +130,7 @@ pub(super) fn stat(text: &mut Text, process: &Process, state: State) -> fmt::Res
     write!(text, " {} {}", own.major_faults, children.major_faults)?;
     write!(text, " {user} 0 {of_children} 0 20 0 {} 0 0", process.thread_count())?;
     // vsize rss rsslim
-    write!(text, " {} {} {}", mapped * PAGE, counts.resident(), u64::MAX)?;
+    write!(text, " {} {} {}", has.mapped * PAGE, has.resident, u64::MAX)?;
     // startcode endcode startstack kstkesp kstkeip signal blocked sigignore sigcatch wchan nswap cnswap
     write!(text, " 0 0 0 0 0 0 0 0 0 0 0 0")?;
     // exit_signal processor rt_priority policy delayacct_blkio_ticks guest_time cguest_time

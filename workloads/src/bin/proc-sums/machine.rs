@@ -104,8 +104,8 @@ fn check_times(claims: &mut Claims, when: &str) {
     claims.holds(format_args!("{when}: loadavg {load:?}"), words.len() == 5 && words[..3].iter().all(decimal));
 }
 
-/// A stall of one thread of one is a stall of all.
-pub fn check_stalls(claims: &mut Claims) {
+/// A stall of one thread of one is a stall of all; who had to wait for pages from swap has been stalled.
+pub fn check_stalls(claims: &mut Claims, swapped: u64) {
     if !is_exact() {
         return;
     }
@@ -115,7 +115,8 @@ pub fn check_stalls(claims: &mut Claims) {
         line.rsplit_once("total=").and_then(|(_, total)| total.parse().ok()).unwrap_or(0)
     };
     let (some, full) = (total("some"), total("full"));
-    claims.holds(format_args!("stalled for {some} us, wholly for {full} us"), some >= full && full > 0);
+    let was_stalled = full > 0 || swapped == 0;
+    claims.holds(format_args!("stalled for {some} us, wholly for {full} us"), some >= full && was_stalled);
     let form = |line: &str| ["avg10=", "avg60=", "avg300=", "total="].iter().all(|word| line.contains(word));
     claims.holds(format_args!("pressure has its form: {text:?}"), text.lines().count() == 2 && text.lines().all(form));
     let swaps = read("/proc/swaps");
