@@ -446,13 +446,18 @@ impl<P: Platform> Mm<P> {
                 return Step::Failed(FaultError::OutOfMemory);
             }
         }
-        if scarce == Scarce::Group {
-            core.groups.want(group);
-        }
         self.wait_modestly(core, holds, group);
         core.counters.allocstall += 1;
-        core.shortage.ask();
-        let wait = self.frames_freed.wait();
+        let wait = match scarce {
+            Scarce::Group => {
+                core.groups.want(group);
+                self.group_room.wait()
+            }
+            Scarce::Machine => {
+                core.shortage.ask();
+                self.frames_freed.wait()
+            }
+        };
         self.frames.pressure().wake_all();
         Step::Wait(wait, FaultKind::Minor)
     }

@@ -377,6 +377,7 @@ impl<P: Platform> Mm<P> {
             core.groups.count -= usize::from(gone.is_some());
             gone
         });
+        self.group_room.wake_all();
         debug_assert!(gone.is_none_or(|group| group.charged == 0), "a group goes with nothing charged to it");
     }
 
@@ -389,7 +390,7 @@ impl<P: Platform> Mm<P> {
                 group.wanting |= limits.frames.is_some_and(|most| group.charged > most);
             }
         });
-        self.frames_freed.wake_all();
+        self.group_room.wake_all();
         self.frames.pressure().wake_all();
     }
 
@@ -410,6 +411,7 @@ impl<P: Platform> Mm<P> {
                 space.group = group;
             }
         });
+        self.group_room.wake_all();
     }
 
     /// The group that a space's faults are charged to.

@@ -102,6 +102,9 @@ pub struct Mm<P: Platform> {
     pub(crate) op_room: WaitQueue<P::Lock>,
     /// Where those wait who need a frame.
     pub(crate) frames_freed: WaitQueue<P::Lock>,
+    /// Where those wait whose group is full. Frames of the machine are no news to them: who is woken for nothing asks again, and runs before
+    /// whoever has given way, which may be the program that is being taken down to make room.
+    pub(crate) group_room: WaitQueue<P::Lock>,
     /// Where reclaim waits for the store when it can do no more.
     pub(crate) store_progress: WaitQueue<P::Lock>,
 }
@@ -224,6 +227,7 @@ impl<P: Platform> Mm<P> {
             op_waits: (0..config.operations).map(|_| queue()).collect(),
             op_room: queue(),
             frames_freed: queue(),
+            group_room: queue(),
             store_progress: queue(),
         }
     }
@@ -344,6 +348,7 @@ impl<P: Platform> Mm<P> {
         core.shortage.relieve();
         if !core.table.get(frame.pfn()).group().is_root() {
             core.uncharge(frame.pfn());
+            self.group_room.wake_all();
         }
         self.frames.free(frame);
     }

@@ -45,3 +45,10 @@ fn the_same_seed_gives_the_same_events() {
     assert_eq!(first, second);
     assert_ne!(first.hash, run(8).hash);
 }
+
+/// Who waited for room in its group was woken whenever reclaim had looked, asked again, and had reclaim look again; and as threads that are
+/// woken run before those that gave way, the program that had been told to make room never got to go.
+#[test]
+fn x17_who_waits_for_room_in_its_group_lets_the_program_go_that_was_told() {
+    storm::run(StormConfig::tight(40, OPERATIONS), 40);
+}

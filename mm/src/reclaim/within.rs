@@ -61,7 +61,7 @@ impl<P: Platform> Mm<P> {
     /// None of a group's pages can go: one of its programs is told, unless one was told already.
     fn declare_group_exhausted(&self, core: &mut Core<P>, id: GroupId) {
         if core.groups.get_mut(id).is_some_and(|group| group.declare()) {
-            self.frames_freed.wake_all();
+            self.group_room.wake_all();
         }
     }
 }

@@ -442,6 +442,7 @@ impl<P: Platform> Mm<P> {
         });
         let Some(bounds) = bounds else { return };
         self.frames_freed.wake_all();
+        self.group_room.wake_all();
         self.op_room.wake_all();
         self.take_down(space, bounds, |areas, rest| areas.overlapping(rest).next().copied()).await;
         self.core.with_lock(|core| {
@@ -458,6 +459,7 @@ impl<P: Platform> Mm<P> {
         });
         self.announce_frames();
         // Who still waits for a frame now may be the next to be told that there is none.
+        self.group_room.wake_all();
         self.frames.pressure().wake_all();
     }
 }

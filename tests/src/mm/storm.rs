@@ -275,21 +275,22 @@ impl Thread {
             96 => self.window().await,
             97 if self.stage.config.forks == Forks::Some && self.rng.below(3) == 0 => self.fork().await,
             97 => self.short_lived_space().await,
-            98 if self.stage.config.supply == Supply::Ample && self.rng.below(8) == 0 => self.regroup(),
+            98 if self.rng.below(8) == 0 => self.regroup(),
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
             _ if self.rng.below(20) == 0 => self.stage.machine.disk().alter_any(),
             _ => yield_now().await,
         }
     }
 
-    /// The program moves to another group, or its group gets other limits. Only where there is swap for all: what happens when a group
-    /// runs out is `mm_groups.rs`'s question.
+    /// The program moves to another group, or its group gets other limits. Where swap is scarce for all it may be for a group as well.
     fn regroup(&mut self) {
         let groups = &self.stage.groups;
         let group = groups[self.rng.below(groups.len() as u64) as usize];
         let mm = self.stage.machine.mm();
         let frames = (self.rng.below(2) == 0).then(|| 32 + self.rng.below(64));
-        mm.set_group_limits(group, GroupLimits { frames, slots: None });
+        let tight = self.stage.config.supply == Supply::Tight;
+        let slots = (tight && self.rng.below(2) == 0).then(|| self.rng.below(40));
+        mm.set_group_limits(group, GroupLimits { frames, slots });
         mm.set_space_group(self.id(), if self.rng.below(3) == 0 { GroupId::ROOT } else { group });
     }
 
