@@ -247,7 +247,7 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    fn end_holds(&self, core: &mut Core<P>, holds: &mut Holds) {
+    pub(crate) fn end_holds(&self, core: &mut Core<P>, holds: &mut Holds) {
         holds.oldest = 0;
         for hold in holds.frames.drain(..) {
             core.let_go(hold);
@@ -327,6 +327,11 @@ impl<P: Platform> Mm<P> {
         let subject = Subject { request, home: Home::Private(request.space, request.page), rights };
         if let Some(page) = area.object_page(request.page) {
             return self.serve_object(core, subject, holds, record, page);
+        }
+        if let (Some(pager), Record::Absent) = (area.pager, record)
+            && let Some(step) = self.ask_user_pager(core, request, holds, pager)
+        {
+            return step;
         }
         match record {
             Record::Shared(anon) => self.serve_shared(core, subject, holds, anon),

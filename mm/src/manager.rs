@@ -18,7 +18,7 @@ use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest}
 use crate::reclaim::{CleanBatch, Policy, Progress, Rewriting, SecondChance, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::Shortage;
-use crate::space::{Overcommit, SpaceId, SpaceLayout, Spaces};
+use crate::space::{Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use crate::swapin::{Outcome, Probation};
@@ -107,6 +107,8 @@ pub struct Mm<P: Platform> {
     pub(crate) group_room: WaitQueue<P::Lock>,
     /// Where reclaim waits for the store when it can do no more.
     pub(crate) store_progress: WaitQueue<P::Lock>,
+    /// Where faults wait for user pagers, by page.
+    pub(crate) user_waits: [WaitQueue<P::Lock>; QUEUES],
 }
 
 /// What the lock guards.
@@ -123,6 +125,8 @@ pub(crate) struct Core<P: Platform> {
     /// Pages of the root group in the order of eviction; those of other groups are with them.
     pub policy: SecondChance,
     pub groups: Groups,
+    /// Programs that supply pages of others, or their own.
+    pub user_pagers: UserPagers,
     /// Pages that were read ahead and are neither used nor gone yet.
     pub probation: Probation,
     /// Victims that wait for their cluster to fill up.
@@ -191,6 +195,7 @@ impl<P: Platform> Mm<P> {
             swap,
             policy: SecondChance::default(),
             groups: Groups::default(),
+            user_pagers: UserPagers::default(),
             probation: Probation::new(frames.counts().total),
             batch: CleanBatch::default(),
             pending: VecDeque::with_capacity(config.operations),
@@ -229,6 +234,7 @@ impl<P: Platform> Mm<P> {
             frames_freed: queue(),
             group_room: queue(),
             store_progress: queue(),
+            user_waits: core::array::from_fn(|_| queue()),
         }
     }
 

@@ -32,6 +32,7 @@ pub mod proc;
 pub mod range_locks;
 pub mod stdio;
 pub mod table;
+pub mod userfault;
 pub mod vnode;
 pub mod walk;
 

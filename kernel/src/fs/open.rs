@@ -18,6 +18,7 @@ use super::disk::Inode;
 use super::exclusion::Writing;
 use super::memfd::MemFile;
 use super::proc;
+use super::userfault::UserFault;
 use super::vnode::{Access, Vnode};
 use super::{cgroup, locks, pipe, stdio};
 use crate::process::process::Process;
@@ -64,6 +65,8 @@ pub enum Kind {
     Pipe(pipe::End),
     /// A file of `/sys` that takes values.
     Control(cgroup::Control),
+    /// The faults of memory that a program serves.
+    UserFault(UserFault),
 }
 
 /// What a file is ready for (poll(2)).
@@ -182,6 +185,10 @@ impl OpenFile {
             Kind::Console(Stream::Both) => (stdio::is_readable(), true),
             Kind::Console(Stream::Output | Stream::Error) => (false, true),
             Kind::Pipe(end) => return end.readiness(),
+            Kind::UserFault(faults) => {
+                let patience = if self.is_nonblocking() { pipe::Patience::Refuse } else { pipe::Patience::Wait };
+                return faults.readiness(patience);
+            }
             // Reading and writing these never waits for an event.
             _ => (true, true),
         };
@@ -191,8 +198,10 @@ impl OpenFile {
     /// Has `waker` woken when [`Self::readiness`] may have changed, once. Not for standard input: its interrupt handler may
     /// not drop wakers, so it has a queue of its own ([`stdio::readable`]).
     pub fn register(&self, waker: &Waker) {
-        if let Kind::Pipe(end) = &self.kind {
-            end.register(waker);
+        match &self.kind {
+            Kind::Pipe(end) => end.register(waker),
+            Kind::UserFault(faults) => faults.register(waker),
+            _ => {}
         }
     }
 

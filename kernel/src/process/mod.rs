@@ -35,6 +35,7 @@ pub mod stats;
 pub mod table;
 pub mod thread;
 pub mod usage;
+pub mod userpager;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -61,6 +61,30 @@ abi_struct! {
     Flock, 32 { l_type: i16, l_whence: i16, pad0: i32, l_start: i64, l_len: i64, l_pid: i32, pad1: i32, }
 }
 abi_struct! {
+    /// `struct uffd_msg`, for a missing page
+    UffdMsg, 32 { event: u8, reserved: [u8; 7], flags: u64, address: u64, feat: u64, }
+}
+abi_struct! {
+    /// `struct uffdio_api`
+    UffdioApi, 24 { api: u64, features: u64, ioctls: u64, }
+}
+abi_struct! {
+    /// `struct uffdio_range`
+    UffdioRange, 16 { start: u64, len: u64, }
+}
+abi_struct! {
+    /// `struct uffdio_register`
+    UffdioRegister, 32 { range: UffdioRange, mode: u64, ioctls: u64, }
+}
+abi_struct! {
+    /// `struct uffdio_copy`
+    UffdioCopy, 40 { dst: u64, src: u64, len: u64, mode: u64, copy: u64, }
+}
+abi_struct! {
+    /// `struct uffdio_zeropage`
+    UffdioZeropage, 32 { range: UffdioRange, mode: u64, zeropage: u64, }
+}
+abi_struct! {
     /// `struct pollfd`
     PollFd, 8 { fd: i32, events: i16, revents: i16, }
 }

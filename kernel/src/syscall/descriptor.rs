@@ -21,7 +21,7 @@ pub(super) fn lseek_now(thread: &Thread, fd: u64, distance: u64, whence: u64) ->
         Err(errno) => return Some(Err(errno)),
     };
     let size = match &file.kind {
-        Kind::Console(_) | Kind::Pipe(_) => return Some(Err(Errno::ESPIPE)),
+        Kind::Console(_) | Kind::Pipe(_) | Kind::UserFault(_) => return Some(Err(Errno::ESPIPE)),
         Kind::Snapshot { contents } => contents.len() as u64,
         // How long it is, nobody knows before it has been read.
         Kind::Computed(_) if whence == Whence::End => return Some(Err(Errno::EINVAL)),
@@ -54,8 +54,11 @@ pub(super) async fn lseek(thread: &Thread, fd: u64, distance: u64, whence: u64) 
     }
 }
 
-/// ioctl(2): the console is a byte stream, not a terminal, and nothing else is one either.
-pub(super) fn ioctl(thread: &Thread, fd: u64) -> SysResult {
-    file(thread, fd)?;
-    Err(Errno::ENOTTY)
+/// ioctl(2): the console is a byte stream, not a terminal, and nothing else is one either. `None`: a file that knows some.
+pub(super) fn ioctl_now(thread: &Thread, fd: u64) -> Option<SysResult> {
+    match file(thread, fd) {
+        Ok(file) if matches!(file.kind, Kind::UserFault(_)) => None,
+        Ok(_) => Some(Err(Errno::ENOTTY)),
+        Err(errno) => Some(Err(errno)),
+    }
 }

@@ -84,7 +84,7 @@ fn put(thread: &Thread, fd: u64, target: u64, on_exec: OnExec) -> SysResult {
     Ok(target)
 }
 
-fn on_exec(flags: u64) -> OnExec {
+pub(super) fn on_exec(flags: u64) -> OnExec {
     if flags & u64::from(flag::O_CLOEXEC) != 0 { OnExec::Close } else { OnExec::Keep }
 }
 

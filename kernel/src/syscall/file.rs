@@ -68,6 +68,7 @@ async fn read_file(thread: &Thread, file: &OpenFile, out: u64, len: u64, positio
     match &file.kind {
         Kind::Console(_) | Kind::Pipe(_) if position != Position::Current => Err(Errno::ESPIPE),
         Kind::Pipe(end) => Box::pin(end.read(thread, out, len, patience(file))).await,
+        Kind::UserFault(faults) => Box::pin(faults.read(thread, out, len, patience(file))).await,
         Kind::Console(_) => read_console(thread, out, len).await,
         Kind::Place => Err(unusable(file)),
         Kind::Null => Ok(0),
@@ -240,6 +241,7 @@ async fn write_file(thread: &Thread, file: &OpenFile, data: u64, len: u64, posit
     match &file.kind {
         Kind::Console(_) | Kind::Pipe(_) if position != Position::Current => Err(Errno::ESPIPE),
         Kind::Pipe(end) => Box::pin(end.write(thread, data, len, patience(file))).await,
+        Kind::UserFault(_) => Err(Errno::EINVAL),
         Kind::Console(Stream::Input) | Kind::Snapshot { .. } | Kind::Computed(_) | Kind::Place => Err(Errno::EBADF),
         Kind::Console(Stream::Output | Stream::Error | Stream::Both) => write_console(thread, data, len).await,
         Kind::Null | Kind::Zero | Kind::Random => Ok(len),

@@ -28,6 +28,7 @@ mod signal;
 mod stat;
 mod sync;
 mod time;
+mod userfault;
 mod wait;
 
 use alloc::boxed::Box;
@@ -91,7 +92,7 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
         nr::__NR_dup2 => fd::dup2(thread, a, b),
         nr::__NR_dup3 => fd::dup3(thread, a, b, c),
         nr::__NR_fcntl if !lock::is_about_locks(b) => fd::fcntl(thread, a, b, c),
-        nr::__NR_ioctl => descriptor::ioctl(thread, a),
+        nr::__NR_ioctl => return descriptor::ioctl_now(thread, a),
         nr::__NR_futex => return sync::futex_now(thread, &request.args),
         nr::__NR_sched_setaffinity => Ok(0),
         nr::__NR_rseq | nr::__NR_clone3 => Err(Errno::ENOSYS),
@@ -158,6 +159,8 @@ pub async fn dispatch(thread: &mut Thread) -> Verdict {
         },
         nr::__NR_pipe => Box::pin(fd::pipe(thread, a, 0)).await,
         nr::__NR_pipe2 => Box::pin(fd::pipe(thread, a, b)).await,
+        nr::__NR_userfaultfd => Box::pin(userfault::userfaultfd(thread, a)).await,
+        nr::__NR_ioctl => Box::pin(userfault::ioctl(thread, a, b, c)).await,
         nr::__NR_poll => Box::pin(poll::poll(thread, a, b, Timeout::Milliseconds(c))).await,
         nr::__NR_ppoll => Box::pin(poll::ppoll(thread, [a, b, c, d, e])).await,
         nr::__NR_select => Box::pin(poll::select(thread, a, [b, c, d], Timeout::Timeval(e))).await,

@@ -36,7 +36,7 @@ impl From<FaultError> for CopyError {
 }
 
 /// The kernel's side of a copy.
-enum Buffer<'a> {
+pub(super) enum Buffer<'a> {
     /// Filled from user memory.
     In(&'a mut [u8]),
     /// Written to user memory.
@@ -123,7 +123,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Copies from `done` on until a page is not resident or enough was done; returns how far it got.
-    fn copy_resident(
+    pub(super) fn copy_resident(
         &self,
         core: &mut Core<P>,
         space: SpaceId,

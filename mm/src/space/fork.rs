@@ -63,7 +63,8 @@ impl<P: Platform> Mm<P> {
         let next = if areas.is_full() { areas.last().map(|area| area.range.end) } else { None };
         core.spaces.get_mut(family.child).filter(|s| !s.dying).ok_or(NoMemory)?;
         for area in areas.into_iter().filter(|area| area.liveness == Liveness::Live) {
-            match core.insert_area(family.child, Vma { lock: Lock::Unlocked, ..area }) {
+            // Nobody serves the child's copy: its missing pages are zero (userfaultfd(2), without UFFD_EVENT_FORK).
+            match core.insert_area(family.child, Vma { lock: Lock::Unlocked, pager: None, ..area }) {
                 // An object that is gone by now has been unmapped in the parent, too.
                 Ok(()) | Err(MapError::NoObject) => {}
                 Err(_) => return Err(NoMemory),

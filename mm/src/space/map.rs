@@ -175,7 +175,7 @@ impl<P: Platform> Mm<P> {
         if lock != Lock::Unlocked {
             core.may_lock(space, range.len())?;
         }
-        let area = Vma { range, rights, label, liveness, backing, lock, charge };
+        let area = Vma { range, rights, label, liveness, backing, lock, charge, pager: None };
         core.insert_area(space, area)?;
         Ok(range.start.addr())
     }
@@ -230,6 +230,7 @@ impl<P: Platform> Mm<P> {
             if too_many || !s.vmas.make_room_to_cut(range) { Err(MapError::NoRoom) } else { Ok(()) }
         })?;
         self.change_areas(space, range, |area| area.liveness = Liveness::Dying).await;
+        self.end_questions(space, range);
         self.take_down(space, range, VmaMap::first_dying).await;
         Ok(())
     }
@@ -444,6 +445,7 @@ impl<P: Platform> Mm<P> {
         self.frames_freed.wake_all();
         self.group_room.wake_all();
         self.op_room.wake_all();
+        self.wake_user_waits();
         self.take_down(space, bounds, |areas, rest| areas.overlapping(rest).next().copied()).await;
         self.core.with_lock(|core| {
             if let Some(s) = core.spaces.remove(space) {

@@ -14,6 +14,7 @@ mod lock;
 pub(crate) mod map;
 mod remap;
 mod submap;
+mod userpager;
 mod vma;
 
 pub use access::CopyError;
@@ -23,6 +24,8 @@ pub use map::{MapError, MapRequest, Placement};
 pub use remap::Move;
 use submap::Scopes;
 pub use submap::{MAX_SUBMAPS, Scope};
+pub use userpager::{Contents, Question, UserPagerError, UserPagerId, Wake};
+pub(crate) use userpager::{QUEUES, UserPagers};
 pub use vma::{Charge, Label, Liveness, Lock, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};

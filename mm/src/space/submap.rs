@@ -162,7 +162,7 @@ impl<P: Platform> Mm<P> {
                 core.may_lock(space, pages)?;
             }
             let (label, liveness, backing) = (Label::Block, Liveness::Live, Backing::Anonymous);
-            let block = Vma { range, rights, label, liveness, backing, lock, charge };
+            let block = Vma { range, rights, label, liveness, backing, lock, charge, pager: None };
             Self::live(core, space)?.scopes.enter(block)?;
             core.insert_area(space, block)?;
             Ok(range.start.addr())

@@ -11,6 +11,7 @@
 use crate::addr::{PageRange, Vpn};
 use crate::object::Backing;
 use crate::platform::Rights;
+use crate::space::UserPagerId;
 use core::cell::Cell;
 use tree::AreaTree;
 
@@ -85,6 +86,8 @@ pub struct Vma {
     pub lock: Lock,
     /// Whether they are promised.
     pub charge: Charge,
+    /// The program that is asked for pages that are missing; one that is closed is none.
+    pub pager: Option<UserPagerId>,
 }
 
 impl Vma {
@@ -92,7 +95,7 @@ impl Vma {
         self.range.end == next.range.start
             && self.label != Label::Block
             && (self.rights, self.label, self.liveness) == (next.rights, next.label, next.liveness)
-            && (self.lock, self.charge) == (next.lock, next.charge)
+            && (self.lock, self.charge, self.pager) == (next.lock, next.charge, next.pager)
             && self.backing.after(self.range.len()) == next.backing
     }
 }

@@ -13,6 +13,7 @@ fn area(start: u64, pages: u64, rights: Rights) -> Vma {
         backing: Backing::Anonymous,
         lock: Lock::Unlocked,
         charge: Charge::Counted,
+        pager: None,
     }
 }
 
