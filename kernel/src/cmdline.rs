@@ -96,6 +96,16 @@ pub enum Torture {
     On,
 }
 
+/// Whether programs that can stand anywhere stand somewhere else each time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aslr {
+    /// No: runs repeat to the address.
+    #[default]
+    Off,
+    /// `aslr=on`: yes.
+    On,
+}
+
 /// What the kernel checks of itself before the first program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelfTest {
@@ -175,6 +185,8 @@ pub struct Options {
     pub torture: Torture,
     /// `mm.overcommit=`.
     pub promises: Promises,
+    /// `aslr=`.
+    pub aslr: Aslr,
     /// `swap=`.
     pub swap: Swap,
     /// `module=`.
@@ -203,6 +215,7 @@ impl Default for Options {
             init: None,
             torture: Torture::default(),
             promises: Promises::default(),
+            aslr: Aslr::default(),
             swap: Swap::default(),
             module: Module::default(),
             snapshot_ms: 250,
@@ -285,6 +298,8 @@ impl Options {
             ("mm.overcommit", Some("0")) => self.promises = Promises::Plausible,
             ("mm.overcommit", Some("1")) => self.promises = Promises::Any,
             ("mm.overcommit", Some("2")) => self.promises = Promises::Kept,
+            ("aslr", Some("on")) => self.aslr = Aslr::On,
+            ("aslr", Some("off")) => self.aslr = Aslr::Off,
             ("swap", Some("off")) => self.swap = Swap::Off,
             ("module", Some("keep")) => self.module = Module::Keep,
             ("snapshot_ms", Some(number)) => {
@@ -301,6 +316,7 @@ impl Options {
                 return Err(bad());
             }
             ("mm.overcommit", _) => return Err(bad()),
+            ("aslr", _) => return Err(bad()),
             ("log" | "snapshot_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }

@@ -6,7 +6,7 @@ extern crate alloc;
 mod cmdline;
 
 use cmdline::{
-    ExitMode, FailFrame, Level, Module, Options, Promises, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture,
+    Aslr, ExitMode, FailFrame, Level, Module, Options, Promises, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture,
 };
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh mm.torture mm.overcommit=2 swap=off module=keep snapshot_ms=50 fail_frame=2..30 \
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh aslr=on mm.torture mm.overcommit=2 swap=off module=keep snapshot_ms=50 fail_frame=2..30 \
          selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
@@ -46,6 +46,7 @@ fn every_option_is_understood() {
         stdin: Stdin::Com1,
         log: Level::Trace,
         init: Some("/bin/sh".into()),
+        aslr: Aslr::On,
         torture: Torture::On,
         promises: Promises::Kept,
         swap: Swap::Off,

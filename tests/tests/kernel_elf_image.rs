@@ -18,7 +18,7 @@ const READ_WRITE: u32 = 6;
 
 /// A whole file.
 fn parse_file(bytes: &[u8]) -> Result<Image, ImageError> {
-    Image::parse(bytes, bytes.len() as u64)
+    Image::parse(bytes, bytes.len() as u64, PIE_BASE)
 }
 
 /// A program header to be written.
@@ -89,11 +89,21 @@ fn a_program_with_fixed_addresses_is_laid_out_where_it_says() {
 }
 
 #[test]
-fn a_static_pie_goes_to_the_base_for_such_programs() {
+fn m8_a_static_pie_goes_to_whatever_base_it_is_given() {
     let headers = [load(READ_EXECUTE, 0, 0, 0x1000, 0x1000), load(READ_WRITE, 0x1800, 0x2800, 0x100, 0x100)];
     let image = parse_file(&file(DYN, 0x10, &headers)).expect("a static-PIE program");
     assert_eq!(image.entry, PIE_BASE + 0x10);
     assert_eq!(image.segments[1].start, PIE_BASE + 0x2800);
+    for distance in [2 << 20, 77 << 21, 65535 << 21] {
+        let bytes = file(DYN, 0x10, &headers);
+        let moved = Image::parse(&bytes, bytes.len() as u64, PIE_BASE + distance).expect("a static-PIE program");
+        assert_eq!(moved.entry, image.entry + distance);
+        let starts = |image: &Image| image.segments.iter().map(|segment| segment.start).collect::<Vec<_>>();
+        assert_eq!(starts(&moved), starts(&image).iter().map(|start| start + distance).collect::<Vec<_>>());
+    }
+    // A program with fixed addresses goes where it says, whatever base there is for others.
+    let bytes = file(EXEC, ENTRY, &ordinary());
+    assert_eq!(Image::parse(&bytes, bytes.len() as u64, 1 << 40).expect("a program").entry, ENTRY);
 }
 
 #[test]

@@ -64,3 +64,21 @@ fn m11_the_allocators_of_two_c_libraries_and_an_interpreter_work_under_pressure(
         b"local t = {} for i = 1, 300000 do t[i] = {i} end for i = 1, #t do assert(t[i][1] == i) end print('OK lua')";
     Run::new([lua.as_str(), "-"]).stdin(script).options("--ram 16M").finish().expect_ok().expect_line("OK lua");
 }
+
+/// Where a static-PIE program says that its code is.
+fn stands_at(option: &str) -> String {
+    let program = build(Program::C("where", Flavour::GlibcPie));
+    let run = Run::new([&program]).option("--append", option).options("--ram 24M").finish().expect_ok();
+    let text = run.expect_line("OK where").text();
+    text.lines().find_map(|line| line.strip_prefix("main ")).expect("an address").to_owned()
+}
+
+#[test]
+fn m8_a_program_that_can_stand_anywhere_stands_somewhere_else_each_time() {
+    let fixed = stands_at("aslr=off");
+    assert_eq!(fixed, stands_at("aslr=off"), "without the option runs repeat");
+    let (first, second) = (stands_at("aslr=on"), stands_at("aslr=on"));
+    // One in 65536 pairs is equal by chance, and as many are where the fixed one is.
+    assert!(first != second || stands_at("aslr=on") != first, "{first} each time");
+    assert!(first != fixed || second != fixed, "always where it was");
+}

@@ -14,7 +14,7 @@ use mm::object::{ObjectPage, Sharing};
 use mm::space::{SpaceId, SpaceLayout};
 
 use super::deliver;
-use super::elf_image::{Image, ImageError, PHDR_SIZE, Segment, SegmentRights};
+use super::elf_image::{Image, ImageError, PHDR_SIZE, PIE_BASE, Segment, SegmentRights};
 use super::limits::{Limits, Resource};
 use super::memory::{MapWish, Protection, STACK_BYTES};
 use super::space::{AddressSpace, Heap};
@@ -22,8 +22,10 @@ use super::stack::{self, ProgramFacts, TooBig};
 use crate::arch;
 use crate::arch::layout::USER_START;
 use crate::arch::user::UserThread;
+use crate::cmdline::Aslr;
 use crate::fs::actor::buffer;
 use crate::fs::exclusion::Executing;
+use crate::options;
 use crate::syscall::abi::{PAGE_SIZE, USER_END};
 use crate::syscall::errno::Errno;
 
@@ -125,11 +127,22 @@ pub async fn load(program: &Program<'_>, limits: &Limits) -> Result<Loaded, Star
     }
 }
 
+/// Where a static-PIE goes: with the option `aslr=on` to any of 65536 places, 2 MiB apart.
+fn pie_base() -> u64 {
+    const STEP: u64 = 2 << 20;
+    let random = options::get().is_some_and(|options| options.aslr == Aslr::On);
+    let mut place = [0; 2];
+    if random {
+        crate::arch::random::fill(&mut place);
+    }
+    PIE_BASE + u64::from(u16::from_le_bytes(place)) * STEP
+}
+
 /// Puts a program into an empty space.
 pub async fn fill(space: &AddressSpace, program: &Program<'_>, limits: &Limits) -> Result<UserThread, StartError> {
     let image = {
         let (size, head) = program.file.head(space.id).await?;
-        Image::parse(&head, size)?
+        Image::parse(&head, size, pie_base())?
     };
     for segment in &image.segments {
         match &program.file {

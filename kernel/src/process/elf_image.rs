@@ -146,13 +146,14 @@ pub struct Image {
 impl Image {
     /// Checks a file of `size` bytes that begins with `head` and lays the program out; nothing is loaded. The program headers
     /// must be in `head`.
-    pub fn parse(head: &[u8], size: u64) -> Result<Self, ImageError> {
+    /// A static-PIE goes to `base`, a multiple of 2 MiB.
+    pub fn parse(head: &[u8], size: u64, base: u64) -> Result<Self, ImageError> {
         let header = file_header(head)?;
         let headers = program_headers(&header, head)?;
         if headers.iter().any(|h| h.p_type == abi::PT_INTERP) {
             return Err(ImageError::Dynamic);
         }
-        let bias = bias(&header, &headers);
+        let bias = bias(&header, &headers, base);
         let mut segments = ArrayVec::new();
         for h in headers.iter().filter(|h| h.p_type == abi::PT_LOAD && h.p_memsz != 0) {
             let index = segments.len();
@@ -237,14 +238,14 @@ fn program_headers<'a>(
 }
 
 /// What to add to the file's addresses: nothing for a program linked at fixed addresses.
-fn bias(header: &FileHeader<LittleEndian>, headers: &SegmentTable<'_, LittleEndian>) -> u64 {
+fn bias(header: &FileHeader<LittleEndian>, headers: &SegmentTable<'_, LittleEndian>, base: u64) -> u64 {
     if header.e_type == abi::ET_EXEC {
         return 0;
     }
     let first = headers.iter().find(|h| h.p_type == abi::PT_LOAD && h.p_memsz != 0);
     // Wraps only for files whose first segment lies above the base, and those fail in
     // `checked_segment`: their sum is computed checked there.
-    PIE_BASE.saturating_sub(first.map_or(0, |h| h.p_vaddr & !(PAGE - 1)))
+    base.saturating_sub(first.map_or(0, |h| h.p_vaddr & !(PAGE - 1)))
 }
 
 fn checked_segment(index: usize, h: &ProgramHeader, bias: u64, size: u64) -> Result<Segment, ImageError> {

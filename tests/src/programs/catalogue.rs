@@ -93,6 +93,7 @@ pub const CASES: &[Case] = &[
     ok(C("doubles", Musl), &[], &["OK doubles"]),
     ok(C("privileges", Glibc), &["5"], &["OK privileges"]),
     ok(C("privileges", Musl), &["5"], &["OK privileges"]),
+    ok(C("where", GlibcPie), &[], &["main 0x", "OK where"]),
     ok(C("isolation", Glibc), &["2"], &["OK isolation"]),
     ok(C("limits", Glibc), &[], &["OK limits"]),
     ok(C("map-interface", Glibc), &[], &["OK map-interface"]),
