@@ -10,7 +10,7 @@ use mm::addr::{PAGE_SIZE, Pfn, WORDS_PER_PAGE};
 use mm::platform::PhysMemory;
 use x86_64::PhysAddr;
 
-use crate::arch::direct_map;
+use crate::arch::{direct_map, whole_page};
 use crate::boot::PhysRange;
 
 /// RAM that `mm` may touch: the spans of the memory map that were ever given to the frame allocator.
@@ -36,7 +36,9 @@ impl Memory {
 
     fn page(&self, frame: Pfn) -> *mut u8 {
         let address = PhysAddr::new(frame.phys());
-        assert!(self.spans.iter().any(|s| s.start <= address && address < s.end), "{frame:?} is not a frame of ours");
+        // The last span first: most RAM is in it.
+        let ours = self.spans.iter().rev().any(|s| s.start <= address && address < s.end);
+        assert!(ours, "{frame:?} is not a frame of ours");
         direct_map::pointer(address)
     }
 
@@ -46,19 +48,20 @@ impl Memory {
 }
 
 impl PhysMemory for Memory {
+    #[inline]
     fn zero(&self, frame: Pfn) {
         // SAFETY: a whole page of RAM (see `page`), aligned; no user code runs meanwhile and no reference to it exists.
-        unsafe { store_words(self.words(frame), 0) };
+        unsafe { whole_page::fill(self.words(frame), 0) };
     }
 
     fn fill(&self, frame: Pfn, word: u32) {
         // SAFETY: as for `zero`.
-        unsafe { store_words(self.words(frame), u64::from(word) << 32 | u64::from(word)) };
+        unsafe { whole_page::fill(self.words(frame), u64::from(word) << 32 | u64::from(word)) };
     }
 
     fn copy(&self, from: Pfn, to: Pfn) {
-        // SAFETY: two whole pages of RAM; `copy` allows them to be the same.
-        unsafe { ptr::copy(self.words(from), self.words(to), WORDS_PER_PAGE) };
+        // SAFETY: two whole pages of RAM, which may be the same.
+        unsafe { whole_page::copy(self.words(from), self.words(to)) };
     }
 
     fn read(&self, frame: Pfn, offset: usize, out: &mut [u8]) {
@@ -77,22 +80,5 @@ impl PhysMemory for Memory {
         // SAFETY: a whole page of RAM, aligned. The reference lives only as long as `look`, during which neither user code
         // nor another task runs on this CPU; `mm` asks only for pages that no device is writing.
         look(unsafe { &*self.words(frame).cast() })
-    }
-}
-
-/// Fills a page with a word. `rep stosq`: under TCG it is the fastest way, and `rep stosb` ten times slower (docs/decisions).
-///
-/// # Safety
-/// `page` is 4096 writable bytes, 8-byte aligned, that nothing refers to.
-unsafe fn store_words(page: *mut u64, word: u64) {
-    // SAFETY: the caller's; the direction flag is clear (ABI).
-    unsafe {
-        core::arch::asm!(
-            "rep stosq",
-            inout("rcx") WORDS_PER_PAGE => _,
-            inout("rdi") page => _,
-            in("rax") word,
-            options(nostack, preserves_flags),
-        );
     }
 }

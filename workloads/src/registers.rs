@@ -1,11 +1,14 @@
 //! All vector registers at once, held across system calls and pre-emption.
 //!
 //! The compiler spills what is live across a call, so plain Rust cannot tell whether a kernel keeps a thread's registers.
-//! Here one piece of assembly loads every register, computes with all of them, calls `sched_yield` between the rounds and
-//! stores them only at the end. The same sums in scalar Rust say what must come out.
+//! Here one piece of assembly loads every register, computes with all of them, calls `sched_yield` between the rounds,
+//! touches a new page now and then, and stores the registers only at the end. The same sums in scalar Rust say what
+//! must come out.
 #![expect(unsafe_code, reason = "inline assembly that uses every vector register")]
 
 use core::arch::asm;
+
+use crate::mapping::{Charge, Mapping};
 
 /// Vector registers without AVX-512.
 pub const REGISTERS: usize = 16;
@@ -50,10 +53,10 @@ pub fn model(width: Width, bank: &mut Bank, rounds: u32, steps: u32) {
     }
 }
 
-/// Loads all registers, adds to each its successor `steps` times, yields, does that `rounds` times, and stores them all.
-/// `$add` adds register `from` to register `to`.
+/// Loads all registers, adds to each its successor `steps` times, yields, every 32nd time gives the page
+/// up and writes to it again, does that `rounds` times, and stores them all. `$add` adds register `from` to register `to`.
 macro_rules! hold {
-    ($bank:ident, $rounds:ident, $steps:ident, $register:literal, $move:literal, $add:literal) => {
+    ($bank:ident, $page:ident, $rounds:ident, $steps:ident, $register:literal, $move:literal, $add:literal) => {
         asm!(
             ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
             concat!($move, " ", $register, "\\n, [{bank} + 32*\\n]"),
@@ -71,6 +74,14 @@ macro_rules! hold {
             "jnz 3b",
             "mov eax, {sched_yield}",
             "syscall",
+            "test {rounds:e}, 31",
+            "jnz 4f",
+            "mov eax, {madvise}",
+            "mov esi, 4096",
+            "mov edx, {dontneed}",
+            "syscall",
+            "mov [rdi], rdi",
+            "4:",
             "dec {rounds:e}",
             "jnz 2b",
             ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
@@ -81,6 +92,10 @@ macro_rules! hold {
             steps = in(reg) $steps,
             left = out(reg) _,
             sched_yield = const libc::SYS_sched_yield,
+            madvise = const libc::SYS_madvise,
+            dontneed = const libc::MADV_DONTNEED,
+            in("rdi") $page,
+            out("rsi") _, out("rdx") _,
             out("rax") _, out("rcx") _, out("r11") _,
             out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
             out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
@@ -97,17 +112,19 @@ macro_rules! hold {
 /// If `rounds` or `steps` is zero, or the CPU is not that wide.
 pub fn hold(width: Width, bank: &mut Bank, rounds: u32, steps: u32) {
     assert!(rounds > 0 && steps > 0);
+    let mapping = Mapping::anonymous(1, Charge::Committed).expect("a page");
+    let page = mapping.address();
     match width {
-        // SAFETY: accesses `bank` only; SSE2 is part of x86_64; every register that changes is declared.
+        // SAFETY: accesses `bank` and the page only, which is nobody else's; SSE2 is part of x86_64; every register that changes is declared.
         Width::Bits128 => unsafe {
-            hold!(bank, rounds, steps, "xmm", "movdqu", "paddq xmm\\to, xmm\\from");
+            hold!(bank, page, rounds, steps, "xmm", "movdqu", "paddq xmm\\to, xmm\\from");
         },
         Width::Bits256 => {
             assert_eq!(Width::widest(), Width::Bits256, "no AVX2");
             // SAFETY: as above, and AVX2 is there. The upper halves belong to the declared registers; `vzeroupper` is
             // left out on purpose, the ABI only asks for it as a matter of speed.
             unsafe {
-                hold!(bank, rounds, steps, "ymm", "vmovdqu", "vpaddq ymm\\to, ymm\\to, ymm\\from");
+                hold!(bank, page, rounds, steps, "ymm", "vmovdqu", "vpaddq ymm\\to, ymm\\to, ymm\\from");
             }
         }
     }
@@ -122,12 +139,12 @@ mod tests {
         for width in [Width::Bits128, Width::widest()] {
             let start: Bank = std::array::from_fn(|r| std::array::from_fn(|l| (r * 31 + l) as u64 * 0x9e37_79b9));
             let (mut held, mut expected) = (start, start);
-            hold(width, &mut held, 7, 5);
-            model(width, &mut expected, 7, 5);
+            hold(width, &mut held, 70, 5);
+            model(width, &mut expected, 70, 5);
             assert_eq!(held, expected, "{width:?}");
             let mut flipped = start;
             flipped[15][width.lanes() - 1] ^= 1;
-            model(width, &mut flipped, 7, 5);
+            model(width, &mut flipped, 70, 5);
             assert_ne!(held, flipped);
         }
     }

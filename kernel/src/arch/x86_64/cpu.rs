@@ -76,6 +76,8 @@ pub struct Features {
     pub xsave: bool,
     /// XSAVEOPT.
     pub xsaveopt: bool,
+    /// `rep stos` and `rep movs` are the fastest way to fill and to copy much (ERMS).
+    pub fast_strings: bool,
 }
 
 static FEATURES: Once<Features> = Once::new();
@@ -96,6 +98,7 @@ fn detect() -> Features {
         smap: extended(|found| found.has_smap()),
         umip: extended(|found| found.has_umip()),
         fsgsbase: extended(|found| found.has_fsgsbase()),
+        fast_strings: extended(|found| found.has_rep_movsb_stosb()),
         xsave: basic(|found| found.has_xsave()),
         xsaveopt: id.get_extended_state_info().is_some_and(|found| found.has_xsaveopt()),
     }

@@ -1,8 +1,8 @@
 //! FPU, SSE and AVX state of user threads.
 //!
 //! Owns: what is enabled (XCR0), the save area's format and size, save and load. XSAVE when the CPU has it, because ring 3
-//! may then use AVX, which FXSAVE does not save; FXSAVE otherwise (SDM vol. 1, 13). Kernel code is soft-float and never
-//! looks at these registers, so `user` saves them only when another thread is entered.
+//! may then use AVX, which FXSAVE does not save; FXSAVE otherwise (SDM vol. 1, 13). Kernel code is soft-float and leaves
+//! these registers as they are (`whole_page` borrows one), so `user` saves them only when another thread is entered.
 #![expect(unsafe_code, reason = "save and restore instructions; the area's size is known at run time only")]
 
 use alloc::alloc::{alloc_zeroed, dealloc, handle_alloc_error};

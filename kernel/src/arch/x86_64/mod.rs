@@ -29,6 +29,7 @@ mod syscall;
 pub mod tlb;
 pub mod trap;
 pub mod user;
+pub mod whole_page;
 
 /// Sets up this CPU: control registers, segments, traps, system calls, FPU. Page tables come first.
 pub fn init() {
@@ -39,4 +40,5 @@ pub fn init() {
     idt::init();
     syscall::init();
     fpu::init();
+    whole_page::init();
 }

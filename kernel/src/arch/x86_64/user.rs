@@ -3,7 +3,7 @@
 //! Owns: [`UserThread`] (all machine state of a thread, its registers being a [`UserContext`]), [`UserThread::enter`].
 //! Does not own: what a trap means, address spaces, scheduling.
 //! A thread's FPU state, FS and GS base stay in the registers until another thread is entered ([`Cpu::owner`]): kernel
-//! code uses none of them (soft float, GS swapped), so a system call or a fault saves nothing but `UserContext`.
+//! code changes none of them (soft float, GS swapped), so a system call or a fault saves nothing but `UserContext`.
 #![expect(unsafe_code, reason = "enters ring 3; the CPU writes to contexts through addresses it was told")]
 
 use alloc::boxed::Box;

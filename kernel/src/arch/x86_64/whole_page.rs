@@ -1,0 +1,111 @@
+//! Whole pages of memory: filled and copied, which is a good part of what a page fault costs.
+//!
+//! Owns: the choice of instructions. Does not own: whose page it is (`phys`). Where the CPU has fast string operations
+//! (ERMS, SDM vol. 1, 7.3.9.3) those are best. Where it has none, as in QEMU, each word of `rep stosq` is a step of its
+//! own, and an AVX store does four of them: 131 instructions a page instead of 513, and no more time.
+//!
+//! The one register used is a program's: it is put back right away, so that threads go on owning the FPU's registers
+//! across a fault (`fpu`). A write to a YMM register clears the upper half of the ZMM register (SDM vol. 1, 14.1.4): not
+//! where AVX-512 is enabled.
+#![expect(unsafe_code, reason = "AVX instructions, which the compiler must not use in the kernel")]
+
+use core::arch::asm;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use x86_64::registers::xcontrol::XCr0Flags;
+
+use super::{cpu, fpu};
+
+/// 8-byte words in a page.
+const WORDS: usize = 512;
+
+/// Whether AVX stores are the better choice. Until [`init`]: no.
+static BY_AVX: AtomicBool = AtomicBool::new(false);
+
+/// Makes the choice, once the FPU is set up.
+pub(super) fn init() {
+    let enabled = XCr0Flags::from_bits_truncate(fpu::components());
+    let avx = enabled.contains(XCr0Flags::AVX) && !enabled.intersects(XCr0Flags::ZMM_HI256);
+    BY_AVX.store(avx && !cpu::features().fast_strings, Ordering::Relaxed);
+}
+
+/// Fills a page with a word.
+///
+/// # Safety
+/// `page` is 4096 writable bytes, aligned to as many, that nothing refers to.
+pub unsafe fn fill(page: *mut u64, word: u64) {
+    // SAFETY: the caller's; `init` says whether there is AVX.
+    unsafe { if BY_AVX.load(Ordering::Relaxed) { fill_by_avx(page, word) } else { fill_by_words(page, word) } }
+}
+
+/// Copies a page; to itself, if need be.
+///
+/// # Safety
+/// Both are 4096 bytes, aligned to as many, that nothing refers to for writing; `to` is writable, and nothing refers to it.
+pub unsafe fn copy(from: *const u64, to: *mut u64) {
+    // SAFETY: as for `fill`.
+    unsafe { if BY_AVX.load(Ordering::Relaxed) { copy_by_avx(from, to) } else { ptr::copy(from, to, WORDS) } }
+}
+
+/// # Safety
+/// As for [`fill`].
+unsafe fn fill_by_words(page: *mut u64, word: u64) {
+    // SAFETY: the caller's; the direction flag is clear (ABI). `rep stosb` would be ten times slower in QEMU.
+    unsafe {
+        asm!(
+            "rep stosq",
+            inout("rcx") WORDS => _,
+            inout("rdi") page => _,
+            in("rax") word,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// As for [`fill`], and AVX is enabled.
+unsafe fn fill_by_avx(page: *mut u64, word: u64) {
+    let mut saved = MaybeUninit::<[u64; 4]>::uninit();
+    // SAFETY: the caller's; all stores are within the page; the register has at the end what it had at the beginning.
+    unsafe {
+        asm!(
+            "vmovdqu [{saved}], ymm0",
+            "vbroadcastsd ymm0, qword ptr [{word}]",
+            ".set whole_page_at, 0",
+            ".rept 128",
+            "vmovdqa [{page} + whole_page_at], ymm0",
+            ".set whole_page_at, whole_page_at + 32",
+            ".endr",
+            "vmovdqu ymm0, [{saved}]",
+            saved = in(reg) saved.as_mut_ptr(),
+            word = in(reg) &raw const word,
+            page = in(reg) page,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// As for [`copy`], and AVX is enabled.
+unsafe fn copy_by_avx(from: *const u64, to: *mut u64) {
+    let mut saved = MaybeUninit::<[u64; 4]>::uninit();
+    // SAFETY: as for `fill_by_avx`.
+    unsafe {
+        asm!(
+            "vmovdqu [{saved}], ymm0",
+            ".set whole_page_at, 0",
+            ".rept 128",
+            "vmovdqa ymm0, [{from} + whole_page_at]",
+            "vmovdqa [{to} + whole_page_at], ymm0",
+            ".set whole_page_at, whole_page_at + 32",
+            ".endr",
+            "vmovdqu ymm0, [{saved}]",
+            saved = in(reg) saved.as_mut_ptr(),
+            from = in(reg) from,
+            to = in(reg) to,
+            options(nostack, preserves_flags),
+        );
+    }
+}
