@@ -33,9 +33,9 @@ soak: (kernel "checked") workloads
 features *ARGS: (kernel "checked") workloads
     @cargo run --quiet --profile checked --package tests --bin features -- "$@"
 
-# Measure the kernel and print the figures beside Linux'; also into target/benchmarks.md.
-bench:
-    @cargo run --quiet --profile checked --package tests --bin bench
+# Measure the kernel and print the figures beside Linux'; also into target/benchmarks.md. `just bench profile`: by function.
+bench *ARGS:
+    @cargo run --quiet --profile checked --package tests --bin bench -- "$@"
 
 # Build the kernel's ELF file and the workloads, optimised, and say where they are.
 image: (kernel "release") workloads

@@ -5,6 +5,7 @@
 //! A non-present entry is zero: nothing is encoded in it, nothing can be speculated on (features H10).
 #![expect(unsafe_code, reason = "edits the page tables that user code runs on")]
 
+use core::cell::Cell;
 use core::ops::ControlFlow;
 
 use arrayvec::ArrayVec;
@@ -30,12 +31,36 @@ type Path = ArrayVec<Step, 3>;
 
 /// A last-level table that is there, and how it is reached.
 #[derive(Clone, Copy)]
-struct Recent {
-    /// What it covers: the address without the bits of [`Level::Two`] and below.
-    region: u64,
+struct Leaf {
     /// The entry that points to it.
     above: Step,
     table: TableRef,
+}
+
+/// The last-level table found last: most walks go there again.
+struct Recent {
+    /// What it covers: the address without the bits of [`Level::Two`] and below.
+    region: Cell<u64>,
+    leaf: Cell<Leaf>,
+}
+
+impl Recent {
+    /// No region: addresses have fewer bits.
+    const NONE: u64 = u64::MAX;
+
+    #[inline(always)]
+    fn find(&self, address: u64) -> Option<Leaf> {
+        (self.region.get() == address >> Level::Two as u32).then(|| self.leaf.get())
+    }
+
+    fn remember(&self, address: u64, leaf: Leaf) {
+        self.region.set(address >> Level::Two as u32);
+        self.leaf.set(leaf);
+    }
+
+    fn forget(&self) {
+        self.region.set(Self::NONE);
+    }
 }
 
 /// The page tables of one address space. The kernel half is the kernel's and is never touched here.
@@ -43,8 +68,7 @@ pub struct UserTables {
     root: SpaceRoot,
     frame: Frame,
     tables: usize,
-    /// The last-level table found last: most walks go there again.
-    recent: Option<Recent>,
+    recent: Recent,
 }
 
 impl UserTables {
@@ -53,7 +77,9 @@ impl UserTables {
         let page = PhysAddr::new(frame.pfn().phys());
         // SAFETY: a frame that is ours alone until `into_root` gives it up, after every CPU has left it.
         let root = unsafe { SpaceRoot::new(page) };
-        Self { root, frame, tables: 0, recent: None }
+        let leaf = Leaf { above: (root.table(), 0), table: root.table() };
+        let recent = Recent { region: Cell::new(Recent::NONE), leaf: Cell::new(leaf) };
+        Self { root, frame, tables: 0, recent }
     }
 
     /// What to load to run user code in this space.
@@ -61,26 +87,26 @@ impl UserTables {
         self.root
     }
 
-    fn recent(&self, address: u64) -> Option<Recent> {
-        self.recent.filter(|recent| recent.region == address >> Level::Two as u32)
-    }
-
     /// The last-level table that covers an address, if it is there.
-    fn leaf(&self, address: u64) -> Option<Recent> {
-        self.recent(address).or_else(|| {
-            let above @ (table, index) = self.path(address)?.pop()?;
-            Some(Recent { region: address >> Level::Two as u32, above, table: below(table.load(index)) })
-        })
+    #[inline(always)]
+    fn leaf(&self, address: u64) -> Option<Leaf> {
+        self.recent.find(address).or_else(|| self.find_leaf(address))
     }
 
-    /// As [`Self::leaf`], adding the tables that are missing.
-    fn build_leaf(&mut self, address: u64, frames: &mut dyn FnMut() -> Option<Frame>) -> Result<Recent, NoTableFrame> {
-        if let Some(recent) = self.recent(address) {
-            return Ok(recent);
-        }
+    #[inline(never)]
+    fn find_leaf(&self, address: u64) -> Option<Leaf> {
+        let above @ (table, index) = self.path(address)?.pop()?;
+        let leaf = Leaf { above, table: below(table.load(index)) };
+        self.recent.remember(address, leaf);
+        Some(leaf)
+    }
+
+    /// As [`Self::find_leaf`], adding the tables that are missing.
+    #[inline(never)]
+    fn build_leaf(&mut self, address: u64, frames: &mut dyn FnMut() -> Option<Frame>) -> Result<Leaf, NoTableFrame> {
         let above @ (table, index) = self.build_path(address, frames)?.pop().ok_or(NoTableFrame)?;
-        let leaf = Recent { region: address >> Level::Two as u32, above, table: below(table.load(index)) };
-        self.recent = Some(leaf);
+        let leaf = Leaf { above, table: below(table.load(index)) };
+        self.recent.remember(address, leaf);
         Ok(leaf)
     }
 
@@ -110,10 +136,12 @@ impl UserTables {
             let mut entry = table.load(index);
             if !entry.is_present() {
                 let Some(frame) = frames() else {
-                    // The CPU may know the way to a table that was added just now, although nothing was mapped through it.
-                    let retired = Stale::new(VirtAddr::new(address).page(), self.prune(path));
-                    let retired = self.flush_region(retired);
-                    retired.into_iter().for_each(|t| frames::get().free(t));
+                    let retired = self.prune(path);
+                    if !retired.is_empty() {
+                        // The CPU may know the way to a table that was added just now, although nothing was mapped through it.
+                        let retired = self.flush_region(Stale::new(VirtAddr::new(address).page(), retired));
+                        retired.into_iter().for_each(|t| frames::get().free(t));
+                    }
                     return Err(NoTableFrame);
                 };
                 entry = self.new_table(frame);
@@ -137,6 +165,12 @@ impl UserTables {
         Entry::new(page, TABLE)
     }
 
+    /// Gives up the tables on the way to an address that have no entries.
+    #[inline(never)]
+    fn prune_at(&mut self, address: u64) -> RetiredTables {
+        self.path(address).map_or_else(RetiredTables::new, |path| self.prune(path))
+    }
+
     /// Gives up the tables along `path` that have no entries, from the bottom up.
     fn prune(&mut self, mut path: Path) -> RetiredTables {
         let mut retired = RetiredTables::new();
@@ -153,7 +187,7 @@ impl UserTables {
             let pfn = Pfn::new((entry.address().as_u64() >> 12) as u32);
             retired.push(frames::get().adopt(pfn, FrameKind::PageTable, mm::frame::Order::PAGE));
             self.tables -= 1;
-            self.recent = None;
+            self.recent.forget();
             if let Some(&(above, at)) = path.last() {
                 adjust(above, at, -1);
             }
@@ -169,6 +203,7 @@ fn below(entry: Entry) -> TableRef {
 }
 
 /// Changes the number of entries that the entry `index` of `table` says the table below has; returns it.
+#[inline(always)]
 fn adjust(table: TableRef, index: usize, by: i16) -> u16 {
     let entry = table.load(index);
     let count = entry.count().wrapping_add_signed(by);
@@ -195,6 +230,7 @@ fn flags(rights: Rights) -> EntryFlags {
 }
 
 impl PageTable for UserTables {
+    #[inline(always)]
     fn map(
         &mut self,
         page: Vpn,
@@ -204,7 +240,8 @@ impl PageTable for UserTables {
     ) -> Result<Pfn, NoTableFrame> {
         let address = page.addr().as_u64();
         assert!(address < USER_LIMIT, "mm maps user addresses only");
-        let Recent { above: (above, at), table, .. } = self.build_leaf(address, frames)?;
+        let leaf = self.recent.find(address);
+        let Leaf { above: (above, at), table } = leaf.map_or_else(|| self.build_leaf(address, frames), Ok)?;
         let index = Level::One.index(address);
         debug_assert!(!table.load(index).is_present(), "{page:?} is mapped");
         // SAFETY: the frame is one of `mm`'s, which maps it here for this space's program; the old entry was empty.
@@ -213,16 +250,17 @@ impl PageTable for UserTables {
         Ok(frames::pfn(table.address()))
     }
 
+    #[inline(always)]
     fn unmap(&mut self, page: Vpn) -> Option<Stale<(Mapping, RetiredTables)>> {
         let address = page.addr().as_u64();
-        let Recent { above: (above, at), table, .. } = self.leaf(address)?;
+        let Leaf { above: (above, at), table } = self.leaf(address)?;
         // SAFETY: nothing is mapped by an empty entry; what was is usable only after the flush that `Stale` stands for.
         let old = unsafe { table.swap(Level::One.index(address), Entry::EMPTY) };
         if !old.is_present() {
             return None;
         }
         let left = adjust(above, at, -1);
-        let retired = if left == 0 { self.prune(self.path(address)?) } else { RetiredTables::new() };
+        let retired = if left == 0 { self.prune_at(address) } else { RetiredTables::new() };
         Some(Stale::new(page, (mapping(old), retired)))
     }
 
@@ -258,7 +296,7 @@ impl PageTable for UserTables {
     }
 
     fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>) {
-        let Some(Recent { table, .. }) = self.leaf(page.addr().as_u64()) else { return };
+        let Some(Leaf { table, .. }) = self.leaf(page.addr().as_u64()) else { return };
         let first = Vpn::new(page.as_u64() & !(ENTRIES as u64 - 1));
         for index in 0..ENTRIES {
             let entry = table.load(index);
@@ -285,6 +323,7 @@ impl PageTable for UserTables {
         Some(Stale::new(page, self.prune(path)))
     }
 
+    #[inline(always)]
     fn flush<T>(&mut self, stale: Stale<T>) -> T {
         if kernel_space::is_loaded(self.root) {
             tlb::flush_page(x86_64::VirtAddr::new(stale.page().addr().as_u64()));

@@ -10,15 +10,19 @@ use crate::frame::Residence;
 use crate::group::GroupId;
 use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
+use crate::object::Backing;
 use crate::ops::{Awaited, OpId};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, PhysMemory, Platform, Rights, Slot};
 use crate::shortage::Lot;
-use crate::space::SpaceId;
+use crate::space::{SpaceId, Vma};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
 use maitake_sync::wait_queue::Wait;
+use pin_project_lite::pin_project;
 
 /// How a fault was served.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -154,6 +158,51 @@ impl Blank {
     }
 }
 
+pin_project! {
+    /// A fault that has begun.
+    #[project = FaultState]
+    #[allow(missing_docs, private_interfaces, reason = "a waiting fault is polled, not looked into")]
+    #[must_use = "a fault that waits is served by polling it"]
+    pub enum Fault<'a, P: Platform> {
+        /// It is over.
+        Over { result: Result<FaultKind, FaultError> },
+        /// It waits. One wait, which takes the place of the one before: a fault is part of every thread's task (design D15).
+        Waits {
+            #[pin]
+            wait: Wait<'a, P::Lock>,
+            request: Request,
+            holds: &'a mut Holds,
+            over: Waiting<'a, P>,
+        },
+    }
+}
+
+impl<P: Platform> Future for Fault<'_, P> {
+    type Output = Result<FaultKind, FaultError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (mut wait, request, holds, over) = match self.project() {
+            FaultState::Over { result } => return Poll::Ready(*result),
+            FaultState::Waits { wait, request, holds, over } => (wait, *request, holds, over),
+        };
+        loop {
+            // The queues are never closed, so a wait cannot fail.
+            let _woken = ready!(wait.as_mut().poll(cx));
+            match over.mm.resume_fault(request, holds) {
+                Step::Mapped => {
+                    over.served = true;
+                    return Poll::Ready(Ok(over.kind));
+                }
+                Step::Failed(error) => return Poll::Ready(Err(error)),
+                Step::Wait(again, kind) => {
+                    wait.set(again);
+                    over.kind = over.kind.max(kind);
+                }
+            }
+        }
+    }
+}
+
 /// Counts a fault as waiting until it is over, however it ends.
 struct Waiting<'a, P: Platform> {
     mm: &'a Mm<P>,
@@ -175,45 +224,30 @@ impl<P: Platform> Drop for Waiting<'_, P> {
 }
 
 impl<P: Platform> Mm<P> {
-    /// Serves a fault: when this returns `Ok`, the page was mapped with the rights of its area, and stays a while (`holds`).
+    /// Serves a fault: when this comes to `Ok`, the page was mapped with the rights of its area, and stays a while (`holds`).
     ///
-    /// `anchor` is the faulting instruction's address. Completes on the first poll, without allocating, if the page is resident.
-    pub fn fault(
-        &self,
+    /// `anchor` is the faulting instruction's address. Begins at once: a fault on a resident page is [`Fault::Over`] without
+    /// allocating and without being polled.
+    #[inline(never)]
+    pub fn fault<'a>(
+        &'a self,
         space: SpaceId,
         addr: VirtAddr,
         access: Access,
         anchor: u64,
-        holds: &mut Holds,
-    ) -> impl Future<Output = Result<FaultKind, FaultError>> {
+        holds: &'a mut Holds,
+    ) -> Fault<'a, P> {
         let request = Request { space, page: addr.page(), access, group: GroupId::ROOT };
-        // A block, because an `async fn` keeps each argument twice; and one wait, because each would have a place of its own in the
-        // future, which is part of every thread's task (design D15).
-        async move {
-            let (mut wait, kind) = match self.enter_fault(request, anchor, holds) {
-                Step::Mapped => return Ok(FaultKind::Minor),
-                Step::Failed(error) => return Err(error),
-                Step::Wait(wait, kind) => (wait, kind),
-            };
-            let mut over = Waiting { mm: self, kind, served: false };
-            loop {
-                // The queues are never closed, so a wait cannot fail.
-                let _woken = wait.await;
-                match self.core.with_lock(|core| self.begin_fault(core, request, holds)) {
-                    Step::Mapped => {
-                        over.served = true;
-                        return Ok(over.kind);
-                    }
-                    Step::Failed(error) => return Err(error),
-                    Step::Wait(again, kind) => {
-                        wait = again;
-                        over.kind = over.kind.max(kind);
-                    }
-                }
+        match self.enter_fault(request, anchor, holds) {
+            Step::Mapped => Fault::Over { result: Ok(FaultKind::Minor) },
+            Step::Failed(error) => Fault::Over { result: Err(error) },
+            Step::Wait(wait, kind) => {
+                Fault::Waits { wait, request, holds, over: Waiting { mm: self, kind, served: false } }
             }
         }
     }
 
+    #[inline(always)]
     fn enter_fault<'a>(&'a self, request: Request, anchor: u64, holds: &mut Holds) -> Step<'a, P> {
         self.core.with_lock(|core| {
             core.counters.pgfault += 1;
@@ -261,11 +295,12 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Holds a frame for a thread: the last [`MAX_HOLDS`] that it faulted on, each once.
+    #[inline(always)]
     pub(crate) fn hold(&self, core: &mut Core<P>, frame: Pfn, holds: &mut Holds) {
         let desc = core.table.get_mut(frame);
         let generation = desc.generation();
         let own = |hold: &Hold| (hold.frame, hold.generation) == (frame, generation);
-        if holds.frames.iter().any(own) || !desc.add_hold() {
+        if desc.holds() > 0 && holds.frames.iter().any(own) || !desc.add_hold() {
             return;
         }
         core.held += 1;
@@ -308,7 +343,15 @@ impl<P: Platform> Mm<P> {
         core.shortage.keeper_waits(kept, (group, in_group));
     }
 
-    /// The path without waits.
+    /// The path without waits, after one.
+    #[inline(never)]
+    fn resume_fault<'a>(&'a self, request: Request, holds: &mut Holds) -> Step<'a, P> {
+        self.core.with_lock(|core| self.begin_fault(core, request, holds))
+    }
+
+    /// The path without waits. Nearly all faults by number are first writes to memory of their space's own: for them everything that
+    /// is done is in this one function, once it is compiled (docs/fault-path.md).
+    #[inline(always)]
     fn begin_fault<'a>(&'a self, core: &mut Core<P>, request: Request, holds: &mut Holds) -> Step<'a, P> {
         let Some(space) = core.spaces.get_mut(request.space).filter(|s| !s.dying) else {
             return Step::Failed(FaultError::SpaceGone);
@@ -324,7 +367,24 @@ impl<P: Platform> Mm<P> {
             core.shortage.keeper_runs();
         }
         let record = space.index.get(request.page);
-        let subject = Subject { request, home: Home::Private(request.space, request.page), rights };
+        let fresh = record == Record::Absent && matches!(area.backing, Backing::Anonymous) && area.pager.is_none();
+        if fresh && request.access == Access::Write {
+            return self.first_write(core, request, rights, holds);
+        }
+        self.serve_known(core, (request, record), &area, holds)
+    }
+
+    /// A page that has a record, or an object or a program behind it, or is only read.
+    #[inline(never)]
+    fn serve_known<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        (request, record): (Request, Record),
+        area: &Vma,
+        holds: &mut Holds,
+    ) -> Step<'a, P> {
+        let home = Home::Private(request.space, request.page);
+        let subject = Subject { request, home, rights: area.rights };
         if let Some(page) = area.object_page(request.page) {
             return self.serve_object(core, subject, holds, record, page);
         }
@@ -339,8 +399,32 @@ impl<P: Platform> Mm<P> {
         }
     }
 
+    /// Step 1 for a page of the space's own. Does what [`Self::commit`] and [`Self::map_resident`] do, in fewer steps, because nothing
+    /// was there before.
+    #[inline(always)]
+    fn first_write<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        request: Request,
+        rights: Rights,
+        holds: &mut Holds,
+    ) -> Step<'a, P> {
+        let token = match self.alloc_zeroed(core, request.group) {
+            Ok(token) => token,
+            Err(scarce) => return self.no_frame(core, request, holds, scarce),
+        };
+        let place = (request.space, request.page);
+        let frame = core.table.settle(token, Home::Private(place.0, place.1), Residence::Dirty);
+        core.admit(frame);
+        if core.map_new(self.frames, place, frame, rights).is_none() {
+            return self.no_frame(core, request, holds, Scarce::Machine);
+        }
+        self.hold(core, frame, holds);
+        Step::Mapped
+    }
+
     /// A page whose record stands where `subject` says.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn serve<'a>(
         &'a self,
         core: &mut Core<P>,
@@ -422,6 +506,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// A page under way: held as soon as it is there, so that it is still there when its thread runs.
+    #[inline(never)]
     fn join_fill<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, op: OpId) -> Step<'a, P> {
         if let Some(frame) = core.frame_under(op, subject.home) {
             core.judge_ahead(frame, Outcome::Hit);
@@ -431,6 +516,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// No frame: fail if memory is known to have run out, in the machine or in the group, else wait for one.
+    #[cold]
     pub(crate) fn no_frame<'a>(
         &'a self,
         core: &mut Core<P>,
@@ -509,28 +595,26 @@ impl<P: Platform> Mm<P> {
             Ok(token) => token,
             Err(scarce) => return self.no_frame(core, request, holds, scarce),
         };
-        let copy = match blank {
-            Blank::Untouched | Blank::OnZero => None,
-            Blank::Word(word) => {
-                self.memory.fill(token.pfn(), word);
-                core.counters.swpin_zero += 1;
-                Some(PageCopy::Fill(word))
-            }
-        };
-        if blank == Blank::OnZero {
-            core.unmap_page(self.frames, (request.space, request.page));
-        }
-        let (residence, class) = match copy {
-            Some(_) => (Residence::Clean, PageClass::Clean),
-            None => (Residence::Dirty, PageClass::Dirty),
+        let (residence, class) = match blank {
+            Blank::Untouched | Blank::OnZero => (Residence::Dirty, PageClass::Dirty),
+            Blank::Word(_) => (Residence::Clean, PageClass::Clean),
         };
         let frame = core.table.settle(token, home, residence);
-        core.table.get_mut(frame).set_copy(copy);
+        match blank {
+            Blank::Untouched => {}
+            Blank::OnZero => core.unmap_page(self.frames, (request.space, request.page)),
+            Blank::Word(word) => {
+                self.memory.fill(frame, word);
+                core.counters.swpin_zero += 1;
+                core.table.get_mut(frame).set_copy(Some(PageCopy::Fill(word)));
+            }
+        }
         core.turn(home, blank.class(), class, Record::Resident(frame));
         core.admit(frame);
         self.map_resident(core, subject, frame, holds)
     }
 
+    #[inline(never)]
     fn map_zero<'a>(
         &'a self,
         core: &mut Core<P>,
@@ -555,6 +639,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Step 11: a page in a slot gets a frame and an operation that fills it.
+    #[inline(never)]
     fn begin_fill<'a>(
         &'a self,
         core: &mut Core<P>,
@@ -585,7 +670,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends a hold, unless its frame has become another page's.
-    #[inline]
+    #[inline(always)]
     fn let_go(&mut self, hold: Hold) {
         let desc = self.table.get_mut(hold.frame);
         if desc.generation() != hold.generation || desc.holds() == 0 {

@@ -242,6 +242,7 @@ pub(crate) enum GroupState {
 
 impl<P: Platform> Core<P> {
     /// Where a frame's page stands in the order of eviction.
+    #[inline(always)]
     fn list_of(&mut self, frame: Pfn) -> (&mut SecondChance, &mut crate::frame::FrameTable) {
         let Self { policy, groups, table, .. } = self;
         match groups.get_mut(table.get(frame).group()) {
@@ -251,6 +252,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Lets the policy of a frame's group act on it.
+    #[inline(always)]
     pub fn with_policy<R>(
         &mut self,
         frame: Pfn,

@@ -73,11 +73,13 @@ impl PackedPlace {
     /// No place.
     pub const NONE: Self = Self(0);
 
+    #[inline]
     pub fn new((space, page): Place) -> Self {
         debug_assert!(page.as_u64() >> PAGE_BITS == 0 && page.as_u64() > 0, "{page:?} is no page of a program");
         Self(u64::from(space.index()) << PAGE_BITS | page.as_u64())
     }
 
+    #[inline]
     pub fn get(self) -> Option<Place> {
         (self != Self::NONE).then(|| unpack(self.0))
     }
@@ -100,6 +102,7 @@ impl PackedHome {
         Home::Private(space, page)
     }
 
+    #[cold]
     fn get_shared(self) -> Home {
         if self.0 & OBJECT == 0 {
             return Home::Anon(AnonId::new(self.0 as u32));
@@ -110,6 +113,7 @@ impl PackedHome {
 }
 
 impl From<Home> for PackedHome {
+    #[inline]
     fn from(home: Home) -> Self {
         match home {
             Home::Private(space, page) => Self(PackedPlace::new((space, page)).0),
@@ -121,6 +125,7 @@ impl From<Home> for PackedHome {
     }
 }
 
+#[inline]
 fn unpack(raw: u64) -> Place {
     (SpaceId::new((raw >> PAGE_BITS) as u32), Vpn::new(raw & ((1 << PAGE_BITS) - 1)))
 }

@@ -40,23 +40,36 @@ pub struct PageIndex {
     recent: Cell<Option<(u64, u32)>>,
 }
 
+#[inline]
 fn split(page: Vpn) -> (u64, u16) {
     (page.as_u64() / REGION as u64, (page.as_u64() % REGION as u64) as u16)
 }
 
 impl PageIndex {
     /// The record of a page.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, page: Vpn) -> Record {
         let (key, at) = split(page);
         self.find(key).map_or(PackedRecord::ABSENT, |place| self.regions.get(place).get(at)).into()
     }
 
     /// Sets the record of a page. Never allocates if the page has a record already.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, page: Vpn, record: Record) {
         let (key, at) = split(page);
         let packed = PackedRecord::from(record);
+        if let Some((recent, place)) = self.recent.get()
+            && recent == key
+            && let Region::Dense(count, all) = self.regions.get_mut(place)
+            && !packed.is_absent()
+        {
+            return set_dense(count, all, at, packed);
+        }
+        self.set_anywhere(key, at, packed);
+    }
+
+    #[inline(never)]
+    fn set_anywhere(&mut self, key: u64, at: u16, packed: PackedRecord) {
         match self.find(key) {
             Some(place) => {
                 let region = self.regions.get_mut(place);
@@ -112,13 +125,18 @@ impl PageIndex {
         self.order.is_empty()
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, key: u64) -> Option<u32> {
         if let Some((recent, place)) = self.recent.get()
             && recent == key
         {
             return Some(place);
         }
+        self.search(key)
+    }
+
+    #[inline(never)]
+    fn search(&self, key: u64) -> Option<u32> {
         let place = *self.order.get(&key)?;
         self.recent.set(Some((key, place)));
         Some(place)
@@ -143,10 +161,12 @@ struct Slab {
 const PIECE: usize = 256;
 
 impl Slab {
+    #[inline(always)]
     fn get(&self, place: u32) -> &Region {
         &self.pieces[place as usize / PIECE][place as usize % PIECE]
     }
 
+    #[inline(always)]
     fn get_mut(&mut self, place: u32) -> &mut Region {
         &mut self.pieces[place as usize / PIECE][place as usize % PIECE]
     }
@@ -178,7 +198,13 @@ impl Slab {
 }
 
 impl Region {
+    #[inline(always)]
     fn get(&self, at: u16) -> PackedRecord {
+        if let Region::Dense(_, all) = self { all[usize::from(at)] } else { self.get_few(at) }
+    }
+
+    #[inline(never)]
+    fn get_few(&self, at: u16) -> PackedRecord {
         match self {
             Region::One(only, record) if *only == at => *record,
             Region::One(..) => PackedRecord::ABSENT,
@@ -217,11 +243,7 @@ impl Region {
                     *self = Region::Dense(FEW as u16 + 1, dense);
                 }
             },
-            Region::Dense(count, all) => {
-                let slot = &mut all[usize::from(at)];
-                *count = *count + u16::from(!record.is_absent()) - u16::from(!slot.is_absent());
-                *slot = record;
-            }
+            Region::Dense(count, all) => set_dense(count, all, at, record),
             Region::Vacant(_) => unreachable!("no key leads here"),
         }
     }
@@ -265,6 +287,13 @@ impl Region {
             Region::Vacant(_) => None,
         }
     }
+}
+
+#[inline(always)]
+fn set_dense(count: &mut u16, all: &mut Dense, at: u16, record: PackedRecord) {
+    let slot = &mut all[usize::from(at)];
+    *count = *count + u16::from(!record.is_absent()) - u16::from(!slot.is_absent());
+    *slot = record;
 }
 
 fn dense(few: &[(u16, PackedRecord)]) -> Dense {

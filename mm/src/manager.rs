@@ -18,11 +18,12 @@ use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest}
 use crate::reclaim::{CleanBatch, Policy, Progress, Rewriting, SecondChance, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::Shortage;
-use crate::space::{Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
+use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use crate::swapin::{Outcome, Probation};
 use alloc::{boxed::Box, collections::VecDeque};
+use arrayvec::ArrayVec;
 use maitake_sync::{Semaphore, WaitQueue, blocking::Mutex};
 use mutex_traits::ConstInit;
 
@@ -359,6 +360,18 @@ impl<P: Platform> Mm<P> {
         self.frames.free(frame);
     }
 
+    /// As [`Self::free_user`], for many at once.
+    pub(crate) fn free_users(&self, core: &mut Core<P>, frames: &mut ArrayVec<Frame, CHUNK>) {
+        core.counters.pgfree += frames.len() as u64;
+        core.shortage.relieve();
+        for frame in frames.iter() {
+            if !core.table.get(frame.pfn()).group().is_root() {
+                core.uncharge(frame.pfn());
+            }
+        }
+        self.frames.free_pages(frames);
+    }
+
     /// A frame for a page, charged to `group`, unless that would go below the reserve or above the group's limit.
     pub(crate) fn alloc_user(&self, core: &mut Core<P>, group: GroupId) -> Result<Frame, Scarce> {
         self.may_alloc(core, group)?;
@@ -367,6 +380,7 @@ impl<P: Platform> Mm<P> {
     }
 
     /// As [`Self::alloc_user`], for a page that begins as zeroes: a frame zeroed in advance, if there is one.
+    #[inline(never)]
     pub(crate) fn alloc_zeroed(&self, core: &mut Core<P>, group: GroupId) -> Result<Frame, Scarce> {
         self.may_alloc(core, group)?;
         let (frame, contents) = self.frames.alloc_for_zeroes(FrameKind::User).ok_or(Scarce::Machine)?;
@@ -384,7 +398,7 @@ impl<P: Platform> Mm<P> {
         Ok(Self::charged(core, frame, group))
     }
 
-    #[inline]
+    #[inline(always)]
     fn may_alloc(&self, core: &mut Core<P>, group: GroupId) -> Result<(), Scarce> {
         if self.frames.free_frames() <= self.watermarks.min {
             return Err(Scarce::Machine);
@@ -392,7 +406,7 @@ impl<P: Platform> Mm<P> {
         if group.is_root() || core.may_charge(group) { Ok(()) } else { Err(Scarce::Group) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn charged(core: &mut Core<P>, frame: Frame, group: GroupId) -> Frame {
         core.counters.pgalloc += 1;
         if !group.is_root() {
@@ -520,6 +534,14 @@ impl<P: Platform> Core<P> {
         self.release_copy(copy);
     }
 
+    /// Counts many pages of a space as gone that were all in one state.
+    pub fn count_gone(&mut self, space: SpaceId, from: PageClass, pages: u64) {
+        self.pages.remove(from, pages);
+        if let Some(s) = self.spaces.get_mut(space) {
+            s.pages.remove(from, pages);
+        }
+    }
+
     /// Frees the slot of a copy that nothing refers to any more.
     pub fn release_copy(&mut self, copy: Option<PageCopy>) {
         if let (Some(slot), Some(swap)) = (copy.and_then(PageCopy::slot), &mut self.swap) {
@@ -535,6 +557,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Puts a page on the policy's lists.
+    #[inline(always)]
     pub fn admit(&mut self, frame: Pfn) {
         let desc = self.table.get_mut(frame);
         debug_assert!(!desc.listed());
@@ -543,6 +566,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Takes a page off the policy's lists, if it is on them.
+    #[inline(always)]
     pub fn forget(&mut self, frame: Pfn) {
         if self.table.get(frame).listed() {
             self.with_policy(frame, |policy, table| policy.forget(table, frame));
@@ -551,6 +575,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends all holds on a frame whose page goes.
+    #[inline(always)]
     pub fn void_holds(&mut self, frame: Pfn) {
         self.held -= u64::from(self.table.get_mut(frame).void_holds());
     }

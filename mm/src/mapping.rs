@@ -6,9 +6,10 @@
 
 use crate::addr::Pfn;
 use crate::frame::{FrameAllocator, FrameKind, Residence};
-use crate::home::{Home, Place};
+use crate::home::{Home, PackedPlace, Place};
 use crate::manager::Core;
-use crate::platform::{Mapping, PageTable, Platform, RetiredTables, Rights};
+use crate::page::Record;
+use crate::platform::{Mapping, NoTableFrame, PageTable, Platform, RetiredTables, Rights};
 use crate::space::{CHUNK, Space};
 use crate::stats::PageClass;
 
@@ -16,6 +17,52 @@ impl<P: Platform> Core<P> {
     /// Makes `page` of a space refer to `frame`, which it does not yet. Returns the frame of the last-level table, which reclaim may
     /// drop from now on, or `None` if there is no frame for a page table.
     pub fn map_page(
+        &mut self,
+        frames: &FrameAllocator<P::Lock>,
+        place: Place,
+        frame: Pfn,
+        rights: Rights,
+    ) -> Option<Pfn> {
+        let s = self.spaces.get_mut(place.0)?;
+        let leaf = match s.table.map(place.1, frame, rights, &mut || None) {
+            Ok(leaf) => leaf,
+            Err(NoTableFrame) => self.map_with_table(frames, place, frame, rights)?,
+        };
+        if frame != self.zero {
+            self.note_mapped(frames, place, frame);
+            self.count_object_mapping(place, frame, PageClass::Absent, PageClass::ObjectMapped);
+        }
+        Some(leaf)
+    }
+
+    /// As [`Self::map_page`], for a page of a space's own that has had neither record nor frame: it is counted, recorded and mapped. Fails
+    /// if it could not be mapped; the rest is done all the same.
+    #[inline(always)]
+    pub fn map_new(
+        &mut self,
+        frames: &FrameAllocator<P::Lock>,
+        place: Place,
+        frame: Pfn,
+        rights: Rights,
+    ) -> Option<()> {
+        let Self { spaces, table, pages, .. } = self;
+        let s = spaces.get_mut(place.0)?;
+        pages.shift(PageClass::Absent, PageClass::Dirty);
+        s.shift(PageClass::Absent, PageClass::Dirty);
+        s.index.set(place.1, Record::Resident(frame));
+        match s.table.map(place.1, frame, rights, &mut || None) {
+            Ok(_) => table.get_mut(frame).set_place(PackedPlace::new(place)),
+            Err(NoTableFrame) => {
+                self.map_with_table(frames, place, frame, rights)?;
+                self.note_mapped(frames, place, frame);
+            }
+        }
+        Some(())
+    }
+
+    /// The entry of a page whose last-level table is not there, and the table.
+    #[inline(never)]
+    fn map_with_table(
         &mut self,
         frames: &FrameAllocator<P::Lock>,
         place: Place,
@@ -33,10 +80,6 @@ impl<P: Platform> Core<P> {
             self.table.get_mut(leaf).reset(Home::Private(place.0, place.1), Residence::Table);
             self.admit(leaf);
         }
-        if frame != self.zero {
-            self.note_mapped(frames, place, frame);
-            self.count_object_mapping(place, frame, PageClass::Absent, PageClass::ObjectMapped);
-        }
         Some(leaf)
     }
 
@@ -51,6 +94,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Frees page tables that are left without an entry.
+    #[inline(never)]
     pub fn free_tables(&mut self, frames: &FrameAllocator<P::Lock>, tables: RetiredTables) {
         for token in tables {
             let frame = token.pfn();
@@ -72,9 +116,30 @@ impl<P: Platform> Core<P> {
             return;
         };
         let (mapping, tables) = table.flush(stale);
-        self.free_tables(frames, tables);
+        if !tables.is_empty() {
+            self.free_tables(frames, tables);
+        }
         if mapping.frame != self.zero {
             self.note_unmapped(place, mapping);
+        }
+    }
+
+    /// As [`Self::unmap_page`], for a page of the space's own that is given up, so that its D bit says nothing any more.
+    #[inline(always)]
+    pub fn unmap_for_good(&mut self, frames: &FrameAllocator<P::Lock>, place: Place) {
+        let Self { spaces, table, .. } = self;
+        let Some(Space { table: entries, .. }) = spaces.get_mut(place.0) else { return };
+        let Some(stale) = entries.unmap(place.1) else { return };
+        let (mapping, tables) = entries.flush(stale);
+        let desc = table.get_mut(mapping.frame);
+        if desc.is_mapped_only_at(place) {
+            desc.set_place(PackedPlace::NONE);
+            desc.set_young(desc.young() || mapping.accessed);
+        } else {
+            self.note_unmapped(place, mapping);
+        }
+        if !tables.is_empty() {
+            self.free_tables(frames, tables);
         }
     }
 

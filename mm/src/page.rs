@@ -97,6 +97,7 @@ impl Tag {
 }
 
 impl PageCopy {
+    #[inline]
     pub(crate) fn pack(self) -> u64 {
         match self {
             PageCopy::Slot(slot, tag) => {
@@ -106,6 +107,7 @@ impl PageCopy {
             PageCopy::File => FILE,
         }
     }
+    #[inline]
     pub(crate) fn unpack(raw: u64) -> Option<Self> {
         match raw & 7 {
             SLOT => {
@@ -137,6 +139,7 @@ impl PackedRecord {
 }
 
 impl From<Record> for PackedRecord {
+    #[inline(always)]
     fn from(record: Record) -> Self {
         Self(match record {
             Record::Absent => ABSENT,
@@ -151,6 +154,7 @@ impl From<Record> for PackedRecord {
 }
 
 impl From<PackedRecord> for Record {
+    #[inline(always)]
     fn from(packed: PackedRecord) -> Self {
         match packed.0 & 7 {
             ABSENT => Record::Absent,

@@ -127,7 +127,7 @@ impl MapPool {
 
 impl<P: Platform> Core<P> {
     /// The page tables refer to `frame` at `place` from now on.
-    #[inline]
+    #[inline(always)]
     pub fn note_mapped(&mut self, frames: &FrameAllocator<P::Lock>, place: Place, frame: Pfn) {
         let desc = self.table.get_mut(frame);
         if desc.place() == PackedPlace::NONE {
@@ -158,10 +158,7 @@ impl<P: Platform> Core<P> {
         let desc = self.table.get_mut(frame);
         let (packed, more) = (PackedPlace::new(place), desc.more());
         if desc.place() != packed {
-            let first = self.mappings.remove(more, packed);
-            desc.set_more(
-                first.unwrap_or_else(|| panic!("{place:?} was mapped to {frame:?}, which knows nothing of it")),
-            );
+            self.forget_further(place, frame);
         } else if more == NO_ENTRY {
             desc.set_place(PackedPlace::NONE);
         } else {
@@ -169,6 +166,14 @@ impl<P: Platform> Core<P> {
             desc.set_place(next);
             desc.set_more(rest);
         }
+    }
+
+    /// As [`Self::forget_mapping`], for one beyond the first.
+    #[cold]
+    fn forget_further(&mut self, place: Place, frame: Pfn) {
+        let desc = self.table.get_mut(frame);
+        let first = self.mappings.remove(desc.more(), PackedPlace::new(place));
+        desc.set_more(first.unwrap_or_else(|| panic!("{place:?} was mapped to {frame:?}, which knows nothing of it")));
     }
 
     /// Removes every mapping of a frame, flushes, and takes in the A and D bits: the one way to make a page leave all page tables.

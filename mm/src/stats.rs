@@ -141,6 +141,10 @@ impl PageCounts {
             self.counts[to as usize] += 1;
         }
     }
+    /// Many pages of one state are gone.
+    pub(crate) fn remove(&mut self, from: PageClass, pages: u64) {
+        self.counts[from as usize] -= pages;
+    }
     /// Pages with a frame of their own, those being read in included.
     pub fn framed(&self) -> u64 {
         use PageClass::*;

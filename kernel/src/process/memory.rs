@@ -27,6 +27,7 @@ use super::process::{Outcome, Process};
 use super::space::AddressSpace;
 use crate::arch::user::Access;
 use crate::load::Stall;
+use crate::machine::Machine;
 use crate::syscall::abi::{PAGE_SIZE, Pod, check_user_range};
 use crate::syscall::errno::Errno;
 
@@ -133,6 +134,9 @@ impl MapWish {
     }
 }
 
+/// A fault that has begun.
+pub type Fault<'a> = mm::fault::Fault<'a, Machine>;
+
 /// Outcome of a copy that must not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyAttempt<T> {
@@ -170,7 +174,7 @@ impl Drop for HeldPages {
 
 pin_project! {
     /// A fault, whose thread counts as stalled for want of memory from the first poll that must wait to its end.
-    struct WhileStalled<F> {
+    pub struct WhileStalled<F> {
         #[pin]
         fault: F,
         stall: Option<Stall>,
@@ -178,7 +182,8 @@ pin_project! {
 }
 
 impl<F> WhileStalled<F> {
-    fn of(fault: F) -> Self {
+    /// The same fault, counted.
+    pub fn of(fault: F) -> Self {
         Self { fault, stall: None }
     }
 }
@@ -197,21 +202,15 @@ impl<F: Future> Future for WhileStalled<F> {
 }
 
 impl AddressSpace {
-    /// Serves a page fault of the instruction at `instruction`.
-    pub async fn fault(
-        &self,
-        address: u64,
-        access: Access,
-        instruction: u64,
-        held: &mut HeldPages,
-    ) -> Result<FaultKind, FaultError> {
+    /// Begins to serve a page fault of the instruction at `instruction`: most are over then. Others wait [`WhileStalled`].
+    #[inline]
+    pub fn fault<'a>(&self, address: u64, access: Access, instruction: u64, held: &'a mut HeldPages) -> Fault<'a> {
         let access = match access {
             Access::Read => platform::Access::Read,
             Access::Write => platform::Access::Write,
             Access::Execute => platform::Access::Execute,
         };
-        let address = VirtAddr::new(address);
-        WhileStalled::of(crate::mm().fault(self.id, address, access, instruction, &mut held.0)).await
+        crate::mm().fault(self.id, VirtAddr::new(address), access, instruction, &mut held.0)
     }
 }
 

@@ -17,7 +17,7 @@ use executor::yield_now;
 use x86_64::structures::idt::ExceptionVector;
 
 use super::futex::Waiter;
-use super::memory::{FaultError, FaultKind, HeldPages};
+use super::memory::{Fault, FaultError, FaultKind, HeldPages, WhileStalled};
 use super::process::{Outcome, Process, Tid};
 use super::signal::{AltStack, DefaultAction, Disposition, Handler, Origin, Pending, SigInfo, Signal, SignalSet, code};
 use super::space::AddressSpace;
@@ -195,7 +195,29 @@ impl Thread {
                             self.finish_syscall(number, verdict)
                         }
                     },
-                    Trap::PageFault { address, access } => self.page_fault(address, access).await,
+                    Trap::PageFault { address, access } => {
+                        let began = timestamp();
+                        // Most faults are over before anything becomes a future.
+                        let served = match self.begin_fault(address, access) {
+                            Fault::Over { result } => result,
+                            waits => WhileStalled::of(waits).await,
+                        };
+                        match served {
+                            Ok(kind) => {
+                                self.count_fault(kind, began);
+                                // Reclaim works ahead only if it gets to run: a thread that faults on and on must not wait
+                                // for its tick.
+                                if crate::executor().has_urgent() {
+                                    yield_now().await;
+                                }
+                                if kind == FaultKind::Major {
+                                    promptness::count_resumed(crate::executor().overtaken());
+                                }
+                                continue;
+                            }
+                            Err(error) => self.fail_fault(error, address, access),
+                        }
+                    }
                     Trap::Interrupt(kind) => self.interrupt(kind).await,
                     Trap::Exception { vector, error } => self.exception(vector, error),
                 }
@@ -223,7 +245,7 @@ impl Thread {
     fn syscall_now(&mut self) -> Result<(), u64> {
         self.held.release();
         let request = self.machine.syscall();
-        let result = syscall::try_now(self, &request).ok_or(request.number)?;
+        let result = syscall::try_now(self, request).ok_or(request.number)?;
         self.machine.set_syscall_result(to_register(result));
         Ok(())
     }
@@ -244,35 +266,32 @@ impl Thread {
         }
     }
 
-    async fn page_fault(&mut self, address: u64, access: Access) -> Next {
-        let began = timestamp();
-        let ip = self.machine.context().ip();
-        let served = if address < USER_END {
-            self.space.fault(address, access, ip, &mut self.held).await
-        } else {
-            Err(FaultError::NotMapped)
-        };
-        let (signal, code) = match served {
-            Ok(kind) => {
-                self.process.usage.count_fault(kind);
-                stats::record_fault(kind, timestamp().wrapping_sub(began));
-                // Reclaim works ahead only if it gets to run: a thread that faults on and on must not wait for its tick.
-                if crate::executor().has_urgent() {
-                    yield_now().await;
-                }
-                if kind == FaultKind::Major {
-                    promptness::count_resumed(crate::executor().overtaken());
-                }
-                return Next::Continue;
-            }
-            Err(FaultError::OutOfMemory) => {
+    /// Most faults are over when this returns, and nothing has become a future.
+    #[inline]
+    fn begin_fault(&mut self, address: u64, access: Access) -> Fault<'_> {
+        if address >= USER_END {
+            return Fault::Over { result: Err(FaultError::NotMapped) };
+        }
+        self.space.fault(address, access, self.machine.context().ip(), &mut self.held)
+    }
+
+    #[inline]
+    fn count_fault(&self, kind: FaultKind, began: u64) {
+        self.process.usage.count_fault(kind);
+        stats::record_fault(kind, timestamp().wrapping_sub(began));
+    }
+
+    #[cold]
+    fn fail_fault(&mut self, error: FaultError, address: u64, access: Access) -> Next {
+        let (signal, code) = match error {
+            FaultError::OutOfMemory => {
                 self.process.begin_end(Outcome::OutOfMemory);
                 return Next::Stop;
             }
-            Err(FaultError::SpaceGone) => return Next::Stop,
-            Err(FaultError::NotMapped) => (Signal::SEGV, code::SEGV_MAPERR),
-            Err(FaultError::Forbidden) => (Signal::SEGV, code::SEGV_ACCERR),
-            Err(FaultError::BadPage) => (Signal::BUS, code::BUS_MCEERR_AR),
+            FaultError::SpaceGone => return Next::Stop,
+            FaultError::NotMapped => (Signal::SEGV, code::SEGV_MAPERR),
+            FaultError::Forbidden => (Signal::SEGV, code::SEGV_ACCERR),
+            FaultError::BadPage => (Signal::BUS, code::BUS_MCEERR_AR),
         };
         let error = match access {
             Access::Read => 0b100,

@@ -58,7 +58,7 @@ pub enum Verdict {
 }
 
 /// Answers a call that never waits, if `request` is one.
-pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResult> {
+pub fn try_now(thread: &mut Thread, request: SyscallRequest) -> Option<SysResult> {
     let [a, b, c, ..] = request.args;
     Some(match u32::try_from(request.number).ok()? {
         nr::__NR_getpid => Ok(thread.process.pid.number().into()),
@@ -93,7 +93,7 @@ pub fn try_now(thread: &mut Thread, request: &SyscallRequest) -> Option<SysResul
         nr::__NR_dup3 => fd::dup3(thread, a, b, c),
         nr::__NR_fcntl if !lock::is_about_locks(b) => fd::fcntl(thread, a, b, c),
         nr::__NR_ioctl => return descriptor::ioctl_now(thread, a),
-        nr::__NR_futex => return sync::futex_now(thread, &request.args),
+        nr::__NR_futex => return sync::futex_now(thread, &thread.machine.syscall().args),
         nr::__NR_sched_setaffinity => Ok(0),
         nr::__NR_rseq | nr::__NR_clone3 => Err(Errno::ENOSYS),
         _ => return None,

@@ -224,23 +224,27 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             let frames = order.frames() as u32;
             Some((frame, self.free.fetch_sub(frames, Ordering::Relaxed) - frames))
         })?;
-        if left < self.low.load(Ordering::Relaxed) {
-            self.pressure.wake_all();
-        }
+        self.signal_below_low(left);
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, order.frames()));
         Some(frame)
     }
 
+    #[inline]
+    fn signal_below_low(&self, left: u32) {
+        if left < self.low.load(Ordering::Relaxed) {
+            self.pressure.wake_all();
+        }
+    }
+
     /// One frame for who wants zeroes: one that is full of them already, if there is any.
+    #[inline(always)]
     pub fn alloc_for_zeroes(&self, kind: FrameKind) -> Option<(Frame, Contents)> {
         let (frame, contents, left) = self.pool.with_lock(|pool| {
             let (frame, contents) = pool.alloc_for_zeroes(kind)?;
             Some((frame, contents, self.free.fetch_sub(1, Ordering::Relaxed) - 1))
         })?;
-        if left < self.low.load(Ordering::Relaxed) {
-            self.pressure.wake_all();
-        }
+        self.signal_below_low(left);
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, 1));
         Some((frame, contents))
@@ -278,6 +282,23 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.pool.with_lock(|pool| {
             pool.free_block(frame);
             self.free.fetch_add(frames, Ordering::Relaxed);
+        });
+    }
+
+    /// Takes back many programs' pages at once.
+    ///
+    /// # Panics
+    /// As [`Self::free`].
+    #[inline]
+    pub fn free_pages<const N: usize>(&self, frames: &mut ArrayVec<Frame, N>) {
+        #[cfg(feature = "sim")]
+        for frame in frames.iter() {
+            self.watcher().inspect(|watcher| watcher.freed(frame.pfn, 1));
+        }
+        let freed = frames.len();
+        self.pool.with_lock(|pool| {
+            pool.free_pages(frames);
+            self.free.fetch_add(freed as u32, Ordering::Relaxed);
         });
     }
 
@@ -372,6 +393,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 }
 
 impl Pool {
+    #[inline]
     fn alloc(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
         if self.failure.is_some() && self.fails_now() {
             return None;
@@ -425,11 +447,17 @@ impl Pool {
         if self.roles.is_block(frames, kind) { Ok(()) } else { Err(FreeError::OtherUse) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_one(&mut self) -> Option<usize> {
-        if let Some(frame) = self.shelf.pop() {
-            return Some(frame as usize);
+        match self.shelf.pop() {
+            Some(frame) => Some(frame as usize),
+            None => self.refill_and_take(),
         }
+    }
+
+    /// The shelf is empty: takes a frame off a block and puts the rest of that on the shelf.
+    #[inline(never)]
+    fn refill_and_take(&mut self) -> Option<usize> {
         let Some(at) = self.take_block(SHELF_ORDER) else {
             return self.take_block(0).or_else(|| self.zeroed.pop().map(|frame| frame as usize));
         };
@@ -438,6 +466,7 @@ impl Pool {
         Some(at)
     }
 
+    #[inline(never)]
     fn take_block(&mut self, want: u32) -> Option<usize> {
         let block = match self.free.take(want) {
             Some(block) => block,
@@ -451,7 +480,7 @@ impl Pool {
         Some(block.start as usize)
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc_for_zeroes(&mut self, kind: FrameKind) -> Option<(Frame, Contents)> {
         if self.zeroed.is_empty() || self.failure.is_some() {
             return Some((self.alloc(kind, Order::PAGE)?, Contents::Leftovers));
@@ -475,6 +504,27 @@ impl Pool {
         }
     }
 
+    #[inline]
+    fn free_pages<const N: usize>(&mut self, frames: &mut ArrayVec<Frame, N>) {
+        let used = &mut self.used[FrameKind::User as usize];
+        assert!(*used >= frames.len(), "more frames are freed than programs have");
+        *used -= frames.len();
+        for frame in frames.drain(..) {
+            debug_assert_eq!((frame.kind, frame.order), (FrameKind::User, Order::PAGE));
+            debug_assert!(!self.is_free(frame.pfn.index()), "double free of {:?}", frame.pfn);
+            self.shelve(frame.pfn);
+        }
+    }
+
+    /// Puts a single frame on the shelf.
+    #[inline(always)]
+    fn shelve(&mut self, frame: Pfn) {
+        if self.shelf.is_full() {
+            self.clear_shelf(1 << SHELF_ORDER);
+        }
+        self.shelf.push(frame.as_u32());
+    }
+
     fn free_block(&mut self, frame: Frame) {
         let (at, order) = (frame.pfn.index(), frame.order.log2());
         debug_assert!(!self.is_free(at), "double free of frame {at:#x} ({:?}, order {order})", frame.kind);
@@ -487,10 +537,7 @@ impl Pool {
         if order > 0 {
             return self.free.put(Block { start: at as u64, order });
         }
-        if self.shelf.is_full() {
-            self.clear_shelf(1 << SHELF_ORDER);
-        }
-        self.shelf.push(at as u32);
+        self.shelve(frame.pfn);
     }
 
     fn is_free(&self, at: usize) -> bool {
@@ -507,16 +554,26 @@ impl Pool {
     }
 
     /// Puts the `count` frames that have been on the shelf longest back into `free`, whole blocks of them at once.
+    #[inline(never)]
     fn clear_shelf(&mut self, count: usize) {
-        let mut frames: ArrayVec<u32, SHELF> = self.shelf.drain(..count.min(self.shelf.len())).collect();
-        frames.sort_unstable();
+        let count = count.min(self.shelf.len());
+        let frames = &mut self.shelf[..count];
+        // Often they are in order: pages of a program are freed by address, as they were allocated.
+        if !frames.is_sorted() {
+            frames.sort_unstable();
+        }
         let mut rest = &frames[..];
         while let Some(&first) = rest.first() {
-            let run = rest.iter().zip(first..).take_while(|(have, want)| **have == *want).count();
-            let order = first.trailing_zeros().min(run.ilog2()).min(FrameBlocks::MAX_ORDER);
+            // In a sorted list without repetitions as many frames are in a row as the last of them is away from the first.
+            let is_run = |order: u32| rest[(1 << order) - 1] == first + (1 << order) - 1;
+            let mut order = first.trailing_zeros().min(rest.len().ilog2()).min(FrameBlocks::MAX_ORDER);
+            while !is_run(order) {
+                order -= 1;
+            }
             self.free.put(Block { start: first.into(), order });
             rest = &rest[1 << order..];
         }
+        self.shelf.drain(..count);
     }
 }
 

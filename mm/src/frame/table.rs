@@ -6,7 +6,7 @@
 use super::{Frame, FrameKind, IoFrame, Order};
 use crate::addr::Pfn;
 use crate::group::GroupId;
-use crate::home::{Home, PackedHome, PackedPlace};
+use crate::home::{Home, PackedHome, PackedPlace, Place};
 use crate::page::PageCopy;
 use crate::rmap::NO_ENTRY;
 
@@ -87,12 +87,14 @@ impl FrameDesc {
         generation: 0,
     };
 
+    #[inline]
     pub(crate) fn reset(&mut self, home: Home, residence: Residence) {
         debug_assert!(self.holds == 0, "a held frame became another page's");
         let (generation, flags) = (self.generation.wrapping_add(1), self.flags & GROUP);
         *self = Self { home: home.into(), residence, generation, flags, ..Self::EMPTY };
     }
     /// Where the record of the page in the frame stands.
+    #[inline]
     pub(crate) fn home(&self) -> Home {
         self.home.get()
     }
@@ -118,8 +120,12 @@ impl FrameDesc {
     pub(crate) fn set_residence(&mut self, residence: Residence) {
         self.residence = residence;
     }
+    #[inline]
     pub(crate) fn copy(&self) -> Option<PageCopy> {
         PageCopy::unpack(self.copy)
+    }
+    pub(crate) fn has_copy(&self) -> bool {
+        self.copy != 0
     }
     pub(crate) fn set_copy(&mut self, copy: Option<PageCopy>) {
         self.copy = copy.map_or(0, PageCopy::pack);
@@ -151,6 +157,12 @@ impl FrameDesc {
     }
     pub(crate) fn mapped(&self) -> bool {
         self.place != PackedPlace::NONE
+    }
+    /// Whether this is the only place where the frame is mapped, and its page's home.
+    #[inline(always)]
+    pub(crate) fn is_mapped_only_at(&self, place: Place) -> bool {
+        let packed = PackedPlace::new(place);
+        self.place == packed && self.more == NO_ENTRY && self.home == Home::Private(place.0, place.1).into()
     }
     pub(crate) fn group(&self) -> GroupId {
         GroupId::new(self.flags >> GROUP_SHIFT)
@@ -212,13 +224,16 @@ impl FrameTable {
     pub fn new(descs: &'static mut [FrameDesc]) -> Self {
         Self { descs }
     }
+    #[inline]
     pub(crate) fn get(&self, frame: Pfn) -> &FrameDesc {
         &self.descs[frame.index()]
     }
+    #[inline]
     pub(crate) fn get_mut(&mut self, frame: Pfn) -> &mut FrameDesc {
         &mut self.descs[frame.index()]
     }
     /// Gives a frame to the page at `home`: from here on the page has it, and no token exists.
+    #[inline]
     pub(crate) fn settle(&mut self, frame: Frame, home: Home, residence: Residence) -> Pfn {
         debug_assert_eq!((frame.kind(), frame.order()), (FrameKind::User, Order::PAGE));
         self.get_mut(frame.pfn()).reset(home, residence);
@@ -226,6 +241,7 @@ impl FrameTable {
     }
 
     /// Takes a frame back from a page that no page table refers to and no device works on: the token exists again.
+    #[inline]
     pub(crate) fn take(&mut self, frame: Pfn) -> Frame {
         let desc = self.get_mut(frame);
         let idle = matches!(desc.residence, Residence::Clean | Residence::Dirty);

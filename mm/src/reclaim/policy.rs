@@ -55,6 +55,7 @@ pub struct SecondChance {
 }
 
 impl Policy for SecondChance {
+    #[inline(always)]
     fn admit(&mut self, links: &mut impl Links, frame: Pfn) {
         links.set_prev(frame, self.tail);
         links.set_next(frame, None);
@@ -77,6 +78,7 @@ impl Policy for SecondChance {
         self.len += 1;
     }
 
+    #[inline(always)]
     fn forget(&mut self, links: &mut impl Links, frame: Pfn) {
         let (prev, next) = links.neighbours(frame);
         match prev {

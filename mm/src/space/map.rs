@@ -5,8 +5,8 @@
 
 use super::{CHUNK, Charge, Label, Liveness, Lock, Space, SpaceId, Vma, VmaMap};
 use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
-use crate::frame::Residence;
-use crate::home::Home;
+use crate::frame::{Frame, Residence};
+use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::object::{Backing, MAX_OBJECT, Sharing};
 use crate::page::Record;
@@ -82,6 +82,22 @@ pub enum MapError {
     /// The address space is being torn down.
     #[error("the address space is gone")]
     SpaceGone,
+}
+
+/// Pages of one space that a chunk gives up, all of them clean or dirty: counted and freed together.
+#[derive(Default)]
+struct Gone {
+    frames: ArrayVec<Frame, CHUNK>,
+    clean: u64,
+    dirty: u64,
+}
+
+impl Gone {
+    #[inline(always)]
+    fn push(&mut self, frame: Frame, residence: Residence) {
+        self.frames.push(frame);
+        *if residence == Residence::Clean { &mut self.clean } else { &mut self.dirty } += 1;
+    }
 }
 
 pub(super) fn pages_of(len: u64) -> Result<u64, MapError> {
@@ -363,20 +379,38 @@ impl<P: Platform> Mm<P> {
             Record::Absent
         });
         *left -= pages.len();
-        pages.into_iter().for_each(|(page, record)| self.release_page(core, (space, page), record));
+        let mut gone = Gone::default();
+        for &(page, record) in &pages {
+            match record {
+                Record::Resident(frame) => self.release_resident(core, (space, page), frame, &mut gone),
+                record => self.release_page(core, (space, page), record),
+            }
+        }
+        core.count_gone(space, PageClass::Clean, gone.clean);
+        core.count_gone(space, PageClass::Dirty, gone.dirty);
+        self.free_users(core, &mut gone.frames);
         self.begin_discards(core);
         next
     }
 
-    /// Gives up what a page has; its record is gone already.
-    fn release_page(&self, core: &mut Core<P>, page: (SpaceId, Vpn), record: Record) {
+    /// Gives up a page of the space's own that is in a frame; its record is gone already. Counting and freeing it is left to the caller.
+    #[inline(always)]
+    fn release_resident(&self, core: &mut Core<P>, place: Place, frame: Pfn, gone: &mut Gone) {
+        if core.table.get(frame).mapped() {
+            core.unmap_for_good(self.frames, place);
+        }
+        match self.take_frame(core, frame) {
+            Some((token, residence)) => gone.push(token, residence),
+            None => self.orphan(core, frame),
+        }
+    }
+
+    /// Gives up what another page has; its record is gone already.
+    #[inline(never)]
+    fn release_page(&self, core: &mut Core<P>, page: Place, record: Record) {
         let home = Home::Private(page.0, page.1);
         let Record::Shared(anon) = record else {
-            let mapped = match record {
-                Record::Resident(frame) => core.table.get(frame).mapped(),
-                record => record == Record::Zero,
-            };
-            if mapped {
+            if record == Record::Zero {
                 core.unmap_page(self.frames, page);
             }
             return self.release_record(core, home, record);
@@ -409,21 +443,27 @@ impl<P: Platform> Mm<P> {
     }
 
     fn release_frame(&self, core: &mut Core<P>, frame: Pfn) {
-        let desc = core.table.get(frame);
-        let (residence, home) = (desc.residence(), desc.home());
-        match residence {
-            Residence::Clean | Residence::Dirty => {
-                core.void_holds(frame);
-                core.judge_ahead(frame, Outcome::Waste);
-                core.forget(frame);
-                let copy = core.table.get(frame).copy();
-                core.release_copy_for_good(copy);
-                let token = core.table.take(frame);
-                core.reclass(home, class_of(residence), PageClass::Absent);
-                self.free_user(core, token);
-            }
-            _ => self.orphan(core, frame),
+        let home = core.table.get(frame).home();
+        let Some((token, residence)) = self.take_frame(core, frame) else { return self.orphan(core, frame) };
+        core.reclass(home, class_of(residence), PageClass::Absent);
+        self.free_user(core, token);
+    }
+
+    /// Takes a frame from the page in it, which is given up with its copy, and says how that counted; unless a device works on it.
+    #[inline(always)]
+    fn take_frame(&self, core: &mut Core<P>, frame: Pfn) -> Option<(Frame, Residence)> {
+        let residence = core.table.get(frame).residence();
+        if !matches!(residence, Residence::Clean | Residence::Dirty) {
+            return None;
         }
+        core.void_holds(frame);
+        core.judge_ahead(frame, Outcome::Waste);
+        core.forget(frame);
+        if core.table.get(frame).has_copy() {
+            let copy = core.table.get(frame).copy();
+            core.release_copy_for_good(copy);
+        }
+        Some((core.table.take(frame), residence))
     }
 
     /// The page is gone, but the device still works on its frame: it is freed when the request comes back.

@@ -110,13 +110,18 @@ pub struct VmaMap {
 
 impl VmaMap {
     /// The live area that holds `page`.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, page: Vpn) -> Option<Vma> {
         if let Some(area) = self.recent.get()
             && area.range.contains(page)
         {
             return Some(area);
         }
+        self.search(page)
+    }
+
+    #[inline(never)]
+    fn search(&self, page: Vpn) -> Option<Vma> {
         let &area = self.areas.at_or_before(page)?;
         let found = (area.range.contains(page) && area.liveness == Liveness::Live).then_some(area);
         self.recent.set(found);

@@ -1,11 +1,12 @@
 //! `just bench`: the figures of this kernel, beside Linux' in the same machine, as a table in Markdown.
 //!
 //! Owns: the order of the measurements and where the table goes (standard output and `target/benchmarks.md`). Neighbours:
-//! `measure` takes the figures, `linux` has the ones to compare with. No figure here is a wall time: those need many
+//! `measure` takes the figures, `linux` has the ones to compare with, `profile` says which functions they are made of. No figure here is a wall time: those need many
 //! rounds on a quiet host. Instructions and sizes repeat exactly; paging counts repeat to a few per cent.
 
 mod linux;
 mod measure;
+mod profile;
 
 use std::fmt::Write;
 
@@ -87,6 +88,17 @@ fn table(rows: &[Row]) -> String {
 }
 
 fn main() {
+    match std::env::args().nth(1).as_deref() {
+        None => benchmarks(),
+        Some("profile") => print!("{}", profile::table()),
+        Some(other) => {
+            eprintln!("bench: {other}: there is `profile`, and nothing for all figures");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn benchmarks() {
     let conditions = "64 MiB of RAM, working set 128 MiB, 1 GiB of swap, unless said otherwise; every page verified";
     let mut text = format!("# Benchmarks\n\n`just bench` makes this table: {conditions}.\n{}\n\n", linux::SOURCE);
     print!("{text}");
