@@ -2,7 +2,7 @@
 //!
 //! Owns: the seam to the disk ([`Blocks`]: async, in blocks of 4 KiB), and the device under the library ([`Device`]) that
 //! waits for it by leaving the fiber's stack, with a write-through cache of a fixed number of blocks, because the library
-//! keeps next to none itself. Does not own what is in a block (`ext4.rs`), nor how the disk works (`crate::data_disk`).
+//! keeps next to none itself. It also sees to the mark for recovery (`recovery_mark.rs`). Does not own what is in a block (`ext4.rs`), nor how the disk works (`crate::data_disk`).
 //! Pure: host tests run it over a file.
 
 use alloc::boxed::Box;
@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rsext4::{BlockIo, DeviceCapabilities, DeviceGeometry, Ext4Error, Ext4Result, SectorId, WriteFlags};
 
+use super::recovery_mark::{RecoveryMark, with_mark};
 use crate::arch::fiber::Suspender;
 
 /// Bytes in a block: a page, so that a block moves between the disk and a frame by itself.
@@ -102,12 +103,14 @@ pub struct Device<'a, B> {
     cache: Vec<Cached>,
     limit: usize,
     hand: usize,
+    /// Block 0 as the library has it; none before its first write. The disk's has the mark for recovery from then on.
+    superblock: Option<Box<[u8]>>,
 }
 
 impl<'a, B: Blocks> Device<'a, B> {
     /// A device whose cache holds at most `limit` blocks.
     pub fn new(blocks: &'a B, suspender: &'a Suspender<'a>, payload: &'a Payload, limit: usize) -> Self {
-        Self { blocks, suspender, payload, cache: Vec::with_capacity(limit), limit, hand: 0 }
+        Self { blocks, suspender, payload, cache: Vec::with_capacity(limit), limit, hand: 0, superblock: None }
     }
 
     fn find(&mut self, number: BlockNumber) -> Option<&mut Cached> {
@@ -143,6 +146,27 @@ impl<'a, B: Blocks> Device<'a, B> {
         }
     }
 
+    /// Puts the mark for recovery on the disk, to be there before anything else is.
+    fn mark(&mut self) -> Ext4Result<()> {
+        if self.superblock.is_some() {
+            return Ok(());
+        }
+        let mut found = alloc::vec![0; BLOCK].into_boxed_slice();
+        self.suspender.block_on(self.blocks.read(BlockNumber(0), &mut found)).map_err(|BlockFailed| Ext4Error::io())?;
+        self.write_superblock(&found)?;
+        self.flush()
+    }
+
+    /// Writes block 0, with the mark.
+    fn write_superblock(&mut self, contents: &[u8]) -> Ext4Result<()> {
+        self.forget(BlockNumber(0));
+        let marked = with_mark(contents, RecoveryMark::Set);
+        let written = self.blocks.write(BlockNumber(0), marked.as_deref().unwrap_or(contents));
+        self.suspender.block_on(written).map_err(|BlockFailed| Ext4Error::io())?;
+        self.superblock = Some(contents.into());
+        Ok(())
+    }
+
     fn forget(&mut self, number: BlockNumber) {
         self.cache.retain(|cached| cached.number != number);
         self.hand = 0;
@@ -156,6 +180,13 @@ fn number(sector: SectorId) -> BlockNumber {
 impl<B: Blocks> BlockIo for Device<'_, B> {
     fn read(&mut self, buffer: &mut [u8], sector: SectorId, count: u32) -> Ext4Result<()> {
         let first = number(sector);
+        if let Some(superblock) = &self.superblock
+            && first == BlockNumber(0)
+            && count == 1
+        {
+            buffer.copy_from_slice(superblock);
+            return Ok(());
+        }
         if count == 1
             && let Some(contents) = self.look_up(first)
         {
@@ -171,6 +202,10 @@ impl<B: Blocks> BlockIo for Device<'_, B> {
 
     fn write(&mut self, buffer: &[u8], sector: SectorId, _count: u32) -> Ext4Result<()> {
         let first = number(sector);
+        self.mark()?;
+        if first == BlockNumber(0) && buffer.len() == BLOCK {
+            return self.write_superblock(buffer);
+        }
         if buffer.len() == BLOCK && self.payload.withholds(first) {
             self.forget(first);
             return Ok(());

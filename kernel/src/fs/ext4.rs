@@ -16,8 +16,9 @@ use rsext4::{
 
 use super::actor::{Settings, buffer};
 use super::attributes::{Attributes, DATA_DEVICE, FileType, Moment};
-use super::blocks::{BLOCK, Blocks, Device, Payload, Writable};
+use super::blocks::{BLOCK, BlockFailed, Blocks, Device, Payload, Writable};
 use super::extents::{Extent, Extents, FilePage, Run};
+use super::recovery_mark;
 use crate::arch::fiber::Suspender;
 use crate::syscall::errno::Errno;
 
@@ -142,6 +143,8 @@ pub struct Volume<'a, B: Blocks> {
     changes: u32,
     /// What a new block is written with. Made once: where it is needed, there may be no four frames in a row.
     zeroes: Vec<u8>,
+    /// The disk itself, and how to wait for it.
+    disk: (&'a B, &'a Suspender<'a>),
 }
 
 impl<'a, B: Blocks> Volume<'a, B> {
@@ -159,11 +162,13 @@ impl<'a, B: Blocks> Volume<'a, B> {
             Writable::No => MountOptions::read_only_no_journal_replay(),
         };
         let zeroes = vec![0; ZEROES * BLOCK];
-        let mut volume = Self { ext4: Ext4::mount(device, services, options)?, payload, changes: 0, zeroes };
+        let ext4 = Ext4::mount(device, services, options)?;
+        let mut volume = Self { ext4, payload, changes: 0, zeroes, disk: (blocks, suspender) };
         let block_size = volume.ext4.statfs().block_size;
         if block_size != BLOCK as u64 {
             // Nothing has been changed but the mount's own marks; they are taken back.
             volume.ext4.unmount()?;
+            volume.clear_mark().map_err(|BlockFailed| Ext4Error::io())?;
             return Err(MountError::BlockSize(block_size));
         }
         let facts = volume.facts();
@@ -381,7 +386,14 @@ impl<'a, B: Blocks> Volume<'a, B> {
 
     /// Makes everything durable and marks the file system clean.
     pub fn unmount(&mut self) -> Result<(), Errno> {
-        self.with_room_in_journal(|ext4| ext4.unmount())
+        self.with_room_in_journal(|ext4| ext4.unmount())?;
+        self.clear_mark().map_err(|BlockFailed| Errno::EIO)
+    }
+
+    /// Takes the mark for recovery away, after the library's unmount.
+    fn clear_mark(&self) -> Result<(), BlockFailed> {
+        let (blocks, suspender) = self.disk;
+        if self.ext4.options().readonly { Ok(()) } else { suspender.block_on(recovery_mark::clear(blocks)) }
     }
 
     /// Does something that the library refuses as busy, with nothing changed, when the journal is full.

@@ -30,6 +30,7 @@ pub mod open;
 pub mod pipe;
 pub mod proc;
 pub mod range_locks;
+pub mod recovery_mark;
 pub mod stdio;
 pub mod table;
 pub mod userfault;

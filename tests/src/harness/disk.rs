@@ -69,11 +69,11 @@ impl DataDisk {
 
 /// Repairs an image as a boot after a power cut does; fails the test if that takes more than replaying the journal safely.
 #[track_caller]
-pub fn recover(image: &Path) {
+pub fn recover(image: &Path, story: &str) {
     let output = Command::new("e2fsck").arg("-fp").arg(image).output().expect("e2fsck");
     let said = String::from_utf8_lossy(&output.stdout);
     // 1: errors were found and all corrected (e2fsck(8)).
-    assert!(matches!(output.status.code(), Some(0 | 1)), "e2fsck -fp: {}\n{said}", output.status);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{story}: e2fsck -fp: {}\n{said}", output.status);
 }
 
 /// The bytes of a file on an image.

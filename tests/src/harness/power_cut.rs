@@ -2,11 +2,11 @@
 //!
 //! Owns: the log of a data disk's writes (QEMU's `blklogwrites`, in the format of Linux' dm-log-writes), and making an
 //! image from it: everything up to the last FLUSH before the cut, and some of what came after it. A disk keeps what it
-//! was told to flush; of the rest it may have written any part.
+//! was told to flush; of the rest it may have written any part, in whole sectors.
 //!
 //! Layout (dm-log-writes.rst): a superblock in sector 0, then entries, each a header of one sector and its data.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -16,6 +16,8 @@ const SECTOR: u64 = 512;
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLUSH: u64 = 1;
 const DISCARD: u64 = 4;
+/// What a disk writes whole or not at all: a sector, as those of today have them.
+const PIECE: usize = 4096;
 
 /// One entry of the log.
 #[derive(Clone, Debug)]
@@ -67,13 +69,11 @@ impl WriteLog {
         let happened = &self.0[..count];
         let durable = happened.iter().rposition(|write| write.is_flush).map_or(0, |last| last + 1);
         for (index, write) in happened.iter().enumerate() {
-            if index < durable || rng.percent(50) {
-                put(&file, write);
+            for (piece, at) in write.data.chunks(PIECE).zip((write.at..).step_by(PIECE)) {
+                if index < durable || rng.percent(50) {
+                    file.write_all_at(piece, at).expect("a write to the copy");
+                }
             }
         }
     }
-}
-
-fn put(file: &File, write: &Write) {
-    file.write_all_at(&write.data, write.at).expect("a write to the copy");
 }
