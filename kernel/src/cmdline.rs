@@ -123,13 +123,15 @@ pub enum SelfTest {
     MemMap,
     /// Every frame has an owner, and the owners add up.
     Pages,
+    /// The page tables of programs keep the contract that the simulator's keep.
+    PageTables,
     /// The heap has large blocks when no two free frames are neighbours.
     Scattered,
 }
 
 impl SelfTest {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("pat", Self::Pat),
         ("mmio", Self::Mmio),
         ("layout", Self::Layout),
@@ -137,6 +139,7 @@ impl SelfTest {
         ("segments", Self::Segments),
         ("memmap", Self::MemMap),
         ("pages", Self::Pages),
+        ("page-tables", Self::PageTables),
         ("scattered", Self::Scattered),
     ];
 

@@ -14,7 +14,7 @@
 //!                                          ▼  │ run_pager: completions
 //!                                  platform::BackingStore
 //! ```
-//! - [`addr`]: newtypes. [`platform`], [`file_store`]: the seam. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
+//! - [`addr`]: newtypes. [`platform`], [`file_store`]: the seam. [`contract`]: what page tables do, as a suite. [`range`]: the buddy system. [`frame`]: who gives frames out, tokens, descriptors.
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
 //! - [`object`]: pages that any number of spaces map. [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`mapping`]: entries of page tables. [`rmap`]: which refer to a frame.
 //! - [`fault`]: upwards, the one place that maps what somebody waits for. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
@@ -31,6 +31,7 @@ extern crate alloc;
 pub mod addr;
 mod anon;
 mod arena;
+pub mod contract;
 pub mod fault;
 pub mod file_store;
 pub mod frame;

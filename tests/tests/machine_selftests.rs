@@ -40,6 +40,13 @@ fn p22_device_registers_are_uncached_and_leave_an_empty_entry() {
 }
 
 #[test]
+fn x6_the_page_tables_of_the_machine_keep_the_contract() {
+    let run = checked(&["page-tables"]);
+    let walks = run.log.lines().filter(|line| line.contains("selftest page-tables: seed"));
+    assert_eq!(walks.count(), 5, "{}", run.log);
+}
+
+#[test]
 fn p18_the_live_tables_map_what_the_documented_layout_allows() {
     let run = checked(&["layout"]);
     let page = std::fs::read_to_string(source::root().join("docs/layout.md")).expect("docs/layout.md");

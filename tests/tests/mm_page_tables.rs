@@ -30,6 +30,18 @@ async fn read_one_page_each(machine: Arc<SimMachine>, space: SpaceId, area: Virt
 }
 
 #[test]
+fn x6_the_page_tables_of_the_simulator_keep_the_contract() {
+    let machine = SimMachine::new(SimConfig::new(256, 64));
+    let before = machine.frames().counts().free;
+    for seed in 0..20 {
+        let walked = machine.walk_table(20_000, seed);
+        let all = [walked.mapped, walked.refused, walked.unmapped, walked.retired];
+        assert!(all.iter().all(|count| *count > 50), "seed {seed}: {walked:?}");
+        assert_eq!(machine.frames().counts().free, before, "seed {seed}: every table's frame is back");
+    }
+}
+
+#[test]
 fn e5_a_page_read_in_every_table_s_range_is_no_end_of_memory() {
     const REGIONS: u64 = 3000;
     for seed in 0..4 {

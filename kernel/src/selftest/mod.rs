@@ -7,6 +7,7 @@
 mod frames;
 mod hardware;
 mod space;
+mod tables;
 
 use crate::boot::memory::MemoryMap;
 use crate::cmdline::SelfTest;
@@ -22,6 +23,7 @@ pub fn run(tests: &[SelfTest], memory: &MemoryMap) {
             SelfTest::UpperHalf => space::upper_half(),
             SelfTest::MemMap => frames::memmap(memory),
             SelfTest::Pages => frames::pages(memory),
+            SelfTest::PageTables => tables::contract(),
             SelfTest::Scattered => frames::scattered(),
         }
         log::info!("selftest {}: ok", test.name());

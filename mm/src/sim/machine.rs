@@ -8,12 +8,13 @@ use super::store::{DiskConfig, SimStore};
 use super::table::{Mmu, SimTable};
 use super::{SimLock, inspect};
 use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
+use crate::contract::{self, TableFrames, Walked};
 use crate::fault::{FaultError, Holds};
-use crate::frame::{FrameAllocator, FrameDesc, FrameWatcher};
-use crate::platform::{Access, Platform};
+use crate::frame::{Frame, FrameAllocator, FrameDesc, FrameKind, FrameWatcher};
+use crate::platform::{Access, PageTable, Platform};
 use crate::space::{SpaceId, SpaceLayout};
 use crate::{Config, Mm};
-use alloc::{boxed::Box, sync::Arc, vec};
+use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
 
 /// The simulated machine as the manager sees it.
 pub struct SimPlatform;
@@ -118,6 +119,25 @@ impl SimMachine {
         let bounds = PageRange { start: Vpn::new(16), end: VirtAddr::new(0x7fff_ffff_f000).page() };
         let layout = SpaceLayout { bounds, mmap_top: VirtAddr::new(0x7fff_ff00_0000).page() };
         self.mm.create_space(SimTable::new(&self.mmu)?, layout).ok()
+    }
+
+    /// Holds a page table of this machine against the contract of page tables.
+    pub fn walk_table(&self, steps: u64, seed: u64) -> Walked {
+        struct Tables(&'static FrameAllocator<SimLock>);
+        impl TableFrames for Tables {
+            fn take(&mut self) -> Option<Frame> {
+                self.0.alloc_page(FrameKind::PageTable)
+            }
+            fn give(&mut self, frame: Frame) {
+                self.0.free(frame);
+            }
+        }
+        let targets: Vec<Frame> = (0..8).filter_map(|_| self.frames.alloc_page(FrameKind::User)).collect();
+        let names: Vec<Pfn> = targets.iter().map(Frame::pfn).collect();
+        let mut table = SimTable::new(&self.mmu).expect("a frame for the root");
+        let walked = contract::walk(&mut table, &mut Tables(self.frames), &names, steps, seed);
+        targets.into_iter().chain([table.into_root()]).for_each(|frame| self.frames.free(frame));
+        walked
     }
 
     /// One attempt of an access: on success `work` gets the frame's words, before anything else can happen.
