@@ -264,6 +264,9 @@ impl<P: Platform> Core<P> {
 
     /// Pages that policies know.
     pub fn listed_pages(&self) -> usize {
+        if self.groups.count == 0 {
+            return self.policy.len();
+        }
         self.policy.len() + self.groups.iter().map(|(_, group)| group.policy.len()).sum::<usize>()
     }
 

@@ -160,7 +160,8 @@ impl OpTable {
         self.room(kind) > 0
     }
 
-    /// Begins an operation, or `None` if the table is full for its kind.
+    /// Begins an operation, or `None` if the table is full for its kind. Inlined, for an operation is half a kilobyte.
+    #[inline(always)]
     pub fn begin(&mut self, kind: OpKind, target: Target, pages: ArrayVec<OpPage, CLUSTER>) -> Option<OpId> {
         if !self.has_room(kind) {
             return None;
@@ -178,6 +179,7 @@ impl OpTable {
     }
 
     /// Ends an operation: the table forgets it and hands back what it knew.
+    #[inline(always)]
     pub fn end(&mut self, id: OpId) -> Option<Op> {
         let op = self.ops.get_mut(id.index())?.take()?;
         *self.count(op.kind) -= 1;

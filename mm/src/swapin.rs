@@ -105,11 +105,11 @@ impl<P: Platform> Mm<P> {
         let mut others = MAX_RUNS.min(room) - 1;
         let mut begun = None;
         while !pages.is_empty() {
-            let run: ArrayVec<Wanted, CLUSTER> = pages.drain(..run_length(&pages)).collect();
+            let mut run: ArrayVec<Wanted, CLUSTER> = pages.drain(..run_length(&pages)).collect();
             let has_it = run.iter().any(|wanted| wanted.home == home);
             if has_it || others > 0 {
                 others -= usize::from(!has_it);
-                let op = self.read_run(core, home, run);
+                let op = self.read_run(core, home, &mut run);
                 begun = if has_it { op } else { begun };
             } else {
                 run.into_iter().for_each(|wanted| self.free_user(core, wanted.frame));
@@ -183,12 +183,12 @@ impl<P: Platform> Mm<P> {
     }
 
     /// One request for pages whose slots are in a row. `wanted` was asked for; the others come ahead.
-    fn read_run(&self, core: &mut Core<P>, wanted: Home, run: ArrayVec<Wanted, CLUSTER>) -> Option<OpId> {
+    fn read_run(&self, core: &mut Core<P>, wanted: Home, run: &mut ArrayVec<Wanted, CLUSTER>) -> Option<OpId> {
         let slot = run.first()?.slot;
         let pages = run.iter().map(|page| OpPage { frame: page.frame.pfn(), tag: page.tag }).collect();
         let op = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages)?;
         let mut frames = IoFrames::new();
-        for Wanted { home, frame, .. } in run {
+        for Wanted { home, frame, .. } in run.drain(..) {
             let desc = core.table.get_mut(frame.pfn());
             desc.reset(home, Residence::Filling);
             if home != wanted {

@@ -30,12 +30,14 @@ const DISCARD_LIMIT: u32 = 1 << 16;
 /// A set of clusters, one bit each, named by their first slot.
 struct Clusters {
     words: Vec<u64>,
+    /// How many are in it: whether there are any is asked at every completion.
+    count: usize,
 }
 
 impl Clusters {
     /// The empty set of the clusters of a device.
     fn new(slots: u32) -> Self {
-        Self { words: vec![0; (slots / CLUSTER_SLOTS) as usize / 64 + 1] }
+        Self { words: vec![0; (slots / CLUSTER_SLOTS) as usize / 64 + 1], count: 0 }
     }
     fn place(start: Slot) -> (usize, u64) {
         let index = start.as_u32() / CLUSTER_SLOTS;
@@ -47,14 +49,17 @@ impl Clusters {
     }
     fn insert(&mut self, start: Slot) {
         let (word, bit) = Self::place(start);
+        self.count += usize::from(self.words[word] & bit == 0);
         self.words[word] |= bit;
     }
     fn remove(&mut self, start: Slot) {
         let (word, bit) = Self::place(start);
+        self.count -= usize::from(self.words[word] & bit != 0);
         self.words[word] &= !bit;
     }
     fn clear(&mut self) {
         self.words.fill(0);
+        self.count = 0;
     }
     /// The clusters in the set, in order.
     fn starts(&self) -> impl Iterator<Item = Slot> + use<'_> {
@@ -269,6 +274,7 @@ impl Swap {
 
     /// Whether clusters wait to be discarded.
     pub fn has_discards(&self) -> bool {
-        self.discards.starts().next().is_some()
+        debug_assert_eq!(self.discards.count, self.discards.starts().count());
+        self.discards.count > 0
     }
 }
