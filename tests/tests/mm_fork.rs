@@ -8,7 +8,7 @@ use mm::fault::{FaultError, FaultKind};
 use mm::frame::FrameKind;
 use mm::platform::{Access, Rights};
 use mm::sim::{SimConfig, SimMachine};
-use mm::space::SpaceId;
+use mm::space::{Move, SpaceId};
 use mm::stats::PageClass;
 use std::sync::Arc;
 use tests::mm::{
@@ -289,5 +289,80 @@ fn a_fork_that_is_given_up_half_way_leaves_nothing_behind() {
             assert_empty(sim, &machine);
         });
         assert!(dropped >= 3, "{dropped}");
+    }
+}
+
+/// A mapping that another thread moves to and fro while its program forks is in the child once, with all it holds.
+#[test]
+fn areas_stand_still_while_they_are_copied() {
+    const COUNT: u64 = 600;
+    let mut waited = 0;
+    for seed in 0..20 {
+        let mut world = World::seeded(SimConfig::new(2048, 256), seed);
+        let (parent, here) = world.space_with(COUNT);
+        (0..COUNT).for_each(|page| store(&mut world, parent, word(here, page, 0), page + 1));
+        let there = VirtAddr::new(here.as_u64() - (1 << 30));
+        let machine = world.machine.clone();
+        let mover = world.sim.spawn(Class::User, "mover", async move {
+            let (mut from, mut to) = (here, there);
+            for _ in 0..8 {
+                let moved = machine.mm().remap(parent, from, COUNT * PAGE, COUNT * PAGE, Move::To(to)).await;
+                assert_eq!(moved, Ok(to));
+                (from, to) = (to, from);
+                executor::yield_now().await;
+            }
+        });
+        let machine = world.machine.clone();
+        let (early, child) = world.run("fork", async move {
+            for _ in 0..seed {
+                executor::yield_now().await;
+            }
+            let mut before = 0;
+            machine.mm().vmas(parent, &mut |_| before += 1);
+            (before > 1, fork_on(&machine, parent).await)
+        });
+        // It was in both places when the fork began.
+        waited += usize::from(early);
+        let mut places = Vec::new();
+        world.machine.mm().vmas(child, &mut |area| places.push(area.range));
+        assert!(places == [pages(here, COUNT)] || places == [pages(there, COUNT)], "seed {seed}: {places:?}");
+        let place = places[0].start.addr();
+        (0..COUNT).for_each(|page| assert_eq!(load(&mut world, child, word(place, page, 0)), Ok(page + 1)));
+        world.run("mover", mover);
+        world.destroy(child);
+        world.destroy(parent);
+        world.assert_empty();
+    }
+    assert!(waited > 0, "no fork began in the middle of a move");
+}
+
+/// Whoever is dropped where it waits for its turn, or has it, leaves it to the others.
+#[test]
+fn a_fork_or_a_change_that_is_dropped_leaves_the_turn_to_others() {
+    for is_fork in [true, false] {
+        let dropped = cancel_at_every_await(settings(3), "victim", |sim| {
+            let machine = start(sim, SimConfig::new(2048, 256));
+            let (parent, area) = space_with(&machine, 600);
+            let child = machine.create_space().expect("a root");
+            let own = machine.clone();
+            run(sim, "fill", async move {
+                for page in 0..600 {
+                    Thread::new(&own).store(parent, word(area, page, 0), page + 1).await.unwrap();
+                }
+            });
+            let own = machine.clone();
+            let fork = async move { own.mm().fork_space(parent, child).await.expect("there is memory") };
+            let own = machine.clone();
+            let change =
+                async move { own.mm().protect(parent, area, 600 * PAGE, Rights::READ).await.expect("its own") };
+            let (first, second) = if is_fork { ("victim", "other") } else { ("other", "victim") };
+            sim.spawn(Class::User, first, fork).detach();
+            sim.spawn(Class::User, second, change).detach();
+            sim.run().unwrap_or_else(|stuck| panic!("{stuck}\n{}", sim.journal().print()));
+            destroy(sim, &machine, child);
+            destroy(sim, &machine, parent);
+            assert_empty(sim, &machine);
+        });
+        assert!(dropped > 2, "dropped {dropped} times");
     }
 }

@@ -27,11 +27,12 @@ use arrayvec::ArrayVec;
 impl<P: Platform> Mm<P> {
     /// Gives `child`, which is empty and laid out as `parent` is, a copy of all that `parent` has mapped.
     ///
-    /// Other threads of the parent may run meanwhile: the child gets each page as it is at some moment during the call. Whoever made the
-    /// child destroys it, also if this fails, or is dropped half-way: what it has by then is as legal as anything.
+    /// Other threads of the parent may run meanwhile: the child gets each page as it is at some moment during the call. The parent's areas
+    /// stand still: who would change them waits, and those who are about to are waited for. Whoever made the child destroys it, also if this fails, or is dropped half-way: what it has by then is as legal as anything.
     ///
     /// Fails if memory has run out, or the parent is gone.
     pub async fn fork_space(&self, parent: SpaceId, child: SpaceId) -> Result<(), NoMemory> {
+        let _still = self.stand_still(parent).await?;
         let bounds =
             self.core.with_lock(|core| core.spaces.get_mut(parent).map(|s| s.layout.bounds)).ok_or(NoMemory)?;
         self.set_space_group(child, self.space_group(parent));

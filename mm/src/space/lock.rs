@@ -93,9 +93,11 @@ impl<P: Platform> Mm<P> {
     /// Locks the pages of a range, and makes them resident unless that is for later faults to do; or unlocks them.
     pub async fn lock(&self, space: SpaceId, addr: VirtAddr, len: u64, lock: Lock) -> Result<(), PopulateError> {
         let range = range_at(addr, len)?;
+        let turn = self.begin_change(space).await?;
         self.room_for_area().await?;
         self.core.with_lock(|core| Self::may_set_lock(core, space, range, lock))?;
         self.change_areas(space, range, |area| area.lock = lock).await;
+        drop(turn);
         match lock {
             Lock::Now => self.populate(space, addr, len, Populate::AsAllowed).await,
             _ => Ok(()),

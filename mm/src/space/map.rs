@@ -130,6 +130,7 @@ impl<P: Platform> Mm<P> {
     pub async fn map_charged(&self, space: SpaceId, request: MapRequest, charge: Charge) -> Result<VirtAddr, MapError> {
         let private = !matches!(request.backing, Backing::Object { sharing, .. } if !sharing.is_private());
         let charge = if private { charge.with_rights(request.rights) } else { Charge::Never };
+        let _turn = self.begin_change(space).await?;
         self.room_for_area().await?;
         loop {
             if let Placement::Fixed(addr) = request.placement {
@@ -232,7 +233,9 @@ impl<P: Platform> Mm<P> {
 
     /// Unmaps `addr..addr + len`, whatever is mapped there.
     pub async fn unmap(&self, space: SpaceId, addr: VirtAddr, len: u64) -> Result<(), MapError> {
-        self.unmap_range(space, range_at(addr, len)?).await
+        let range = range_at(addr, len)?;
+        let _turn = self.begin_change(space).await?;
+        self.unmap_range(space, range).await
     }
 
     pub(super) async fn unmap_range(&self, space: SpaceId, range: PageRange) -> Result<(), MapError> {
@@ -300,6 +303,7 @@ impl<P: Platform> Mm<P> {
     /// Gives up the contents of `addr..addr + len`: the pages are as if never touched (`MADV_DONTNEED`).
     pub async fn discard(&self, space: SpaceId, addr: VirtAddr, len: u64) -> Result<(), MapError> {
         let range = range_at(addr, len)?;
+        let _turn = self.begin_change(space).await?;
         self.refuse_locked(space, range)?;
         let covered = self.core.with_lock(|core| Self::live(core, space).map(|s| s.vmas.covers(range)))?;
         self.release_pages(space, range).await;
@@ -309,6 +313,7 @@ impl<P: Platform> Mm<P> {
     /// Changes what the program may do with `addr..addr + len`.
     pub async fn protect(&self, space: SpaceId, addr: VirtAddr, len: u64, rights: Rights) -> Result<(), MapError> {
         let range = range_at(addr, len)?;
+        let _turn = self.begin_change(space).await?;
         self.room_for_area().await?;
         self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
@@ -486,6 +491,7 @@ impl<P: Platform> Mm<P> {
         self.group_room.wake_all();
         self.op_room.wake_all();
         self.wake_user_waits();
+        self.turns.wake_all();
         self.take_down(space, bounds, |areas, rest| areas.overlapping(rest).next().copied()).await;
         self.core.with_lock(|core| {
             if let Some(s) = core.spaces.remove(space) {

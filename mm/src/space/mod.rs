@@ -5,7 +5,7 @@
 //!
 //! - [`vma`]: areas, pure. [`mod@map`]: map, unmap, protect, discard, teardown. [`remap`]: areas that move. [`advice`]: pages ahead of
 //!   their use, or out of it. [`submap`]: ranges with memory of their own, and blocks. [`lock`]: pages that stay, and how much may be promised.
-//! - [`mod@access`]: the kernel's access to user memory. [`mod@fork`]: copies of spaces.
+//! - [`mod@access`]: the kernel's access to user memory. [`mod@fork`]: copies of spaces. [`turns`]: areas stand still meanwhile.
 
 pub(crate) mod access;
 mod advice;
@@ -14,6 +14,7 @@ mod lock;
 pub(crate) mod map;
 mod remap;
 mod submap;
+mod turns;
 mod userpager;
 mod vma;
 
@@ -24,6 +25,7 @@ pub use map::{MapError, MapRequest, Placement};
 pub use remap::Move;
 use submap::Scopes;
 pub use submap::{MAX_SUBMAPS, Scope};
+pub(crate) use turns::Turn;
 pub use userpager::{Contents, Question, UserPagerError, UserPagerId, Wake};
 pub(crate) use userpager::{QUEUES, UserPagers};
 pub use vma::{Charge, Label, Liveness, Lock, Vma, VmaMap};
@@ -88,6 +90,8 @@ pub(crate) struct Space<T> {
     pub scopes: Scopes,
     /// Which pages were missing, and how those fared that were read ahead.
     pub ahead: History,
+    /// Who may do what with the areas now.
+    pub turn: Turn,
     /// Being torn down: faults end, nothing new begins.
     pub dying: bool,
 }
@@ -106,9 +110,9 @@ impl<T: PageTable> Spaces<T> {
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
         let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
-        let (ahead, scopes) = (History::default(), Scopes::default());
+        let (ahead, scopes, turn, dying) = (History::default(), Scopes::default(), Turn::Changed(0), false);
         let space =
-            Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, scopes, ahead, dying: false };
+            Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, scopes, ahead, turn, dying };
         self.arena.insert(space, 1 << SpaceId::SLOT_BITS).map(|(slot, generation)| SpaceId::of(slot, generation))
     }
 

@@ -34,6 +34,7 @@ impl<P: Platform> Mm<P> {
         go: Move,
     ) -> Result<VirtAddr, MapError> {
         let (from, to) = (range_at(addr, old)?, range_at(addr, new)?);
+        let _turn = self.begin_change(space).await?;
         if let Move::To(target) = go {
             return self.remap_to(space, from, target, to.len()).await;
         }

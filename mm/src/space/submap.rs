@@ -146,6 +146,7 @@ impl<P: Platform> Mm<P> {
         rights: Rights,
     ) -> Result<VirtAddr, MapError> {
         let pages = pages_of(len)?;
+        let _turn = self.begin_change(space).await?;
         self.room_for_area().await?;
         self.core.with_lock(|core| {
             let range = Self::gap_in(core, space, within, pages)?;
@@ -171,6 +172,7 @@ impl<P: Platform> Mm<P> {
 
     /// Unmaps the block that `addr` lies in, all of it. Fails if it is in none, or if something else has been mapped in its place.
     pub async fn free_block(&self, space: SpaceId, addr: VirtAddr) -> Result<(), MapError> {
+        let _turn = self.begin_change(space).await?;
         let range = self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
             let block = s.scopes.blocks.find(addr.page()).ok_or(MapError::Invalid)?.range;
@@ -187,6 +189,7 @@ impl<P: Platform> Mm<P> {
 
     /// Ends a submap, with those inside, and unmaps all that lies in it.
     pub async fn remove_submap(&self, space: SpaceId, start: VirtAddr) -> Result<(), MapError> {
+        let _turn = self.begin_change(space).await?;
         let submap = self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
             s.scopes.submap_at(start.page()).filter(|_| start.is_page_aligned()).ok_or(MapError::Invalid)
