@@ -87,6 +87,7 @@ fn check_system(text: &str) {
     assert!(part(text, "top").contains("sleep 600"), "{text}");
     assert!(part(text, "uptime").contains("load average"), "{text}");
     assert_eq!(part(text, "ids").trim(), sleeper[0], "{text}");
+    assert_eq!(part(text, "began").trim(), "since boot", "{text}");
     assert!(part(text, "mounts").contains(" on / type ext4 "), "{text}");
 }
 

@@ -36,6 +36,7 @@ use crate::fs::exclusion::Executing;
 use crate::fs::locks;
 use crate::sync::Mutex;
 use crate::syscall::errno::Errno;
+use crate::time;
 
 /// Most threads in one process: a page of wakers and queue places is the most a program can make us keep.
 pub const MAX_THREADS: usize = 1024;
@@ -137,6 +138,8 @@ pub struct Process {
     pub pending: Pending,
     /// Its `ITIMER_REAL`.
     pub real_timer: Mutex<RealTimer>,
+    /// When it was made, since boot.
+    pub began_ns: u64,
     /// What it used.
     pub usage: Usage,
     /// What its children used that it has waited for.
@@ -183,6 +186,7 @@ impl Process {
         Arc::new(Self {
             _live: Type::Process.object(),
             pid,
+            began_ns: time::now_ns(),
             exit_signal: seed.exit_signal,
             inherited: Mutex::new(seed.inherited),
             files: Mutex::new(seed.files),

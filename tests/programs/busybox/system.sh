@@ -6,5 +6,6 @@ echo "-- meminfo"; cat /proc/meminfo
 echo "-- uptime"; uptime; cat /proc/uptime /proc/loadavg
 echo "-- top"; top -b -n 1
 echo "-- ids"; pidof sleep
+echo "-- began"; awk -v up="$(cut -d. -f1 /proc/uptime)" '{ print ($22 > 0 && $22 <= (up + 1) * 100) ? "since boot" : $22 }' /proc/$other/stat
 echo "-- mounts"; mount; df -P /
 kill $other; wait $other; echo "-- end"

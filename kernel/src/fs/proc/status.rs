@@ -128,7 +128,8 @@ pub(super) async fn stat(text: &mut Text, process: &Process, state: State) -> fm
     // minflt cminflt majflt cmajflt utime stime cutime cstime priority nice num_threads itrealvalue starttime
     write!(text, " {} {}", own.minor_faults, children.minor_faults)?;
     write!(text, " {} {}", own.major_faults, children.major_faults)?;
-    write!(text, " {user} 0 {of_children} 0 20 0 {} 0 0", process.thread_count())?;
+    let began = process.began_ns / NS_PER_TICK;
+    write!(text, " {user} 0 {of_children} 0 20 0 {} 0 {began}", process.thread_count())?;
     // vsize rss rsslim
     write!(text, " {} {} {}", has.mapped * PAGE, has.resident, u64::MAX)?;
     // startcode endcode startstack kstkesp kstkeip signal blocked sigignore sigcatch wchan nswap cnswap
