@@ -1,9 +1,12 @@
-//! P20: whatever pages go to keeps the same contract: swap, files, a fake in RAM, a fake that fails. One suite for all.
+//! P20: whatever pages go to keeps the same contract: swap, files, a program, a fake in RAM, a fake that fails. One suite for all.
 //!
 //! The contract, of which the manager makes use: a request owns its frames until it comes back, with the same frames in the same order,
 //! exactly once, in any order, also after an error; what was put is what is got, page by page, in runs of any length; a request that is
 //! refused comes back unchanged and can be offered again; an error says so, and concerns nobody else.
 #![expect(clippy::result_large_err, reason = "the frames come back with the refusal, as in the seams")]
+
+#[path = "p20_pager_contract/user_program.rs"]
+mod user_program;
 
 use mm::addr::Pfn;
 use mm::file_store::{FileId, FileIo, FileRequest, FileStore};
@@ -15,6 +18,7 @@ use mm::sim::{DiskConfig, FilesConfig, PerMille, Ram, SimFiles, SimLock, SimRng,
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use user_program::UserProgram;
 
 /// Places that every pager has.
 const PLACES: u32 = 300;
@@ -325,6 +329,11 @@ fn p20_the_swap_device_keeps_the_contract() {
 #[test]
 fn p20_the_store_of_files_keeps_the_contract() {
     (0..10).for_each(|seed| suite("files", seed, |ram| files(FilesConfig::good(PLACES as usize), ram, seed)));
+}
+
+#[test]
+fn p20_x14_a_program_that_serves_pages_keeps_the_contract() {
+    (0..3).for_each(|seed| suite("program", seed, |ram| Box::new(UserProgram::new(ram))));
 }
 
 #[test]
