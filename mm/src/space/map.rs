@@ -8,7 +8,7 @@ use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
 use crate::frame::{Frame, Residence};
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
-use crate::object::{Backing, MAX_OBJECT, Sharing};
+use crate::object::{Backing, MAX_OBJECT};
 use crate::page::Record;
 use crate::platform::{PageTable, Platform, Rights};
 use crate::stats::PageClass;
@@ -320,8 +320,7 @@ impl<P: Platform> Mm<P> {
             if !s.vmas.covers(range) {
                 return Err(MapError::NotMapped);
             }
-            let is_viewed = |area: &Vma| matches!(area.backing, Backing::Object { sharing: Sharing::Viewed, .. });
-            if rights.write.is_allowed() && s.vmas.overlapping(range).any(is_viewed) {
+            if rights.write.is_allowed() && s.vmas.is_viewed_in(range) {
                 return Err(MapError::Viewed);
             }
             let cuts = s.vmas.cuts(range);

@@ -174,6 +174,11 @@ impl VmaMap {
         self.areas.sums_in(range).locked > 0
     }
 
+    /// Whether part of a range may only ever be looked at.
+    pub fn is_viewed_in(&self, range: PageRange) -> bool {
+        self.areas.sums_in(range).viewed
+    }
+
     /// Pages of a range that would count as promised if they could be written to, and do not.
     pub fn uncounted_in(&self, range: PageRange) -> u64 {
         self.areas.sums_in(range).uncounted

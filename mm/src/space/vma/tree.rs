@@ -13,7 +13,7 @@
 use super::arena::{Arena, NodeId};
 use super::{Charge, Liveness, Lock, Vma};
 use crate::addr::{PageRange, Vpn};
-use crate::object::Backing;
+use crate::object::{Backing, Sharing};
 use arrayvec::ArrayVec;
 use core::cmp::Ordering;
 
@@ -35,6 +35,8 @@ pub struct Tally {
     pub dying: bool,
     /// Whether one of them maps an object.
     pub objects: bool,
+    /// Whether one of them may only ever be looked at.
+    pub viewed: bool,
 }
 
 impl Tally {
@@ -47,6 +49,7 @@ impl Tally {
             uncounted: if_so(area.charge == Charge::Uncounted),
             dying: area.liveness == Liveness::Dying,
             objects: area.backing != Backing::Anonymous,
+            viewed: matches!(area.backing, Backing::Object { sharing: Sharing::Viewed, .. }),
         }
     }
 
@@ -58,6 +61,7 @@ impl Tally {
             uncounted: self.uncounted + other.uncounted,
             dying: self.dying || other.dying,
             objects: self.objects || other.objects,
+            viewed: self.viewed || other.viewed,
         }
     }
 }
