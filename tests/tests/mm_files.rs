@@ -15,6 +15,7 @@ use mm::space::Placement;
 use mm::space::{MapRequest, SpaceId};
 use std::future::Future;
 use std::sync::Arc;
+use tests::harness::reduced_or_full;
 use tests::mm::{
     PAGE, Thread, World, anonymous, assert_empty, destroy, numbered, ready, run, settings, settle, start, window, word,
 };
@@ -333,8 +334,8 @@ fn errors_of_the_disk_are_told_to_who_asks_and_nothing_is_lost_by_them() {
 
 /// D4, D11: reads of a page of a file into mappings of that same page, more of them than there are pins, with 12 usable frames.
 #[test]
-fn sixty_four_reads_into_a_mapping_of_the_very_page_with_twelve_frames_get_on() {
-    for seed in 0..20 {
+fn e8_64_copies_between_a_file_and_a_mapping_of_it_with_12_frames_and_all_pins_taken_get_on() {
+    for seed in 0..reduced_or_full(20, 1000) {
         let watermarks = Watermarks { min: 2, low: 4, high: 6 };
         let mm = Config { watermarks: Some(watermarks), torture: seed % 3 == 0, ..Config::default() };
         // Zero page, root, three page tables for each of two areas at most, the reserve; and twelve.
