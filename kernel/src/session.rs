@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use executor::{Class, Duration};
 use mm::Config;
 use mm::frame::FrameDesc;
-use mm::space::Overcommit;
+use mm::space::{MAX_AREAS, Overcommit};
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
@@ -34,6 +34,8 @@ const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `mm.torture` evicts everything at one fault in so many: at every one, a program gets on by one instruction at a time.
 const TORTURE_EVERY: u64 = 16;
+/// Areas that one address space may have for each frame of RAM: 32 of them fill a frame, so at most half of RAM is lost to them.
+const AREAS_PER_FRAME: usize = 16;
 
 /// What boot hands over.
 pub struct Boot {
@@ -63,7 +65,8 @@ pub async fn run(mut boot: Boot) {
         Promises::Kept => Overcommit::Never { percent: 50 },
     };
     let audit_key = u64::from_le_bytes(key);
-    let config = Config { torture, torture_every: TORTURE_EVERY, audit_key, overcommit, ..Config::default() };
+    let areas = MAX_AREAS.min(frames::get().counts().total * AREAS_PER_FRAME);
+    let config = Config { torture, torture_every: TORTURE_EVERY, audit_key, areas, overcommit, ..Config::default() };
     let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();

@@ -46,6 +46,8 @@ pub struct Config {
     pub read_ahead: usize,
     /// Mappings of frames beyond the first of each; derived from the size of RAM if not given.
     pub mappings: Option<usize>,
+    /// Most areas of an address space: what they take cannot be paged out.
+    pub areas: usize,
     /// Whether more memory may be promised than there is.
     pub overcommit: Overcommit,
     /// A bug that a test plants to see it found.
@@ -64,6 +66,7 @@ impl Default for Config {
             dirty_pages: None,
             read_ahead: crate::swap::readahead::WIDEST.into(),
             mappings: None,
+            areas: crate::space::MAX_AREAS,
             overcommit: Overcommit::default(),
             #[cfg(feature = "sim")]
             plant: None,
@@ -189,7 +192,7 @@ impl<P: Platform> Mm<P> {
         let swap = store.as_ref().map(|s| Swap::new(s.slots(), s.discards(), config.audit_key));
         let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
         let core = Core {
-            spaces: Spaces::new(),
+            spaces: Spaces::new(config.areas),
             mappings: MapPool::new(config.mappings.unwrap_or_else(|| MapPool::size_for(descs.len()))),
             table: FrameTable::new(descs),
             anons: AnonTable::new(),

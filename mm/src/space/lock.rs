@@ -3,7 +3,7 @@
 //! Owns both limits. A locked page is one that reclaim does not take: it looks at the area ([`Core::is_locked`]). What may be locked is
 //! limited twice: per space, by `RLIMIT_MEMLOCK`; and for all together by half of the frames, so that the machine never locks itself up.
 
-use super::map::{MAX_AREAS, range_at};
+use super::map::range_at;
 use super::{Charge, Lock, MapError, Populate, PopulateError, SpaceId};
 use crate::addr::{PageRange, Pfn, VirtAddr};
 use crate::home::{Home, Place};
@@ -110,7 +110,7 @@ impl<P: Platform> Mm<P> {
             return Err(MapError::NotMapped);
         }
         let cuts = s.vmas.cuts(range);
-        if s.vmas.len() + cuts > MAX_AREAS || !s.vmas.make_room(cuts) {
+        if s.vmas.is_full_for(cuts) || !s.vmas.make_room(cuts) {
             return Err(MapError::NoRoom);
         }
         if lock != Lock::Unlocked {

@@ -15,9 +15,6 @@ use crate::stats::PageClass;
 use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 
-/// Most areas an address space may have: Linux's `vm.max_map_count`.
-pub(super) const MAX_AREAS: usize = 65_530;
-
 /// Where a mapping is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
@@ -181,7 +178,7 @@ impl<P: Platform> Mm<P> {
             return Err(MapError::NoObject);
         }
         let s = Self::live(core, space)?;
-        if s.vmas.len() >= MAX_AREAS {
+        if s.vmas.is_full_for(1) {
             return Err(MapError::NoRoom);
         }
         if charge == Charge::Counted && !core.can_commit(range.len()) {
@@ -245,7 +242,7 @@ impl<P: Platform> Mm<P> {
         }
         self.core.with_lock(|core| {
             let s = Self::live(core, space)?;
-            let too_many = s.vmas.len() + 2 > MAX_AREAS && s.vmas.would_split(range);
+            let too_many = s.vmas.is_full_for(2) && s.vmas.would_split(range);
             if too_many || !s.vmas.make_room_to_cut(range) { Err(MapError::NoRoom) } else { Ok(()) }
         })?;
         self.change_areas(space, range, |area| area.liveness = Liveness::Dying).await;
@@ -324,7 +321,7 @@ impl<P: Platform> Mm<P> {
                 return Err(MapError::Viewed);
             }
             let cuts = s.vmas.cuts(range);
-            if s.vmas.len() + cuts > MAX_AREAS || !s.vmas.make_room(cuts) {
+            if s.vmas.is_full_for(cuts) || !s.vmas.make_room(cuts) {
                 return Err(MapError::NoRoom);
             }
             let more = if rights.write.is_allowed() { s.vmas.uncounted_in(range) } else { 0 };

@@ -28,7 +28,7 @@ pub use submap::{MAX_SUBMAPS, Scope};
 pub(crate) use turns::Turn;
 pub use userpager::{Contents, Question, UserPagerError, UserPagerId, Wake};
 pub(crate) use userpager::{QUEUES, UserPagers};
-pub use vma::{Charge, Label, Liveness, Lock, Vma, VmaMap};
+pub use vma::{Charge, Label, Liveness, Lock, MAX_AREAS, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};
 use crate::arena::Arena;
@@ -99,16 +99,18 @@ pub(crate) struct Space<T> {
 /// All address spaces.
 pub(crate) struct Spaces<T> {
     arena: Arena<Space<T>>,
+    /// Most areas each may have.
+    most_areas: usize,
 }
 
 impl<T: PageTable> Spaces<T> {
-    pub fn new() -> Self {
-        Self { arena: Arena::default() }
+    pub fn new(most_areas: usize) -> Self {
+        Self { arena: Arena::default(), most_areas }
     }
 
     /// Adds a space; `None` if there are too many.
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
-        let (vmas, index, pages) = (VmaMap::default(), PageIndex::default(), PageCounts::default());
+        let (vmas, index, pages) = (VmaMap::with_most(self.most_areas), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
         let (ahead, scopes, turn, dying) = (History::default(), Scopes::default(), Turn::Changed(0), false);
         let space =

@@ -3,7 +3,7 @@
 //! Owns the order of steps. Pages keep what they are: only their records go to another place of the same index, in chunks of
 //! [`CHUNK`]. The old place is dying and the new one is not yet alive meanwhile, so nobody faults on either.
 
-use super::map::{MAX_AREAS, range_at};
+use super::map::range_at;
 use super::{CHUNK, Charge, Liveness, Lock, MapError, SpaceId, Vma};
 use crate::addr::{PageRange, VirtAddr, Vpn};
 use crate::home::Home;
@@ -117,7 +117,7 @@ impl<P: Platform> Mm<P> {
         if !s.vmas.is_free(target) {
             return Err(MapError::Exists);
         }
-        if s.vmas.len() + s.vmas.cuts(from) + 1 > MAX_AREAS {
+        if s.vmas.is_full_for(s.vmas.cuts(from) + 1) {
             return Err(MapError::NoRoom);
         }
         if area.charge == Charge::Counted && !core.can_commit(target.len().saturating_sub(from.len())) {

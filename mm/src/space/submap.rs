@@ -11,7 +11,7 @@
 //! A block is what one [`Mm::allocate`] gave out. [`Mm::free_block`] takes any address in it and unmaps all of it, and nothing that is
 //! not a block: neither image nor stack nor what `mmap` has made.
 
-use super::map::{MAX_AREAS, pages_of};
+use super::map::pages_of;
 use super::vma::VmaMap;
 use super::{Charge, Label, Liveness, Lock, MapError, SpaceId, Vma};
 use crate::addr::{PageRange, VirtAddr, Vpn};
@@ -155,7 +155,7 @@ impl<P: Platform> Mm<P> {
                 return Err(MapError::NoRoom);
             }
             let s = Self::live(core, space)?;
-            if s.vmas.len() >= MAX_AREAS {
+            if s.vmas.is_full_for(1) {
                 return Err(MapError::NoRoom);
             }
             let lock = s.lock_future;

@@ -13,7 +13,7 @@
 //! exists; one that unmaps what others wait for sends them to find nothing mapped; one that is closed leaves memory that is zero.
 
 use super::access::Buffer;
-use super::map::{MAX_AREAS, range_at};
+use super::map::range_at;
 use super::{Liveness, SpaceId};
 use crate::addr::{PAGE_SIZE, PageRange, VirtAddr, Vpn};
 use crate::fault::{FaultError, FaultKind, Holds, Request, Step};
@@ -225,7 +225,7 @@ impl<P: Platform> Mm<P> {
                 }
             }
             let cuts = s.vmas.cuts(range);
-            if s.vmas.len() + cuts > MAX_AREAS || !s.vmas.make_room(cuts) {
+            if s.vmas.is_full_for(cuts) || !s.vmas.make_room(cuts) {
                 return Err(UserPagerError::OutOfMemory);
             }
             Ok(space)

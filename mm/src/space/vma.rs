@@ -101,14 +101,34 @@ impl Vma {
 }
 
 /// Areas by first page; they never overlap.
-#[derive(Default)]
 pub struct VmaMap {
     areas: AreaTree,
     /// The area found last, until something changes: most faults are in the same one again.
     recent: Cell<Option<Vma>>,
+    /// Most areas that whoever can be refused may have.
+    most: usize,
+}
+
+/// Most areas an address space may have if nothing else is said: Linux's `vm.max_map_count`.
+pub const MAX_AREAS: usize = 65_530;
+
+impl Default for VmaMap {
+    fn default() -> Self {
+        Self::with_most(MAX_AREAS)
+    }
 }
 
 impl VmaMap {
+    /// An empty map for at most so many areas.
+    pub fn with_most(most: usize) -> Self {
+        Self { areas: AreaTree::default(), recent: Cell::new(None), most }
+    }
+
+    /// Whether there may not be so many areas more.
+    pub fn is_full_for(&self, more: usize) -> bool {
+        self.len() + more > self.most
+    }
+
     /// The live area that holds `page`.
     #[inline(always)]
     pub fn find(&self, page: Vpn) -> Option<Vma> {
