@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Failing {
 static ALLOCATOR: Failing = Failing;
 
 #[test]
-fn pages_leave_while_every_allocation_fails() {
+fn e2_pages_leave_while_every_allocation_fails() {
     let watermarks = Watermarks { min: 8, low: 16, high: 200 };
     let mm = Config { watermarks: Some(watermarks), ..Config::default() };
     let machine = SimMachine::new(SimConfig { mm, ..SimConfig::new(256, 1024) });

@@ -238,32 +238,32 @@ fn all_races(because: Because) {
 }
 
 #[test]
-fn while_a_fault_waits_for_its_page() {
+fn x20_e10_while_a_fault_waits_for_its_page() {
     all_races(Because::Away);
 }
 
 #[test]
-fn while_a_fault_waits_for_a_second_attempt() {
+fn x20_e10_while_a_fault_waits_for_a_second_attempt() {
     all_races(Because::AwayTwice);
 }
 
 #[test]
-fn while_a_fault_waits_for_room() {
+fn x20_e10_while_a_fault_waits_for_room() {
     all_races(Because::NoRoom);
 }
 
 #[test]
-fn while_a_fault_waits_for_a_frame() {
+fn x20_e10_while_a_fault_waits_for_a_frame() {
     all_races(Because::NoFrame);
 }
 
 #[test]
-fn while_the_page_is_leaving() {
+fn x20_e10_while_the_page_is_leaving() {
     all_races(Because::Leaving);
 }
 
 #[test]
-fn any_number_of_faults_on_a_page_is_one_read() {
+fn x20_e9_any_number_of_faults_on_a_page_is_one_read() {
     for seed in 0..20 {
         let mut sim = Sim::new(settings(seed));
         let (machine, space, area, _) = stage(&mut sim, Because::Away, seed);

@@ -135,14 +135,14 @@ fn hungry_threads(frames: usize, threads: usize, pages_at_once: u64, seed: u64) 
 const OVERHEAD: usize = 7;
 
 #[test]
-fn twelve_usable_frames_are_enough_for_threads_that_need_four_pages_at_once() {
+fn e8_twelve_usable_frames_are_enough_for_threads_that_need_four_pages_at_once() {
     for seed in 0..60 {
         hungry_threads(OVERHEAD + 12, 4, 4, seed);
     }
 }
 
 #[test]
-fn twelve_usable_frames_are_enough_for_threads_that_need_eight_pages_at_once() {
+fn e8_twelve_usable_frames_are_enough_for_threads_that_need_eight_pages_at_once() {
     for seed in 0..60 {
         hungry_threads(OVERHEAD + 12, 3, 8, seed);
     }
