@@ -34,7 +34,7 @@ const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `mm.torture` evicts everything at one fault in so many: at every one, a program gets on by one instruction at a time.
 const TORTURE_EVERY: u64 = 16;
-/// Areas that one address space may have for each frame of RAM: 32 of them fill a frame, so at most half of RAM is lost to them.
+/// Areas that one address space may have for each frame of RAM: 32 of them fill a frame, so it takes half of RAM at most.
 const AREAS_PER_FRAME: usize = 16;
 
 /// What boot hands over.

@@ -370,10 +370,15 @@ impl<P: Platform> Mm<P> {
     pub(crate) fn free_users(&self, core: &mut Core<P>, frames: &mut ArrayVec<Frame, CHUNK>) {
         core.counters.pgfree += frames.len() as u64;
         core.shortage.relieve();
+        let mut uncharged = false;
         for frame in frames.iter() {
             if !core.table.get(frame.pfn()).group().is_root() {
                 core.uncharge(frame.pfn());
+                uncharged = true;
             }
+        }
+        if uncharged {
+            self.group_room.wake_all();
         }
         self.frames.free_pages(frames);
     }

@@ -93,6 +93,7 @@ fn one_file_has_only_so_many_ranges_and_neighbours_are_one() {
     let single = |at: u64| Range { start: at, end: at + 1 };
     let refused = (0..u64::MAX).find(|number| locks.lock((), Mode::Shared, single(2 * number)).is_err());
     assert!((1000..=RangeLocks::<()>::MOST as u64).contains(&refused.expect("a bound")));
+    locks.unlock((), single(2)).expect("giving up what one holds needs no room");
     let mut locks = RangeLocks::default();
     (0..100_000).for_each(|at| locks.lock((), Mode::Shared, single(at)).expect("one range that grows"));
     locks.lock((), Mode::Exclusive, Range::ALL).expect("one's own are in nobody's way");

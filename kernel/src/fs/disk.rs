@@ -34,6 +34,7 @@ use crate::data_disk::DataDisk;
 use crate::file_store::Requests;
 use crate::sync::{IrqLock, Mutex, Once};
 use crate::syscall::errno::Errno;
+use crate::time;
 
 /// How often old dirty pages are looked for (Linux: `dirty_writeback_centisecs`).
 const WRITE_BACK_EVERY: Duration = Duration::from_secs(5);
@@ -232,16 +233,21 @@ impl DataVolume {
     /// What is done from time to time and behind people's backs, for ever.
     pub async fn keep_house(&'static self) {
         let mut mapped = Vec::new();
+        let mut due = time::now_ns() + WRITE_BACK_EVERY.as_nanos();
         loop {
+            let left = Duration::from_nanos(due.saturating_sub(time::now_ns()));
             let is_wanted = || !self.nameless.lock().released.is_empty() || self.crowded.load(Ordering::Relaxed);
             let wanted = self.released.wait_for(is_wanted);
-            match crate::executor().timers().timeout(WRITE_BACK_EVERY, wanted).await {
+            match crate::executor().timers().timeout(left, wanted).await {
                 Ok(_) if self.crowded.swap(false, Ordering::Relaxed) => self.let_files_go().await,
                 Ok(_) => self.bury_or_keep(&mut mapped).await,
-                Err(_) => {
-                    crate::mm().write_back_old().await;
-                    mapped.drain(..).for_each(|ino| self.release(ino));
-                }
+                Err(_) => {}
+            }
+            // However much else there is to do: what is old is written.
+            if time::now_ns() >= due {
+                crate::mm().write_back_old().await;
+                mapped.drain(..).for_each(|ino| self.release(ino));
+                due = time::now_ns() + WRITE_BACK_EVERY.as_nanos();
             }
         }
     }

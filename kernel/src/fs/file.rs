@@ -110,9 +110,10 @@ impl FileData {
     /// Cuts or extends the file.
     pub async fn truncate(&self, volume: &DataVolume, space: SpaceId, size: u64) -> Result<(), Errno> {
         let _gate = self.gate.lock().await;
+        // Before the object's end moves: a cut that fails or is given up half-way has moved it all the same.
+        self.note_change();
         mm().truncate_object(self.object, size, space).await.map_err(errno)?;
         // No request is under way behind the end, and nobody begins one: the blocks may go.
-        self.note_change();
         self.settle(volume, size).await
     }
 

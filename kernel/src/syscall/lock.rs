@@ -84,10 +84,25 @@ pub(super) async fn fcntl(thread: &Thread, fd: u64, command: u64, argument: u64)
         (_, Some(Mode::Shared)) if !file.access.read => Err(Errno::EBADF),
         (_, Some(Mode::Exclusive)) if !file.access.write => Err(Errno::EBADF),
         (flag::F_SETLK | flag::F_OFD_SETLK, Some(mode)) => {
-            locks.lock_now(Family::Ranges, owner, mode, range).map_err(refused).map(|()| 0)
+            locks.lock_now(Family::Ranges, owner, mode, range).map_err(refused)?;
+            still_open(thread, fd, &file, inode, owner)
         }
-        (_, Some(mode)) => thread.interruptible(locks.lock(Family::Ranges, owner, mode, range)).await?.map(|()| 0),
+        (_, Some(mode)) => {
+            thread.interruptible(locks.lock(Family::Ranges, owner, mode, range)).await??;
+            still_open(thread, fd, &file, inode, owner)
+        }
     }
+}
+
+/// A close by another thread gives up the locks of its process: one that was granted after it must go, too, for nobody else would see to it.
+fn still_open(thread: &Thread, fd: u64, open: &Arc<OpenFile>, inode: &Inode, owner: Owner) -> SysResult {
+    if file(thread, fd).is_ok_and(|now| Arc::ptr_eq(&now, open)) {
+        return Ok(0);
+    }
+    if matches!(owner, Owner::Process(_)) {
+        inode.locks.release(owner);
+    }
+    Err(Errno::EBADF)
 }
 
 fn refused(reason: Refused<Owner>) -> Errno {

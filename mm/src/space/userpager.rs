@@ -210,9 +210,12 @@ impl<P: Platform> Mm<P> {
         range: PageRange,
         to: Option<UserPagerId>,
     ) -> Result<(), UserPagerError> {
-        let space = self.core.with_lock(|core| {
+        let space = self.core.with_lock(|core| core.user_pagers.get_mut(id).map(|pager| pager.space));
+        let space = space.ok_or(UserPagerError::SpaceGone)?;
+        let _turn = self.begin_change(space).await.map_err(|_| UserPagerError::SpaceGone)?;
+        self.core.with_lock(|core| {
             let Core { user_pagers, spaces, .. } = core;
-            let space = user_pagers.get_mut(id).ok_or(UserPagerError::SpaceGone)?.space;
+            user_pagers.get_mut(id).ok_or(UserPagerError::SpaceGone)?;
             let s = spaces.get_mut(space).filter(|s| !s.dying).ok_or(UserPagerError::SpaceGone)?;
             let mut areas = s.vmas.overlapping(range).peekable();
             areas.peek().ok_or(UserPagerError::Invalid)?;
@@ -228,7 +231,7 @@ impl<P: Platform> Mm<P> {
             if s.vmas.is_full_for(cuts) || !s.vmas.make_room(cuts) {
                 return Err(UserPagerError::OutOfMemory);
             }
-            Ok(space)
+            Ok(())
         })?;
         self.change_areas(space, range, |area| area.pager = to).await;
         Ok(())
@@ -392,10 +395,14 @@ impl<P: Platform> Mm<P> {
         holds: &mut Holds,
         id: UserPagerId,
     ) -> Option<Step<'a, P>> {
-        let pager = core.user_pagers.get_mut(id)?;
+        // An area keeps the name of a pager that is closed, and names come back after many others.
+        let pager = core.user_pagers.get_mut(id).filter(|pager| pager.space == request.space)?;
         if !pager.asked.iter().any(|(page, ..)| *page == request.page) {
             if pager.asked.len() >= MAX_ASKED {
                 return Some(Step::Failed(FaultError::BadPage));
+            }
+            if pager.asked.try_reserve(1).is_err() {
+                return Some(self.no_frame(core, request, holds, Scarce::Machine));
             }
             pager.asked.push_back((request.page, request.access, Asked::Unread));
             pager.readers.drain(..).for_each(Waker::wake);
