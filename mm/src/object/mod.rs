@@ -31,7 +31,6 @@ use crate::page::Record;
 use crate::platform::Platform;
 use crate::space::CHUNK;
 use crate::stats::{PageClass, PageCounts};
-
 use arrayvec::ArrayVec;
 
 /// Name of an object: a slot and how often it was used before, so that an old name finds nothing.

@@ -94,14 +94,7 @@ impl Policy for SecondChance {
 
     fn demote(&mut self, links: &mut impl Links, frame: Pfn) {
         self.forget(links, frame);
-        links.set_prev(frame, None);
-        links.set_next(frame, self.head);
-        match self.head {
-            Some(head) => links.set_prev(head, Some(frame)),
-            None => self.tail = Some(frame),
-        }
-        self.head = Some(frame);
-        self.len += 1;
+        self.admit_first(links, frame);
     }
 
     fn candidate(&self) -> Option<Pfn> {

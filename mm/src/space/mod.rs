@@ -112,7 +112,8 @@ impl<T: PageTable> Spaces<T> {
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
         let (vmas, index, pages) = (VmaMap::with_most(self.most_areas), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
-        let (ahead, scopes, turn, dying) = (History::default(), Scopes::default(), Turn::Changed(0), false);
+        let (ahead, scopes, turn, dying) =
+            (History::default(), Scopes::with_most(self.most_areas), Turn::Changed(0), false);
         let space =
             Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, scopes, ahead, turn, dying };
         self.arena.insert(space, 1 << SpaceId::SLOT_BITS).map(|(slot, generation)| SpaceId::of(slot, generation))

@@ -35,7 +35,6 @@ pub enum Scope {
 type Submaps = ArrayVec<PageRange, MAX_SUBMAPS>;
 
 /// Submaps and blocks of a space.
-#[derive(Default)]
 pub(crate) struct Scopes {
     /// By first page, which no two have in common. Two either lie apart or one in the other.
     submaps: Submaps,
@@ -48,6 +47,11 @@ fn contains(outer: PageRange, inner: PageRange) -> bool {
 }
 
 impl Scopes {
+    /// None yet; at most so many blocks. They are counted by themselves: one that is unmapped in another way leaves its entry.
+    pub fn with_most(blocks: usize) -> Self {
+        Self { submaps: Submaps::new(), blocks: VmaMap::with_most(blocks) }
+    }
+
     /// All submaps, for a child.
     pub fn submaps(&self) -> Submaps {
         self.submaps.clone()
@@ -66,7 +70,7 @@ impl Scopes {
     /// Enters a block. Older ones that lie there have been unmapped by other means.
     pub fn enter(&mut self, block: Vma) -> Result<(), MapError> {
         while self.blocks.take_first(block.range).is_some() {}
-        if !self.blocks.make_room(1) {
+        if self.blocks.is_full_for(1) || !self.blocks.make_room(1) {
             return Err(MapError::NoRoom);
         }
         self.blocks.insert(block);
@@ -208,5 +212,29 @@ impl<P: Platform> Mm<P> {
         let s = Self::live(core, space)?;
         let submap = s.scopes.submap_at(start.page()).filter(|_| start.is_page_aligned()).ok_or(MapError::Invalid)?;
         s.scopes.find_gap(&s.vmas, Some(submap), pages, submap).ok_or(MapError::NoRoom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Rights;
+    use crate::space::{Charge, Label, Liveness, Lock};
+
+    #[test]
+    fn m10_there_may_be_only_so_many_blocks_whatever_has_become_of_them() {
+        let block = |page| Vma {
+            range: PageRange::new(Vpn::new(page), 1),
+            rights: Rights::READ_WRITE,
+            label: Label::Block,
+            liveness: Liveness::Live,
+            backing: Backing::Anonymous,
+            lock: Lock::Unlocked,
+            charge: Charge::Uncounted,
+            pager: None,
+        };
+        let mut scopes = Scopes::with_most(2);
+        assert_eq!([10, 20, 30].map(|page| scopes.enter(block(page)).is_ok()), [true, true, false]);
+        assert!(scopes.enter(block(20)).is_ok(), "in place of one that was there");
     }
 }

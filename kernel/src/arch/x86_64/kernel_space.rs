@@ -25,6 +25,7 @@ const CODE: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::GLOBAL);
 const VARIABLES: EntryFlags = CONSTANTS.union(EntryFlags::WRITABLE);
 
 static ROOT: Once<SpaceRoot> = Once::new();
+
 /// There is no memory for a page table of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no memory for the kernel's page tables")]
