@@ -113,6 +113,8 @@ pub struct Mm<P: Platform> {
     pub(crate) turns: WaitQueue<P::Lock>,
     /// Where reclaim waits for the store when it can do no more.
     pub(crate) store_progress: WaitQueue<P::Lock>,
+    /// Who wants a page that is being taken out of its object waits here.
+    pub(crate) vacancies_over: WaitQueue<P::Lock>,
     /// Where faults wait for user pagers, by page.
     pub(crate) user_waits: [WaitQueue<P::Lock>; QUEUES],
 }
@@ -241,6 +243,7 @@ impl<P: Platform> Mm<P> {
             group_room: queue(),
             turns: queue(),
             store_progress: queue(),
+            vacancies_over: queue(),
             user_waits: core::array::from_fn(|_| queue()),
         }
     }

@@ -64,6 +64,11 @@ impl Target {
         matches!(self, Self::File(of, first, count) if of == object && first.after(u64::from(count)) > page)
     }
 
+    /// Whether it is about a page of `object` from `page` on, before `end`.
+    pub fn overlaps(self, object: ObjectId, page: ObjectPage, end: ObjectPage) -> bool {
+        self.reaches(object, page) && matches!(self, Self::File(_, first, _) if first < end)
+    }
+
     /// Whether it is about `page` of `object`.
     pub fn is_about(self, object: ObjectId, page: ObjectPage) -> bool {
         self.reaches(object, page) && matches!(self, Self::File(_, first, _) if first <= page)

@@ -1,4 +1,4 @@
-//! Random programs on one file: loads, stores, reads, writes, truncations, growth, write-back and forks, over few frames and a slow store,
+//! Random programs on one file: loads, stores, reads, writes, truncations, growth, holes, write-back and forks, over few frames and a slow store,
 //! against a plain model of what each word of the file may be.
 //!
 //! `EBB_SEED=N` runs one seed; `EBB_SOAK=1` runs 20 with five times the operations.
@@ -110,6 +110,17 @@ impl Model {
         self.close(words);
     }
 
+    fn begin_punch(&mut self, hole: Range<u64>) {
+        self.words.range_mut(hole.clone()).for_each(|(_, values)| values.push(0));
+        self.open = hole;
+    }
+
+    fn finish_punch(&mut self) {
+        let (hole, stored) = (self.open.clone(), &self.stored);
+        self.words.retain(|at, _| !hole.contains(at) || stored.contains(at));
+        self.close(self.size.0);
+    }
+
     fn close(&mut self, words: u64) {
         self.size = (words, words);
         self.open = 0..0;
@@ -139,7 +150,8 @@ impl User {
             match self.rng.below(100) {
                 0..40 => self.load().await,
                 40..75 => self.store().await,
-                75..81 => self.read().await,
+                75..79 => self.read().await,
+                79..81 => self.punch().await,
                 81..88 => self.write().await,
                 88..91 => self.truncate().await,
                 91..93 => self.sync().await,
@@ -235,6 +247,31 @@ impl User {
         // Panics if anything is under way for what is cut off.
         machine.files().cut(FILE, words.div_ceil(WORDS));
         self.model().finish_truncate(words);
+        self.give_back();
+    }
+
+    /// A hole of whole pages, within the file.
+    async fn punch(&mut self) {
+        let end = self.model().size.0.div_ceil(WORDS);
+        if end == 0 || !self.claim() {
+            return;
+        }
+        let machine = self.stage.machine.clone();
+        // Nobody changes the size from here on, but it may have changed since it was looked at.
+        let end = self.model().size.0.div_ceil(WORDS).min(end);
+        let first = self.rng.below(end + 1);
+        let hole = first..(first + 1 + self.rng.below(PAGES / 2)).min(end).max(first);
+        self.model().begin_punch(hole.start * WORDS..hole.end * WORDS);
+        machine.mm().release_holds(&mut self.thread.holds);
+        let range = ObjectPage::new(hole.start)..ObjectPage::new(hole.end);
+        let vacant = machine.mm().vacate(self.stage.object, range).await.unwrap();
+        for _ in 0..self.rng.below(8) {
+            yield_now().await;
+        }
+        // Panics if anything is under way for what is freed.
+        machine.files().punch(FILE, hole);
+        drop(vacant);
+        self.model().finish_punch();
         self.give_back();
     }
 

@@ -127,6 +127,9 @@ impl<P: Platform> Mm<P> {
         group: GroupId,
         (id, page): FilePage,
     ) -> Hurdle<'a, P> {
+        if core.objects.get_mut(id).is_some_and(|object| object.is_closed(page)) {
+            return Hurdle::Wait(self.vacancies_over.wait(), FaultKind::Minor);
+        }
         if !core.ops.has_room(OpKind::Fill) {
             return Hurdle::Wait(self.op_room.wait(), FaultKind::Minor);
         }
@@ -283,6 +286,7 @@ impl Object {
             return 1;
         }
         let most = AHEAD.min((self.end().as_u64() - page.as_u64()) as usize);
-        (1..most).find(|i| !absent(&self.index, page.after(*i as u64))).unwrap_or(most)
+        let is_in_the_way = |at: ObjectPage| !absent(&self.index, at) || self.is_closed(at);
+        (1..most).find(|i| is_in_the_way(page.after(*i as u64))).unwrap_or(most)
     }
 }

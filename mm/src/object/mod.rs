@@ -6,7 +6,7 @@
 //! An object lives as long as somebody has a handle to it or an area that maps it. Then it is *doomed*: reclaim buries it, a chunk of
 //! pages at a time, so that nobody who lets go of an object has to wait, and dropping a future half-way loses nothing.
 //!
-//! - [`mod@io`]: `read` and `write`. [`mod@truncate`]: the end of an object.
+//! - [`mod@io`]: `read` and `write`. [`mod@truncate`]: the end of an object. [`mod@vacate`]: a hole in its middle.
 //! - [`mod@file`]: pages of files, on their way in and out. [`mod@complete`]: when they have arrived. [`mod@sync`]: when they are written.
 //! - [`mod@fault`]: how a fault is served from an object. [`mod@area`]: which areas map an object, and taking its pages out of them.
 
@@ -17,8 +17,10 @@ pub(crate) mod file;
 mod io;
 pub(crate) mod sync;
 mod truncate;
+mod vacate;
 
 pub use area::{Backing, Sharing};
+pub use vacate::Vacant;
 
 use crate::addr::{PAGE_SIZE, PageRange, Vpn};
 use crate::arena::Arena;
@@ -32,6 +34,7 @@ use crate::platform::Platform;
 use crate::space::CHUNK;
 use crate::stats::{PageClass, PageCounts};
 use arrayvec::ArrayVec;
+use core::ops::Range;
 
 /// Name of an object: a slot and how often it was used before, so that an old name finds nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -158,6 +161,8 @@ pub(crate) struct Object {
     pub write_error: Option<FileError>,
     /// A run of pages could not be read, or not be given blocks: until the file is cut, each is tried by itself.
     pub singly: bool,
+    /// Pages that are being taken out: nobody gets one of them until that is over.
+    closed: Option<Range<ObjectPage>>,
     /// The next of those that are doomed.
     next_doomed: Option<ObjectId>,
 }
@@ -323,6 +328,7 @@ impl<P: Platform> Mm<P> {
             prepared: (ObjectPage(0), ObjectPage(0)),
             write_error: None,
             singly: false,
+            closed: None,
             next_doomed: None,
         };
         self.core.with_lock(|core| core.objects.insert(object)).ok_or(NoMemory)
@@ -401,18 +407,18 @@ impl<P: Platform> Mm<P> {
     /// Gives up to [`CHUNK`] pages of a doomed object up. `false` if nothing is doomed.
     fn bury_chunk(&self, core: &mut Core<P>) -> bool {
         let Some(id) = core.objects.doomed else { return false };
-        if !self.release_object_pages(core, id, ObjectPage(0)) {
+        if !self.release_object_pages(core, id, ObjectPage(0)..ObjectPage::LAST) {
             core.objects.bury();
         }
         true
     }
 
-    /// Gives up to [`CHUNK`] pages from `first` on up, and takes them out of all page tables. `false` if there are no more.
-    fn release_object_pages(&self, core: &mut Core<P>, id: ObjectId, first: ObjectPage) -> bool {
+    /// Gives up to [`CHUNK`] pages of a range up, and takes them out of all page tables. `false` if there are no more.
+    fn release_object_pages(&self, core: &mut Core<P>, id: ObjectId, range: Range<ObjectPage>) -> bool {
         let mut pages: ArrayVec<(ObjectPage, Record), CHUNK> = ArrayVec::new();
         let Some(object) = core.objects.get_mut(id) else { return false };
-        let rest = PageRange { start: first.key(), end: Vpn::new(1 << ObjectPage::BITS) };
-        let more = object.index.visit(rest, CHUNK, |page, record| {
+        let range = PageRange { start: range.start.key(), end: range.end.key() };
+        let more = object.index.visit(range, CHUNK, |page, record| {
             pages.push((ObjectPage(page.as_u64()), record));
             Record::Absent
         });

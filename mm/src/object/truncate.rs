@@ -30,7 +30,7 @@ impl<P: Platform> Mm<P> {
         let old = self.core.with_lock(|core| self.set_end(core, id, bytes)).ok_or(ObjectError::Gone)?;
         if bytes < old {
             let end = ObjectPage::holding(bytes + PAGE_SIZE as u64 - 1);
-            while self.core.with_lock(|core| self.release_object_pages(core, id, end)) {
+            while self.core.with_lock(|core| self.release_object_pages(core, id, end..ObjectPage::LAST)) {
                 self.announce_frames();
                 crate::yield_now().await;
             }

@@ -10,6 +10,7 @@ use super::{Shared, SimLock};
 use crate::addr::WORDS_PER_PAGE;
 use crate::file_store::{FileCompletion, FileError, FileId, FileIo, FileRequest, FileStore};
 use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, sync::Arc, vec::Vec};
+use core::ops::Range;
 use core::task::{Context, Poll, Waker};
 use mutex_traits::ConstInit;
 
@@ -136,12 +137,20 @@ impl SimFiles {
     /// # Panics
     /// If a request is under way for one of them.
     pub fn cut(&self, file: FileId, from: u64) {
+        self.punch(file, from..u64::MAX);
+    }
+
+    /// Frees the blocks of a range of a file's pages.
+    ///
+    /// # Panics
+    /// If a request is under way for one of them.
+    pub fn punch(&self, file: FileId, hole: Range<u64>) {
         self.disk.with_lock(|disk| {
             for Active { request, .. } in &disk.active {
-                let end = request.page.as_u64() + u64::from(request.count);
-                assert!(request.file != file || end <= from, "{request:?} is under way for blocks that are freed");
+                let touches = pages(request).any(|(of, page)| of == file && hole.contains(&page));
+                assert!(!touches, "{request:?} is under way for blocks that are freed");
             }
-            disk.blocks.retain(|(of, page), _| *of != file || *page < from);
+            disk.blocks.retain(|(of, page), _| *of != file || !hole.contains(page));
         });
     }
 
