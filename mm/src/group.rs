@@ -137,8 +137,13 @@ impl Group {
         self.limits.frames.map_or(u64::MAX, |most| most - (most / 8).clamp(1, MOST_SLACK).min(most))
     }
 
-    /// Whether enough of it is free, or will be when the writes under way are done.
+    /// Whether enough of it is free.
     fn is_relieved(&self) -> bool {
+        self.charged <= self.target()
+    }
+
+    /// Whether enough of it will be free if the writes under way come to their ends and nobody touches what is written.
+    fn will_be_relieved(&self) -> bool {
         self.charged - self.leaving <= self.target()
     }
 
@@ -228,11 +233,11 @@ impl Groups {
 /// What reclaim within a group came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum GroupState {
-    /// Enough is free, or on its way.
+    /// Enough is free.
     Relieved,
     /// Look at this one next.
     Candidate(Pfn),
-    /// Nothing more before some I/O is done.
+    /// Nothing more before some I/O is done: enough is on its way out, or nothing else is left to look at.
     InTransit,
     /// Its pages are held by threads that are getting on.
     Held,
@@ -316,6 +321,10 @@ impl<P: Platform> Core<P> {
         if group.is_relieved() {
             group.wanting = false;
             return GroupState::Relieved;
+        }
+        // To be looked at again: a page that is touched on its way out stays, and whoever waits for its frame would wait for ever.
+        if group.will_be_relieved() {
+            return GroupState::InTransit;
         }
         // Twice: what was used is looked at again.
         let exhausted = group.fruitless >= 2 * group.policy.len();

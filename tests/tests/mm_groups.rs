@@ -8,6 +8,7 @@ use mm::platform::Access;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
 use std::sync::Arc;
+use tests::harness::reduced_or_full;
 use tests::mm::{World, numbered, word};
 
 /// A space in a group of its own.
@@ -205,6 +206,43 @@ fn x17_a_machine_short_of_frames_takes_from_groups_too() {
     world.destroy(idle);
     remove(&mut world, group);
     world.assert_empty();
+}
+
+/// Threads of a group that is too small for two of them, alone on the machine: whoever waits for room is served by what the others let
+/// go of, and by nothing else.
+fn thrash_together(seed: u64, threads: usize, pages_at_once: u64, room: u64) {
+    let mut world = World::seeded(SimConfig::new(256, 2048), seed);
+    let (group, space, area) = space_in_group(&mut world, 2 * threads as u64 * pages_at_once, frames(room));
+    for number in 0..threads {
+        let machine = world.machine.clone();
+        let own = 2 * number as u64 * pages_at_once;
+        let work = async move {
+            let mut holds = Holds::default();
+            for round in 0..8u64 {
+                let first = own + round % 2 * pages_at_once;
+                let stores: Vec<_> = (0..pages_at_once).map(|i| (word(area, first + i, round), round + 1)).collect();
+                machine.store_all(space, &stores, round + 1, &mut holds).await.expect("there is swap");
+                machine.mm().release_holds(&mut holds);
+                executor::yield_now().await;
+            }
+        };
+        world.sim.spawn(Class::User, numbered("thread", number), work).detach();
+    }
+    world.sim.run().unwrap_or_else(|stuck| {
+        panic!("seed {seed}: {stuck}\n{}{:#?}", world.sim.journal().print(), world.machine.mm().snapshot())
+    });
+    let GroupStats { frames_peak, events, .. } = stats(&world, group);
+    assert!(frames_peak == room && events.max > 0 && events.oom == 0, "seed {seed}: {events:?}");
+    world.destroy(space);
+    remove(&mut world, group);
+    world.assert_empty();
+}
+
+#[test]
+fn e8_twelve_pages_are_enough_for_a_group_of_threads_that_need_two_at_once() {
+    for seed in 0..reduced_or_full(100, 2000) {
+        thrash_together(seed, 16, 2, 12);
+    }
 }
 
 #[test]
