@@ -10,7 +10,11 @@ use tests::source::{self, code_only};
 const MAY_USE: [(&str, &[&str], &[&str]); 5] = [
     ("ranges of anything", &["mm/src/range/"], &["range"]),
     ("addresses", &["mm/src/addr.rs"], &[]),
-    ("who gives frames out", &["mm/src/frame/allocator.rs", "mm/src/frame/roles.rs"], &["addr", "range"]),
+    (
+        "who gives frames out",
+        &["mm/src/frame/allocator.rs", "mm/src/frame/magazines.rs", "mm/src/frame/roles.rs"],
+        &["addr", "range"],
+    ),
     ("areas of address spaces", &["mm/src/space/vma.rs"], &["addr", "platform", "object", "space"]),
     ("the kernel's heap", &["mm/src/heap/"], &["addr", "frame", "range", "heap"]),
 ];

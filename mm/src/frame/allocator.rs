@@ -271,6 +271,22 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.alloc(kind, Order::PAGE)
     }
 
+    /// Up to `count` single frames under one lock, as many as there are and as `frames` has room for.
+    pub fn alloc_pages<const N: usize>(&self, kind: FrameKind, frames: &mut ArrayVec<Frame, N>, count: usize) {
+        let before = frames.len();
+        let left = self.pool.with_lock(|pool| {
+            let wanted = count.min(frames.remaining_capacity());
+            frames.extend(core::iter::from_fn(|| pool.alloc(kind, Order::PAGE)).take(wanted));
+            let taken = (frames.len() - before) as u32;
+            self.free.fetch_sub(taken, Ordering::Relaxed) - taken
+        });
+        self.signal_below_low(left);
+        #[cfg(feature = "sim")]
+        for frame in &frames[before..] {
+            self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, 1));
+        }
+    }
+
     /// Takes a block back.
     ///
     /// # Panics

@@ -4,14 +4,17 @@
 //! Does not own what is *in* a frame (that is reached through [`crate::platform::PhysMemory`]) nor which page it backs.
 //!
 //! The allocator has a lock of its own, taken inside the kernel heap's and the manager's: heap growth and page tables need frames too.
+//! [`Magazines`] are for machines with several processors: frames at hand for each, over the allocator.
 
 mod allocator;
+mod magazines;
 mod roles;
 mod table;
 
 #[cfg(feature = "sim")]
 pub use allocator::FrameWatcher;
 pub use allocator::{Contents, FrameAllocator, FrameCounts, FrameOwner, FreeError, MAX_ORDER, Order};
+pub use magazines::{Batch, FrameSource, Lock, Magazine, Magazines, Marks, ProcessorId};
 pub(crate) use table::Links;
 pub use table::{FrameDesc, FrameTable, Residence};
 

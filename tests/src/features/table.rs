@@ -111,7 +111,7 @@ const N: &[Row] = &[
     row("N1", "an allocation of five bytes goes down through every layer", "a trace"),
     row("N2", "every usable frame is managed once", "the memory map"),
     row("N3", "memory that is not usable is never given out", "the memory map"),
-    row("N4", "frames in magazines by processor", "magazines"),
+    row("N4", "frames in magazines by processor", "two marks, stealing; host tests, the kernel has one processor"),
     same("N5", "one upper half for all", "as A9", &["A9"]),
     same("N6", "whoever asks for memory need not know how it comes", "page faults; as M1", &["M1"]),
     row("N7", "segments are flat", "GDT"),
