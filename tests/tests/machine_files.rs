@@ -82,6 +82,16 @@ fn p13_windows_of_files_show_what_they_name_and_nothing_else() {
 }
 
 #[test]
+fn holes_give_blocks_back_and_read_as_zeroes_everywhere() {
+    let program = Program::C("file-holes", Flavour::Glibc).build().expect("a C compiler");
+    let disk = DataDisk::empty();
+    let program = program.to_str().expect("a path in UTF-8");
+    let finished = Run::new([program, "refuses"]).option("--disk", disk.image()).finish();
+    disk.expect_clean();
+    assert!(finished.expect_ok().text().contains("OK file-holes"));
+}
+
+#[test]
 fn sizes_on_the_disk_are_to_the_byte() {
     const SIZES: [usize; 9] = [0, 1, 1000, 4095, 4096, 4097, 8191, 8192, 12288];
     let program = Program::C("file-sizes", Flavour::Glibc).build().expect("a C compiler");

@@ -16,6 +16,7 @@
 //! | [`latency`] | histograms of cycles |
 //! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
 //! | [`tree`] | a directory tree as lines that can be compared |
+//! | [`volume`] (unsafe) | holes and reserved blocks |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
 //! | [`pressure`] | the main workload's options, phases and kinds |
 //!
@@ -36,4 +37,5 @@ pub mod references;
 pub mod registers;
 pub mod rng;
 pub mod tree;
+pub mod volume;
 pub mod zipf;

@@ -26,6 +26,7 @@ use super::exclusion::Users;
 use super::ext4::{Change, Found, Ino, Maker, MountError, Rename, Unlinked, Volume, VolumeFacts};
 use super::extents::{Extents, FilePage};
 use super::file::FileData;
+use super::holes::Emptied;
 use super::locks::FileLocks;
 use super::vnode::Listed;
 use crate::arch::fiber::Fiber;
@@ -271,7 +272,8 @@ impl DataVolume {
         if let Some(file) = file {
             file.forget().await;
         }
-        if let Err(errno) = self.call(move |volume| volume.reap(ino)).await {
+        let thinned = self.thin(ino).await;
+        if let Err(errno) = thinned.and(self.call(move |volume| volume.reap(ino)).await) {
             log::warn!("data disk: inode {} is not given back: {errno:?}", ino.0);
         }
     }
@@ -533,7 +535,12 @@ impl Inode {
         match how {
             Allocate::Extend => file.allocate(self.volume, space, (offset, len), false).await,
             Allocate::KeepSize => file.allocate(self.volume, space, (offset, len), true).await,
-            Allocate::Hole => file.clear(space, offset, len).await,
+            Allocate::Hole => file.empty(self.volume, space, (offset, len), Emptied::GivenBack).await,
+            Allocate::Zero => {
+                file.empty(self.volume, space, (offset, len), Emptied::Reserved).await?;
+                file.allocate(self.volume, space, (offset, len), false).await
+            }
+            Allocate::ZeroKeepSize => file.empty(self.volume, space, (offset, len), Emptied::Reserved).await,
         }
     }
 
@@ -581,4 +588,6 @@ pub enum Allocate {
     Extend,
     KeepSize,
     Hole,
+    Zero,
+    ZeroKeepSize,
 }

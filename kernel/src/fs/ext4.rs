@@ -18,6 +18,7 @@ use super::actor::{Settings, buffer};
 use super::attributes::{Attributes, DATA_DEVICE, FileType, Moment};
 use super::blocks::{BLOCK, BlockFailed, Blocks, Device, Payload, Writable};
 use super::extents::{Extent, Extents, FilePage, Run};
+use super::holes::Left;
 use super::recovery_mark;
 use crate::arch::fiber::Suspender;
 use crate::syscall::errno::Errno;
@@ -33,7 +34,7 @@ pub const TRANSACTION: u32 = 32;
 pub struct Ino(pub u32);
 
 impl Ino {
-    fn raw(self) -> Result<InodeNumber, Errno> {
+    pub(super) fn raw(self) -> Result<InodeNumber, Errno> {
         InodeNumber::new(self.0).map_err(errno)
     }
 }
@@ -133,7 +134,7 @@ fn timestamp(moment: Moment) -> Ext4Timestamp {
 }
 
 /// The library's mounted file system over our device.
-type Library<'a, B> = Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>;
+pub(super) type Library<'a, B> = Ext4<Device<'a, B>, MountedServices<(), NoopObserver>>;
 
 /// The mounted file system.
 pub struct Volume<'a, B: Blocks> {
@@ -176,8 +177,13 @@ impl<'a, B: Blocks> Volume<'a, B> {
     }
 
     /// The library, to change something on the disk.
-    fn changing(&mut self) -> &mut Library<'a, B> {
+    pub(super) fn changing(&mut self) -> &mut Library<'a, B> {
         self.changes += 1;
+        &mut self.ext4
+    }
+
+    /// The library, to look at something.
+    pub(super) fn library(&mut self) -> &mut Library<'a, B> {
         &mut self.ext4
     }
 
@@ -263,6 +269,16 @@ impl<'a, B: Blocks> Volume<'a, B> {
 
     /// Gives back an inode without names, which nobody has open any more.
     pub fn reap(&mut self, ino: Ino) -> Result<(), Errno> {
+        let Attributes { kind, size, blocks, .. } = self.inspect(ino)?.attributes;
+        if kind == FileType::Regular && blocks > 0 {
+            // Of what has an extent the library would only free what is written (rsext4 0.9.2, `inode_owned_blocks`): blocks that
+            // were reserved would be lost. Truncation takes all, but finds nothing to do where the size stays the same.
+            let number = ino.raw()?;
+            if size == 0 {
+                self.changing().truncate_inode(number, BLOCK as u64).map_err(errno)?;
+            }
+            self.changing().truncate_inode(number, 0).map_err(errno)?;
+        }
         self.changing().reap_unlinked_inode(ino.raw()?).map_err(errno)
     }
 
@@ -306,24 +322,33 @@ impl<'a, B: Blocks> Volume<'a, B> {
         while at < end {
             let run = known.run(FilePage(at), (end - at).min(ZEROES as u64));
             if let Run::Hole { pages } = run {
-                let number = ino.raw()?;
-                self.changes += 1;
-                let Self { ext4, payload, zeroes, .. } = self;
-                let bytes = &zeroes[..pages as usize * BLOCK];
-                payload.passing(|| ext4.write_inode(number, at * BLOCK as u64, bytes)).map_err(errno)?;
+                self.write_zeroes(ino, FilePage(at), pages as usize)?;
             }
             at += run.pages();
         }
         self.extents(ino, page, pages)
     }
 
-    /// Sets the file's size, as far as it is another one, and when it was modified.
-    pub fn settle(&mut self, ino: Ino, size: u64, modified: Moment) -> Result<(), Errno> {
+    /// Writes at most [`ZEROES`] blocks of zeroes.
+    pub(super) fn write_zeroes(&mut self, ino: Ino, page: FilePage, pages: usize) -> Result<(), Errno> {
+        let number = ino.raw()?;
+        self.changes += 1;
+        let Self { ext4, payload, zeroes, .. } = self;
+        payload.passing(|| ext4.write_inode(number, page.0 * BLOCK as u64, &zeroes[..pages * BLOCK])).map_err(errno)
+    }
+
+    /// Sets the file's size, as far as it is another one, and when it was modified. If that takes many blocks away, it takes some of them
+    /// and is to be called again.
+    pub fn settle(&mut self, ino: Ino, size: u64, modified: Moment) -> Result<Left, Errno> {
+        if self.take_from_end(ino, size)? == Left::More {
+            return Ok(Left::More);
+        }
         let before = self.inspect(ino)?.attributes.size;
         if before != size {
             self.resize(ino, before, size)?;
         }
-        self.change(ino, Change { modified: Some(modified), ..Change::default() })
+        self.change(ino, Change { modified: Some(modified), ..Change::default() })?;
+        Ok(Left::Few)
     }
 
     /// The block that the end lies in is left as it is: its page is the memory manager's.
@@ -485,7 +510,7 @@ fn file_type(kind: DirectoryEntryType) -> FileType {
 }
 
 /// The library's reasons as errno(3).
-fn errno(error: Ext4Error) -> Errno {
+pub(super) fn errno(error: Ext4Error) -> Errno {
     use Ext4ErrorKind as Kind;
     let errno = match error.kind() {
         Kind::NotFound => Errno::ENOENT,

@@ -9,9 +9,10 @@
 //! | writes | by page, in `mm` | the gate | the gate | a page is prepared before it is written |
 //! | truncation | `mm` | the gate | the gate | `mm` waits for those behind the end, then blocks are freed |
 //!
-//! Order of a truncation: the object's end moves and I/O behind it ends; the extents are forgotten; the library frees the blocks.
+//! Holes are made in `holes.rs`. Order of a truncation: the object's end moves and I/O behind it ends; the extents are forgotten; the library frees the blocks.
 //! Order of fsync: pages written; size and journal committed; FLUSH.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use maitake_sync::Mutex as Gate;
@@ -25,7 +26,8 @@ use super::attributes::Moment;
 use super::blocks::BLOCK;
 use super::disk::{DataVolume, WriteAt};
 use super::ext4::Ino;
-use super::extents::{Extents, FilePage, Run};
+use super::extents::{Extent, Extents, FilePage, Run};
+use super::holes::Left;
 use crate::mm;
 use crate::sync::{IrqLock, Mutex};
 use crate::syscall::errno::Errno;
@@ -37,7 +39,7 @@ pub struct FileData {
     object: ObjectId,
     extents: Mutex<Extents>,
     /// Held while the size changes or bytes are written.
-    gate: Gate<(), IrqLock>,
+    pub(super) gate: Gate<(), IrqLock>,
     /// How often something was begun that the disk has to be told about: its size, its time of modification.
     changes: AtomicU64,
     /// Up to which of them the disk knows.
@@ -85,6 +87,13 @@ impl FileData {
         self.extents.lock().run(page, most)
     }
 
+    /// Enters all the blocks that some pages have.
+    pub(super) fn replace_extents(&self, page: FilePage, pages: u64, found: Vec<Extent>) {
+        let mut extents = self.extents.lock();
+        extents.remove(page, pages);
+        found.into_iter().for_each(|extent| extents.add(extent));
+    }
+
     /// read(2) and its kin.
     pub async fn read(&self, offset: u64, space: SpaceId, to: u64, len: u64) -> Result<u64, Errno> {
         mm().object_read(self.object, offset, space, VirtAddr::new(to), len).await.map_err(errno)
@@ -117,21 +126,6 @@ impl FileData {
         self.settle(volume, size).await
     }
 
-    /// Makes a hole read as zeroes. The blocks stay.
-    pub async fn clear(&self, space: SpaceId, offset: u64, len: u64) -> Result<(), Errno> {
-        const ZEROES: [u8; 512] = [0; 512];
-        let _gate = self.gate.lock().await;
-        self.note_change();
-        let end = offset.saturating_add(len).min(self.size());
-        let mut at = offset;
-        while at < end {
-            let part = (end - at).min(ZEROES.len() as u64);
-            mm().object_write_bytes(self.object, at, space, &ZEROES[..part as usize]).await.map_err(errno)?;
-            at += part;
-        }
-        Ok(())
-    }
-
     /// Has blocks reserved for a range; extends the file to its end if asked to.
     pub async fn allocate(
         &self,
@@ -152,21 +146,21 @@ impl FileData {
     }
 
     /// Something begins of which the disk will have to be told.
-    fn note_change(&self) {
+    pub(super) fn note_change(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tells the disk the size, which takes back the blocks behind it, and when the file was modified. Under the gate.
     ///
     /// What is noted here goes first: if the caller does not live to see the answer, the blocks go all the same.
-    async fn settle(&self, volume: &DataVolume, size: u64) -> Result<(), Errno> {
+    pub(super) async fn settle(&self, volume: &DataVolume, size: u64) -> Result<(), Errno> {
         let changes = self.changes.load(Ordering::Relaxed);
         // Those of a write that did not get as far as it wanted are among them.
         mm().forget_prepared(self.object);
         self.extents.lock().cut(FilePage(size.div_ceil(BLOCK as u64)));
         let modified = Moment { ns: time::wall_clock_ns().cast_signed() };
         let ino = self.ino;
-        volume.call(move |volume| volume.settle(ino, size, modified)).await?;
+        while volume.call(move |volume| volume.settle(ino, size, modified)).await? == Left::More {}
         self.settled.store(changes, Ordering::Relaxed);
         Ok(())
     }

@@ -12,13 +12,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general as flag;
 use maitake_sync::{Mutex as Gate, MutexGuard};
 use mm::addr::VirtAddr;
-use mm::object::{ObjectId, Sharing};
+use mm::object::{ObjectId, ObjectPage, Sharing};
 use mm::space::SpaceId;
 use mutex_traits::ConstInit;
 
 use super::attributes::{Attributes, FileType};
 use super::disk::WriteAt;
 use super::file::errno;
+use super::holes::{Parts, write_zeroes};
 use crate::mm;
 use crate::sync::IrqLock;
 use crate::syscall::errno::Errno;
@@ -162,6 +163,20 @@ impl MemFile {
             return Err(Errno::EPERM);
         }
         mm().truncate_object(self.object, size, space).await.map_err(errno)
+    }
+
+    /// fallocate(2): a hole. What of it is less than a page is written with zeroes.
+    pub async fn punch(&self, space: SpaceId, offset: u64, len: u64) -> Result<(), Errno> {
+        let _gate = self.gate.lock().await;
+        if self.seals().any_of(flag::F_SEAL_WRITE | flag::F_SEAL_FUTURE_WRITE) {
+            return Err(Errno::EPERM);
+        }
+        let Parts { pages, edges } = Parts::of(offset..offset + len, self.size());
+        for edge in edges {
+            write_zeroes(self.object, space, edge).await?;
+        }
+        let pages = ObjectPage::new(pages.start)..ObjectPage::new(pages.end);
+        mm().vacate(self.object, pages).await.map(drop).map_err(errno)
     }
 
     /// What fstat(2) shows.

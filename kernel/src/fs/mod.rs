@@ -24,6 +24,7 @@ pub mod exclusion;
 pub mod ext4;
 pub mod extents;
 pub mod file;
+pub mod holes;
 pub mod locks;
 pub mod memfd;
 pub mod open;

@@ -227,12 +227,16 @@ pub(super) async fn ftruncate(thread: &Thread, fd: u64, size: u64) -> SysResult 
     writable_inode(thread, fd)?.truncate(size, thread.process.space()).await.map(|()| 0)
 }
 
-/// fallocate(2): allocating, and punching holes.
+/// fallocate(2): allocating, punching holes, and zeroes in place of what is there.
 pub(super) async fn fallocate(thread: &Thread, fd: u64, mode: u64, offset: u64, len: u64) -> SysResult {
+    const HOLE: u32 = flag::FALLOC_FL_PUNCH_HOLE | flag::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP_SIZE: u32 = flag::FALLOC_FL_ZERO_RANGE | flag::FALLOC_FL_KEEP_SIZE;
     let how = match mode as u32 {
         0 => Allocate::Extend,
         flag::FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
-        mode if mode == flag::FALLOC_FL_PUNCH_HOLE | flag::FALLOC_FL_KEEP_SIZE => Allocate::Hole,
+        HOLE => Allocate::Hole,
+        flag::FALLOC_FL_ZERO_RANGE => Allocate::Zero,
+        ZERO_KEEP_SIZE => Allocate::ZeroKeepSize,
         _ => return Err(Errno::EOPNOTSUPP),
     };
     if offset.cast_signed() < 0 || len.cast_signed() <= 0 {
@@ -245,7 +249,8 @@ pub(super) async fn fallocate(thread: &Thread, fd: u64, mode: u64, offset: u64, 
             Allocate::KeepSize => Ok(0),
             Allocate::Extend if end <= memory.size() => Ok(0),
             Allocate::Extend => memory.resize(thread.process.space(), end).await.map(|()| 0),
-            Allocate::Hole => Err(Errno::EOPNOTSUPP),
+            Allocate::Hole => memory.punch(thread.process.space(), offset, len).await.map(|()| 0),
+            Allocate::Zero | Allocate::ZeroKeepSize => Err(Errno::EOPNOTSUPP),
         };
     }
     let inode: Arc<Inode> = writable_inode(thread, fd).map_err(|errno| match errno {

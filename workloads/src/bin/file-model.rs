@@ -15,6 +15,7 @@ use workloads::claim::Claims;
 use workloads::mapping::{self, FileView, Mapping};
 use workloads::rng::Rng;
 use workloads::tree;
+use workloads::volume::{self, End, Range};
 
 const ROOT: &str = "model";
 const LIST: &str = "model.list";
@@ -173,6 +174,33 @@ impl Model {
         let cut = self.open[index].0.set_len(size);
         if self.judge(&format!("truncate to {size}"), cut, Ok(())).is_some() {
             self.contents[content].resize(size as usize, 0);
+        }
+    }
+
+    /// Punches a hole, has blocks reserved, or both: zeroes in place of what is there.
+    fn allocate(&mut self) {
+        let Some((index, content)) = self.some_file() else { return };
+        let size = self.contents[content].len() as u64;
+        let offset = if self.rng.percent(80) { self.rng.below(size + 1) } else { self.rng.below(self.most) };
+        let most = if self.rng.percent(50) { 3 * mapping::PAGE_SIZE as u64 } else { self.most };
+        let len = (1 + self.rng.below(most)).min(self.most.saturating_sub(offset)).max(1);
+        let (range, end) = match self.rng.below(10) {
+            0..6 => (Range::Punch, End::Stays),
+            6 => (Range::Zero, End::Moves),
+            7 => (Range::Zero, End::Stays),
+            8 => (Range::Reserve, End::Moves),
+            _ => (Range::Reserve, End::Stays),
+        };
+        let done = volume::allocate(&self.open[index].0, range, end, offset, len);
+        if self.judge(&format!("{range:?} {len} at {offset} of {size}, {end:?}"), done, Ok(())).is_some() {
+            let (offset, behind, model) = (offset as usize, (offset + len) as usize, &mut self.contents[content]);
+            if end == End::Moves && model.len() < behind {
+                model.resize(behind, 0);
+            }
+            let last = behind.min(model.len());
+            if range != Range::Reserve && offset < last {
+                model[offset..last].fill(0);
+            }
         }
     }
 
@@ -357,13 +385,13 @@ impl Model {
     fn step(&mut self) {
         match self.rng.below(100) {
             0..12 => self.create(),
-            12..42 => self.write(),
-            42..50 => self.truncate(),
-            50..70 => self.read(),
+            12..38 => self.write(),
+            38..45 => self.truncate(),
+            45..52 => self.allocate(),
+            52..70 => self.read(),
             70..78 => self.map(),
             78..82 => self.make_directory(),
             82..85 => self.remove(),
-
             85..91 => self.rename(),
             91..94 => self.link(),
             94..96 => self.sync(),
