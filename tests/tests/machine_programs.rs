@@ -115,8 +115,10 @@ fn nothing_but_the_program_s_bytes_comes_out_on_stdout() {
 
 /// Both programs hold on Linux, too: `programs_on_linux`.
 #[test]
-fn p16_x12_m5_m6_m9_the_calls_about_mappings_are_linux_s() {
+fn p9_p16_x12_m5_m6_m9_the_calls_about_mappings_are_linux_s() {
     Run::line("mmap-contract").finish().expect_ok().expect_line("OK mmap-contract");
     let program = build(Program::C("map-interface", Flavour::Glibc));
-    Run::new([program]).option("--ram", "24M").finish().expect_ok().expect_line("OK map-interface");
+    let run = Run::new([program]).option("--ram", "24M").finish().expect_ok().expect_line("OK map-interface");
+    // 1 GiB on a machine of 24 MiB.
+    assert_eq!((run.value("RESERVED", "kib"), run.value("RESERVED", "committed")), (1 << 20, 0), "{run}");
 }

@@ -30,7 +30,7 @@ pub struct World {
 }
 
 /// How fast the simulated disk is: each half of a request takes between nothing and this long.
-const DISK_STEP: Duration = Duration::from_micros(40);
+pub const DISK_STEP: Duration = Duration::from_micros(40);
 
 impl World {
     /// Switches a machine on.
