@@ -16,7 +16,7 @@
 //! | [`latency`] | histograms of cycles |
 //! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
 //! | [`tree`] | a directory tree as lines that can be compared |
-//! | [`volume`] (unsafe) | holes and reserved blocks |
+//! | [`volume`] (unsafe) | holes, reserved blocks, mounting anew |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
 //! | [`pressure`] | the main workload's options, phases and kinds |
 //!

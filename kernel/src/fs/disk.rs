@@ -51,14 +51,16 @@ pub struct DataVolume {
     root: Once<Arc<Inode>>,
     inodes: Mutex<BTreeMap<Ino, Weak<Inode>>>,
     /// Regular files that have been used since the mount, with their pages.
-    files: Mutex<BTreeMap<Ino, Arc<FileData>>>,
+    pub(super) files: Mutex<BTreeMap<Ino, Arc<FileData>>>,
     /// There have come to be too many of them.
     crowded: AtomicBool,
     requests: Requests,
     nameless: Mutex<Nameless>,
     released: WaitCell,
     /// Held while an inode is being buried: an unmount comes after.
-    burials: Gate<(), IrqLock>,
+    pub(super) burials: Gate<(), IrqLock>,
+    /// How it is mounted.
+    pub(super) settings: Settings,
     writable: Once<Writable>,
 }
 
@@ -68,6 +70,8 @@ struct Nameless {
     in_use: Vec<Ino>,
     /// Nobody uses them any more. Has room for all that are in use, so that releasing one needs no memory.
     released: Vec<Ino>,
+    /// Nobody has them open, but somebody maps them.
+    kept: Vec<Ino>,
 }
 
 static VOLUME: Once<DataVolume> = Once::new();
@@ -95,6 +99,7 @@ pub async fn mount(
         nameless: Mutex::new(Nameless::default()),
         released: WaitCell::new(),
         burials: Gate::new_with_raw_mutex((), IrqLock::INIT),
+        settings,
         writable: Once::new(),
     });
     spawn(Fiber::new(stack, move |suspender| volume.actor.run(&volume.disk, settings, suspender)));
@@ -168,27 +173,7 @@ impl DataVolume {
         }
     }
 
-    /// Lets files go that nobody uses, until half of them are gone. What they have to tell the disk is told first.
-    async fn let_files_go(&self) {
-        let _no_burials = self.burials.lock().await;
-        for file in self.all_files() {
-            if self.files.lock().len() <= FILES / 2 {
-                return;
-            }
-            // Not on an error: it is for somebody who syncs the file to see.
-            let is_unused = |file: &Arc<FileData>| Arc::strong_count(file) == 2 && !file.is_mapped();
-            if is_unused(&file) && file.write_back(self).await.is_ok() {
-                let mut files = self.files.lock();
-                // Whoever uses it has taken it from the table, and nobody can while this is locked.
-                if is_unused(&file) && file.is_idle() {
-                    files.remove(&file.ino());
-                    file.close();
-                }
-            }
-        }
-    }
-
-    fn all_files(&self) -> Vec<Arc<FileData>> {
+    pub(super) fn all_files(&self) -> Vec<Arc<FileData>> {
         self.files.lock().values().cloned().collect()
     }
 
@@ -221,7 +206,7 @@ impl DataVolume {
     pub async fn unmount(&self) -> Result<(), Errno> {
         let _no_burials = self.burials.lock().await;
         let nameless = core::mem::take(&mut *self.nameless.lock());
-        for ino in nameless.in_use.into_iter().chain(nameless.released) {
+        for ino in nameless.in_use.into_iter().chain(nameless.released).chain(nameless.kept) {
             self.bury(ino).await;
         }
         let written = self.sync().await;
@@ -233,37 +218,55 @@ impl DataVolume {
 
     /// What is done from time to time and behind people's backs, for ever.
     pub async fn keep_house(&'static self) {
-        let mut mapped = Vec::new();
         let mut due = time::now_ns() + WRITE_BACK_EVERY.as_nanos();
         loop {
             let left = Duration::from_nanos(due.saturating_sub(time::now_ns()));
             let is_wanted = || !self.nameless.lock().released.is_empty() || self.crowded.load(Ordering::Relaxed);
             let wanted = self.released.wait_for(is_wanted);
             match crate::executor().timers().timeout(left, wanted).await {
-                Ok(_) if self.crowded.swap(false, Ordering::Relaxed) => self.let_files_go().await,
-                Ok(_) => self.bury_or_keep(&mut mapped).await,
+                Ok(_) if self.crowded.swap(false, Ordering::Relaxed) => {
+                    let _no_burials = self.burials.lock().await;
+                    self.let_files_go(FILES / 2).await;
+                }
+                Ok(_) => {
+                    let _burials = self.burials.lock().await;
+                    self.bury_next().await;
+                }
                 Err(_) => {}
             }
             // However much else there is to do: what is old is written.
             if time::now_ns() >= due {
                 crate::mm().write_back_old().await;
-                mapped.drain(..).for_each(|ino| self.release(ino));
+                self.release_kept();
                 due = time::now_ns() + WRITE_BACK_EVERY.as_nanos();
             }
         }
     }
 
-    async fn bury_or_keep(&self, mapped: &mut Vec<Ino>) {
-        let _burials = self.burials.lock().await;
-        let Some(ino) = self.nameless.lock().released.pop() else { return };
+    /// Buries the next of those that nobody uses any more; one that is still mapped is kept until later. `false` if there is none. Under
+    /// the lock of burials.
+    pub(super) async fn bury_next(&self) -> bool {
+        let Some(ino) = self.nameless.lock().released.pop() else { return false };
         if self.file_in_use(ino).is_some_and(|file| file.is_mapped()) {
-            // On the list of those in use, so that an unmount finds it.
-            self.nameless.lock().in_use.push(ino);
-            mapped.push(ino);
+            self.nameless.lock().kept.push(ino);
         } else {
-            self.nameless.lock().in_use.retain(|other| *other != ino);
             self.bury(ino).await;
         }
+        true
+    }
+
+    /// Those that were still mapped may not be by now.
+    fn release_kept(&self) {
+        let mut nameless = self.nameless.lock();
+        let Nameless { in_use, released, kept } = &mut *nameless;
+        released.append(kept);
+        released.reserve(in_use.len());
+    }
+
+    /// Whether there are inodes without names.
+    pub(super) fn has_nameless(&self) -> bool {
+        let nameless = self.nameless.lock();
+        !(nameless.in_use.is_empty() && nameless.released.is_empty() && nameless.kept.is_empty())
     }
 
     /// Gives back an inode without names that nobody uses.
@@ -272,8 +275,10 @@ impl DataVolume {
         if let Some(file) = file {
             file.forget().await;
         }
+        // If that fails, the library does as much as it can at once.
         let thinned = self.thin(ino).await;
-        if let Err(errno) = thinned.and(self.call(move |volume| volume.reap(ino)).await) {
+        let reaped = self.call(move |volume| volume.reap(ino)).await;
+        if let Err(errno) = thinned.and(reaped) {
             log::warn!("data disk: inode {} is not given back: {errno:?}", ino.0);
         }
     }

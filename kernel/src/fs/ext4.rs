@@ -411,12 +411,23 @@ impl<'a, B: Blocks> Volume<'a, B> {
 
     /// Makes everything durable and marks the file system clean.
     pub fn unmount(&mut self) -> Result<(), Errno> {
-        self.with_room_in_journal(|ext4| ext4.unmount())?;
+        self.end()?;
         self.clear_mark().map_err(|BlockFailed| Errno::EIO)
     }
 
+    /// The library's unmount; on an error it is still mounted.
+    pub(super) fn end(&mut self) -> Result<(), Errno> {
+        self.with_room_in_journal(|ext4| ext4.unmount())
+    }
+
+    /// Another instance of the library over the same disk.
+    pub(super) fn mount_again(&self, settings: Settings) -> Result<(Self, VolumeFacts), MountError> {
+        let (blocks, suspender) = self.disk;
+        Self::mount(blocks, settings, self.payload, suspender)
+    }
+
     /// Takes the mark for recovery away, after the library's unmount.
-    fn clear_mark(&self) -> Result<(), BlockFailed> {
+    pub(super) fn clear_mark(&self) -> Result<(), BlockFailed> {
         let (blocks, suspender) = self.disk;
         if self.ext4.options().readonly { Ok(()) } else { suspender.block_on(recovery_mark::clear(blocks)) }
     }

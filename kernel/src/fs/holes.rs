@@ -17,6 +17,7 @@ use mm::object::{ObjectId, ObjectPage};
 use mm::space::SpaceId;
 use rsext4::{FileExtentState, FileExtentTarget, RangeOperation, ZeroRangeOptions};
 
+use super::attributes::{Attributes, FileType};
 use super::blocks::{BLOCK, Blocks};
 use super::disk::DataVolume;
 use super::ext4::{Ino, Volume, errno as library_errno};
@@ -165,8 +166,10 @@ impl<B: Blocks> Volume<'_, B> {
     /// would otherwise do in one go. In memory there must be none of the pages.
     pub fn take_from_end(&mut self, ino: Ino, behind: u64) -> Result<Left, Errno> {
         const ONE: u64 = BLOCK as u64;
-        let (size, first) = (self.inspect(ino)?.attributes.size, behind.next_multiple_of(ONE));
-        if size <= first {
+        let Attributes { kind, size, .. } = self.inspect(ino)?.attributes;
+        let first = behind.next_multiple_of(ONE);
+        // Of other kinds the library shows no extents, and they are small.
+        if kind != FileType::Regular || size <= first {
             return Ok(Left::Few);
         }
         let number = ino.raw()?;

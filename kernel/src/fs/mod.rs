@@ -32,6 +32,7 @@ pub mod pipe;
 pub mod proc;
 pub mod range_locks;
 pub mod recovery_mark;
+mod remount;
 pub mod stdio;
 pub mod table;
 pub mod userfault;

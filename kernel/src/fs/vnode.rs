@@ -107,6 +107,16 @@ impl Vnode {
         disk::volume().map_or(Self::BareRoot, |volume| Self::Disk(volume.root()))
     }
 
+    /// Whether something is mounted here.
+    pub fn is_mount_point(&self) -> bool {
+        match self {
+            Self::Disk(_) | Self::BareRoot => self.is_root(),
+            Self::Proc(node) => node.parent().is_none(),
+            Self::Sys(node) => node.parent().is_none(),
+            Self::Dev(node) => node.parent().is_none(),
+        }
+    }
+
     fn is_root(&self) -> bool {
         match self {
             Self::Disk(inode) => inode.is_root(),

@@ -18,6 +18,7 @@ mod file;
 mod limits;
 mod lock;
 mod mem;
+mod mount;
 mod names;
 mod native;
 mod path;

@@ -5,7 +5,7 @@
 use linux_raw_sys::general as nr;
 
 use super::errno::{Errno, SysResult};
-use super::{descriptor, dir, fd, lock, path, stat};
+use super::{descriptor, dir, fd, lock, mount, path, stat};
 use crate::process::stats;
 use crate::process::thread::Thread;
 
@@ -65,6 +65,8 @@ pub(super) async fn dispatch(thread: &Thread, number: u64, [a, b, c, d, e, _]: [
         nr::__NR_fsync | nr::__NR_fdatasync => stat::fsync(thread, a).await,
         nr::__NR_fcntl => lock::fcntl(thread, a, b, c).await,
         nr::__NR_flock => lock::flock(thread, a, b).await,
+        nr::__NR_mount => mount::mount(thread, b, d).await,
+        nr::__NR_umount2 => mount::umount(thread, a).await,
         nr::__NR_sync | nr::__NR_syncfs => stat::sync().await,
         nr::__NR_statfs => stat::statfs(thread, a, b).await,
         nr::__NR_fstatfs => stat::fstatfs(thread, a, b).await,

@@ -62,6 +62,14 @@ impl WriteLog {
         self.0.iter().filter(|write| write.is_flush).count()
     }
 
+    /// What was written over a place on the disk, from first to last.
+    pub fn written_at(&self, at: u64, len: usize) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().filter_map(move |write| {
+            let from = at.checked_sub(write.at)? as usize;
+            write.data.get(from..from + len)
+        })
+    }
+
     /// What the disk `before` the run could hold if the power went after `count` entries.
     pub fn replay(&self, before: &Path, count: usize, rng: &mut Rng, image: &Path) {
         fs::copy(before, image).expect("a copy of the disk");

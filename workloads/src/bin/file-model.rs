@@ -1,6 +1,9 @@
 //! Random operations on a directory tree, each held against a model in memory: contents, names, sizes and the errno of
 //! what must fail. Claim: the file system and the model never differ.
 //!
+//! Now and then, and in the end, the file system is mounted anew, so that everything comes from the disk, and the whole tree is
+//! compared; `remounts=0` leaves that out, for kernels that would want privileges for it.
+//!
 //! Works in `model/` of the working directory, which must not exist; leaves its tree there, and the model's list of it in
 //! `model.list`, for whoever reads the disk afterwards. With `verify=1` it only compares the two, after a reboot say.
 
@@ -25,7 +28,11 @@ const DEPTH: u64 = 3;
 /// Files kept open, named or not.
 const HANDLES: usize = 6;
 
+/// One operation in so many is a remount.
+const REMOUNTS: u64 = 1000;
+
 // errno(3)
+const EBUSY: i32 = 16;
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 const ENOTDIR: i32 = 20;
@@ -369,6 +376,23 @@ impl Model {
         }
     }
 
+    /// Mounts the file system anew, which is refused while there are open files without names, and compares everything.
+    fn remount(&mut self) {
+        let nodes = &self.nodes;
+        let has_name = |content: usize| nodes.values().any(|node| *node == Node::File(content));
+        let named: Vec<bool> = self.open.iter().map(|(_, content)| has_name(*content)).collect();
+        if named.contains(&false) {
+            let mounted = volume::remount(c"/");
+            self.judge("remount with nameless files", mounted, Err(EBUSY));
+            let mut named = named.into_iter();
+            self.open.retain(|_| named.next() == Some(true));
+        }
+        let mounted = volume::remount(c"/");
+        self.judge("remount", mounted, Ok(()));
+        let expected = self.lines();
+        compare(&mut self.claims, &expected);
+    }
+
     fn list(&mut self) {
         let path = self.path();
         let Ok(Node::Directory) = self.look(&path) else { return };
@@ -427,10 +451,16 @@ fn compare(claims: &mut Claims, expected: &[String]) {
 }
 
 fn main() -> ExitCode {
-    let (mut ops, mut seed, mut kib, mut verify) = (2000, 1, 96, 0);
+    let (mut ops, mut seed, mut kib, mut verify, mut remounts) = (2000, 1, 96, 0, 1);
     workloads::arguments::parse(
         "does ops random operations on files of up to kib KiB below model/ and compares; verify=1: only compares",
-        &mut [("ops", &mut ops), ("seed", &mut seed), ("kib", &mut kib), ("verify", &mut verify)],
+        &mut [
+            ("ops", &mut ops),
+            ("seed", &mut seed),
+            ("kib", &mut kib),
+            ("verify", &mut verify),
+            ("remounts", &mut remounts),
+        ],
     );
     let mut claims = Claims::new("file-model");
     if verify != 0 {
@@ -442,8 +472,14 @@ fn main() -> ExitCode {
     fs::create_dir(ROOT).expect("a fresh directory");
     let (nodes, contents, open) = (BTreeMap::new(), Vec::new(), Vec::new());
     let mut model = Model { nodes, contents, open, rng: Rng::new(seed), most: kib << 10, claims };
-    for _ in 0..ops {
+    let mut remounted = 0;
+    for operation in 0..ops {
         model.step();
+        let is_due = operation % REMOUNTS == REMOUNTS / 2 || model.rng.below(REMOUNTS) == 0 || operation + 1 == ops;
+        if remounts != 0 && is_due {
+            model.remount();
+            remounted += 1;
+        }
     }
     let expected = model.lines();
     let mut claims = model.claims;
@@ -451,5 +487,5 @@ fn main() -> ExitCode {
     compare(&mut claims, &expected);
     let mut list = File::create(LIST).expect("the list");
     list.write_all((expected.join("\n") + "\n").as_bytes()).expect("the list is written");
-    claims.finish(format_args!("ops={ops} seed={seed} entries={}", expected.len()))
+    claims.finish(format_args!("ops={ops} seed={seed} remounts={remounted} entries={}", expected.len()))
 }

@@ -2,7 +2,7 @@
 //! every fourth record also changes a page of a mapped file, made durable by msync(2). Claim: none about itself; whoever
 //! cuts the power can tell from what is on the disk which records must be whole.
 //!
-//! Record N is `bytes` long and holds its number in every word. The mapped file's word 0 is the number of the last
+//! With `remount=R` the file system is mounted anew after every R records. Record N is `bytes` long and holds its number in every word. The mapped file's word 0 is the number of the last
 //! record that went with an msync. Works in the current directory.
 
 use std::fs::{File, OpenOptions};
@@ -10,12 +10,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use workloads::mapping::{FileView, Mapping};
+use workloads::volume;
 
 fn main() -> ExitCode {
-    let (mut records, mut bytes) = (100, 5000);
+    let (mut records, mut bytes, mut remount) = (100, 5000, 0);
     workloads::arguments::parse(
-        "appends records of bytes bytes to records.dat, each made durable before the next",
-        &mut [("records", &mut records), ("bytes", &mut bytes)],
+        "appends records of bytes bytes to records.dat, each made durable before the next; remounts after each remount records",
+        &mut [("records", &mut records), ("bytes", &mut bytes), ("remount", &mut remount)],
     );
     let mapped =
         OpenOptions::new().read(true).write(true).create(true).truncate(true).open("mapped.dat").expect("a file");
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
             page.sync().expect("a durable page");
         }
         println!("SYNCED {number}");
+        if remount != 0 && number % remount == 0 {
+            volume::remount(c"/").expect("the disk is mounted anew");
+        }
     }
     println!("OK sync-writer records={records}");
     ExitCode::SUCCESS
