@@ -9,6 +9,7 @@ use core::fmt;
 use drivers::block::Kind;
 use mm::frame::FrameKind;
 use mm::stats::{PageClass, Snapshot, VisiblePages};
+use mm::victim::Verdict;
 
 use crate::boot::BootInfo;
 use crate::cmdline::Options;
@@ -21,6 +22,10 @@ use crate::process::stats::{self, Latency};
 use crate::process::{self, ExitReport, Outcome};
 use crate::telemetry::{Json, record};
 use crate::{scheduler, telemetry, time};
+
+mod judgement;
+
+use judgement::Judgement;
 
 /// Just before the first program's first instruction.
 pub fn started(boot: &BootInfo, options: &Options) {
@@ -70,27 +75,32 @@ pub fn ended(report: &ExitReport) {
     ));
 }
 
-/// A program is killed because memory ran out: who held what.
-pub fn out_of_memory(killed: &Process) {
+/// A program is ended because memory has run out: what was decided, in a line for programs and in a sentence, and who held what.
+/// `killed` is nobody if it was on its way out by then.
+pub fn out_of_memory(verdict: &Verdict, killed: Option<&Process>) {
     let snapshot = mm().snapshot();
     let swap = snapshot.slots.map_or((0, 0), |slots| (slots.total, slots.free));
-    let (_, pages) = killed.page_counts();
+    let (program, pid) = match killed {
+        Some(killed) => (killed.executable(), killed.pid.number()),
+        None => (Arc::from(&b"a program that has left"[..]), 0),
+    };
+    let program = String::from_utf8_lossy(&program);
+    let verdict = Judgement::of(verdict, killed);
+    log::warn!("OOM {verdict}");
     log::warn!(
-        "out of memory: killing {} ({}), which has {} pages in RAM, {} in swap and {} that are one word; {} of {} frames are free, {} of {} swap slots",
-        String::from_utf8_lossy(&killed.executable()),
-        killed.pid.number(),
-        pages.resident(),
-        pages.get(PageClass::AwaySlot),
-        pages.get(PageClass::AwayFill),
+        "out of memory: killing {program} ({pid}){}, which has {} pages in RAM and {} in swap; {} of {} frames are free, {} of {} swap slots",
+        verdict.reason(),
+        verdict.verdict.holdings.resident,
+        verdict.verdict.holdings.away,
         snapshot.frames.free,
         snapshot.frames.total,
         swap.1,
         swap.0,
     );
     record(format_args!(
-        "{{\"type\":\"oom\",\"killed\":{{\"pid\":{},\"program\":{}}},\"held\":{},\"swap\":{},\"frames\":{}}}",
-        killed.pid.number(),
-        Json(String::from_utf8_lossy(&killed.executable())),
+        "{{\"type\":\"oom\",\"killed\":{{\"pid\":{pid},\"program\":{}}},\"verdict\":{},\"held\":{},\"swap\":{},\"frames\":{}}}",
+        Json(&program),
+        verdict.json(),
         Held(&process::all()),
         SwapArea(&snapshot),
         Frames(&snapshot),

@@ -70,6 +70,7 @@ pub async fn run(mut boot: Boot) {
     let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap);
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
+    executor().spawn(Class::Kernel, "victims", process::victims::run()).detach();
     disks::serve();
     executor().spawn(Class::Kernel, "alarms", process::alarm::run_alarms()).detach();
     let program = start_programs(options, boot.info.module).await;

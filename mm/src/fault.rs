@@ -18,6 +18,7 @@ use crate::shortage::Lot;
 use crate::space::{SpaceId, Vma};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
+use crate::victim::Scope;
 use arrayvec::ArrayVec;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -45,7 +46,7 @@ pub enum FaultError {
     /// The page's contents are lost: SIGBUS.
     #[error("the page could not be read back from swap")]
     BadPage,
-    /// There is no memory and none can be made: the program is to be killed.
+    /// There is no memory, none can be made, and this program is the one that ends for it.
     #[error("out of memory")]
     OutOfMemory,
     /// The address space is being torn down.
@@ -214,6 +215,9 @@ impl<P: Platform> Drop for Waiting<'_, P> {
     fn drop(&mut self) {
         self.mm.core.with_lock(|core| {
             core.faults_waiting -= 1;
+            if core.faults_waiting == 0 {
+                core.shortage.end();
+            }
             *match (self.served, self.kind) {
                 (true, FaultKind::Minor) => &mut core.counters.pgminfault,
                 (true, FaultKind::Major) => &mut core.counters.pgmajfault,
@@ -515,7 +519,7 @@ impl<P: Platform> Mm<P> {
         self.wait_op(op)
     }
 
-    /// No frame: fail if memory is known to have run out, in the machine or in the group, else wait for one.
+    /// No frame: wait for one, unless memory has run out and it is this program that ends.
     #[cold]
     pub(crate) fn no_frame<'a>(
         &'a self,
@@ -525,20 +529,12 @@ impl<P: Platform> Mm<P> {
         scarce: Scarce,
     ) -> Step<'a, P> {
         let Request { space, group, .. } = request;
-        let lot = match (scarce, core.groups.get_mut(group)) {
-            (Scarce::Group, Some(group)) => group.told(space),
-            _ => core.shortage.lot(space),
-        };
-        match lot {
-            Lot::Wait => {}
-            Lot::FailAgain => return Step::Failed(FaultError::OutOfMemory),
-            Lot::FirstToFail => {
-                core.counters.oom_kill += 1;
-                return Step::Failed(FaultError::OutOfMemory);
-            }
+        let scope = if scarce == Scarce::Group { Scope::Group(group) } else { Scope::Machine };
+        if self.lot(core, scope, space) == Lot::Fail {
+            return Step::Failed(FaultError::OutOfMemory);
         }
         self.wait_modestly(core, holds, group);
-        core.counters.allocstall += 1;
+        core.note_wait();
         let wait = match scarce {
             Scarce::Group => {
                 core.groups.want(group);

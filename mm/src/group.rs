@@ -1,7 +1,7 @@
 //! Memory groups: how much of the machine a set of programs may have (cgroup2's `memory.max` and `memory.swap.max`).
 //!
 //! Owns the limits, what is charged to each group, and what happens inside a group that is at its limit: it reclaims from its own pages,
-//! and when none of them can go, one of its own programs is told. Does not own which process is in which group (the kernel knows), nor
+//! and when none of them can go, one of its own programs ends. Does not own which process is in which group (the kernel knows), nor
 //! frames and slots, which carry the name of the group they are charged to. Neighbours: [`crate::reclaim`], which frees pages for a
 //! group as it does for the machine, and [`crate::shortage`], whose first decision is made once for the machine and once for each group.
 //!
@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::manager::{Core, Mm, NoMemory};
 use crate::platform::Platform;
 use crate::reclaim::{Policy, SecondChance};
-use crate::shortage::{Lot, Shortage};
+use crate::shortage::Shortage;
 use crate::space::SpaceId;
 use crate::swap::Swap;
 use alloc::boxed::Box;
@@ -64,7 +64,7 @@ pub struct GroupEvents {
     pub max: u64,
     /// Nothing in the group could go.
     pub oom: u64,
-    /// A program was told that memory has run out.
+    /// A program was ended because memory had run out, here or in the machine.
     pub oom_kill: u64,
     pub pgscan: u64,
     pub pgsteal: u64,
@@ -108,6 +108,11 @@ pub(crate) struct Group {
 const MOST_SLACK: u64 = 64;
 
 impl Group {
+    /// What it may have.
+    pub fn limits(&self) -> GroupLimits {
+        self.limits
+    }
+
     /// Frames it has.
     #[cfg(feature = "sim")]
     pub fn charged(&self) -> u64 {
@@ -119,18 +124,11 @@ impl Group {
         self.limits.frames.is_some_and(|most| self.charged >= most)
     }
 
-    /// Nothing can go. `false` if somebody was told already.
+    /// Nothing can go. `false` if somebody is on its way out already.
     pub fn declare(&mut self) -> bool {
         let declared = self.shortage.declare();
         self.events.oom += u64::from(declared);
         declared
-    }
-
-    /// Decides about a fault of `space` that finds the group full.
-    pub fn told(&mut self, space: SpaceId) -> Lot {
-        let lot = self.shortage.lot(space);
-        self.events.oom_kill += u64::from(lot == Lot::FirstToFail);
-        lot
     }
 
     fn target(&self) -> u64 {

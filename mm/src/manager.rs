@@ -109,6 +109,8 @@ pub struct Mm<P: Platform> {
     /// Where those wait whose group is full. Frames of the machine are no news to them: who is woken for nothing asks again, and runs before
     /// whoever has given way, which may be the program that is being taken down to make room.
     pub(crate) group_room: WaitQueue<P::Lock>,
+    /// Where the one waits who ends programs.
+    pub(crate) verdicts: WaitQueue<P::Lock>,
     /// Where those wait who want to change areas that are being copied, and who want to copy areas that are being changed.
     pub(crate) turns: WaitQueue<P::Lock>,
     /// Where reclaim waits for the store when it can do no more.
@@ -241,6 +243,7 @@ impl<P: Platform> Mm<P> {
             op_room: queue(),
             frames_freed: queue(),
             group_room: queue(),
+            verdicts: queue(),
             turns: queue(),
             store_progress: queue(),
             vacancies_over: queue(),

@@ -1,20 +1,22 @@
-//! What happens when there is no frame: who may wait with pages in hand, and who is told that memory has run out.
+//! What happens when there is no frame: who may wait with pages in hand, and whether memory has run out.
 //!
 //! Owns two decisions, and no pages. Threads that wait for frames while they hold some could wait for each other for ever, so only one
-//! may, the *keeper*, until its instruction is over (progress with 12 usable frames, design D4). And when nothing can be freed, one
-//! program is told, the *victim*; nobody else is, until it is gone and what it had is free.
+//! may, the *keeper*, until its instruction is over (progress with 12 usable frames, design D4). And when nothing can be freed, the next
+//! to ask has somebody chosen who ends ([`crate::victim`]); nobody else is chosen until that one is gone and what it had is free.
 //!
 //! ```text
 //!            no frame                      nothing to be freed, nothing under way, and nobody holds pages but who waits
-//!   running ──────────► waiting for a frame ───────────────────────────────────► victim: told, and told again until it is gone
-//!      ▲                    │   (with holds: keeper, or none any more)
-//!      └────────────────────┘ a frame was freed
+//!   running ──────────► waiting for a frame ──────────────────► exhausted ──who asks next──► awaiting the end of one ─┐
+//!      ▲                    │ ▲ (with holds: keeper, or none any more)                                                │
+//!      └────────────────────┘ └────────────────────────────────────────── its space is gone ──────────────────────────┘
+//!        a frame was freed
 //! ```
 
 use crate::group::GroupId;
 use crate::manager::{Mm, NoMemory};
 use crate::platform::Platform;
 use crate::space::SpaceId;
+use crate::victim::{Tried, Verdict};
 
 /// State of the two decisions; behind the manager's lock.
 #[derive(Debug, Default)]
@@ -23,8 +25,14 @@ pub(crate) struct Shortage {
     exhausted: bool,
     /// Somebody found no frame since reclaim last looked.
     asked: bool,
-    /// Who was told, and is not gone yet.
-    victim: Option<SpaceId>,
+    /// Whose memory is on its way back: it was chosen, or leaves anyway.
+    awaited: Option<SpaceId>,
+    /// Who was chosen, until somebody takes it on.
+    verdict: Option<Verdict>,
+    /// Whether somebody waits.
+    waited_for: bool,
+    /// What reclaim had done when the first of those began to wait who wait now, or waited last.
+    began: Tried,
     /// Whether there is a keeper.
     kept: bool,
     /// How many pages the keeper holds while it waits for a frame; none otherwise.
@@ -39,16 +47,14 @@ pub(crate) struct Shortage {
 pub(crate) enum Lot {
     /// Wait: there may be one later.
     Wait,
-    /// Fail: memory has run out, and this program is the first to be told.
-    FirstToFail,
-    /// Fail: this program has been told already.
-    FailAgain,
+    /// Fail: memory has run out, and it is this program that ends.
+    Fail,
 }
 
 impl Shortage {
-    /// Nothing can be freed. The next to find no frame is told, unless somebody was told already: then `false`.
+    /// Nothing can be freed: the next to find no frame chooses. `false` if somebody's memory is on its way back.
     pub fn declare(&mut self) -> bool {
-        self.exhausted = self.victim.is_none();
+        self.exhausted = self.awaited.is_none();
         self.exhausted
     }
 
@@ -68,26 +74,52 @@ impl Shortage {
         core::mem::take(&mut self.asked)
     }
 
-    /// Whether memory is known to have run out, and the next to find no frame will be told.
+    /// Whether memory is known to have run out, and the next to find no frame will choose.
     pub fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
-    /// Decides about a fault of `space` that finds no frame.
-    pub fn lot(&mut self, space: SpaceId) -> Lot {
-        if self.victim == Some(space) {
-            return Lot::FailAgain;
-        }
-        if !core::mem::take(&mut self.exhausted) {
-            return Lot::Wait;
-        }
-        self.victim = Some(space);
-        Lot::FirstToFail
+    /// As [`Self::is_exhausted`], for the one who chooses.
+    pub fn take_exhausted(&mut self) -> bool {
+        core::mem::take(&mut self.exhausted)
+    }
+
+    /// Nobody is chosen before this space is gone.
+    pub fn await_end(&mut self, space: SpaceId) {
+        self.awaited = Some(space);
+    }
+
+    /// Somebody has been chosen. The one before is gone by now, so nothing is lost if nobody took that on.
+    pub fn pass(&mut self, verdict: Verdict) {
+        self.await_end(verdict.victim);
+        self.verdict = Some(verdict);
+    }
+
+    /// Takes the verdict on, if there is one that is wanted.
+    pub fn take_verdict(&mut self, is_wanted: impl Fn(&Verdict) -> bool) -> Option<Verdict> {
+        self.verdict.take_if(|verdict| is_wanted(verdict))
     }
 
     /// A space is gone, with all it had.
     pub fn forget(&mut self, space: SpaceId) {
-        self.victim.take_if(|victim| *victim == space);
+        self.awaited.take_if(|awaited| *awaited == space);
+    }
+
+    /// Somebody waits; this is what had been done by then.
+    pub fn begin(&mut self, done: Tried) {
+        if !core::mem::replace(&mut self.waited_for, true) {
+            self.began = done;
+        }
+    }
+
+    /// Nobody waits any more.
+    pub fn end(&mut self) {
+        self.waited_for = false;
+    }
+
+    /// What was tried since then.
+    pub fn tried(&self, done: Tried) -> Tried {
+        done.since(self.began)
     }
 
     /// A thread that holds pages wants to be the keeper. `false` if another one is.
@@ -151,23 +183,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_told_until_it_is_gone() {
+    fn nobody_is_chosen_while_somebody_is_on_the_way_out() {
         let (a, b) = (SpaceId::new(1), SpaceId::new(2));
         let mut shortage = Shortage::default();
-        assert_eq!(shortage.lot(a), Lot::Wait);
-        assert!(shortage.declare());
-        assert_eq!(shortage.lot(a), Lot::FirstToFail);
-        assert!(!shortage.declare());
-        assert_eq!((shortage.lot(b), shortage.lot(a)), (Lot::Wait, Lot::FailAgain));
+        assert!(!shortage.take_exhausted());
+        assert!(shortage.declare() && shortage.is_exhausted());
+        assert!(shortage.take_exhausted() && !shortage.take_exhausted(), "one chooses");
+        shortage.await_end(a);
+        assert!(!shortage.declare() && !shortage.take_exhausted());
         shortage.forget(b);
-        assert!(!shortage.declare());
-        assert_eq!(shortage.lot(b), Lot::Wait);
+        assert!(!shortage.declare(), "somebody else is gone");
         shortage.forget(a);
         assert!(shortage.declare());
         shortage.relieve();
-        assert_eq!(shortage.lot(b), Lot::Wait, "something was freed meanwhile");
-        assert!(shortage.declare());
-        assert_eq!(shortage.lot(b), Lot::FirstToFail);
+        assert!(!shortage.take_exhausted(), "something was freed meanwhile");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! On the machine: from very little RAM to a lot, and what happens when neither RAM nor swap is left.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use tests::harness::{Finished, Run, reduced_or_full, status};
+use tests::programs::{Flavour, Program};
 
 #[test]
 fn m14_machines_of_many_sizes_boot_and_run() {
@@ -71,4 +75,64 @@ fn swap_that_is_just_large_enough_is_enough() {
 fn a_run_that_takes_too_long_is_ended() {
     let run = Run::line("spin").limit_s(3).finish().expect("timeout", status::TIMEOUT);
     assert!(run.stderr.contains("--timeout"), "{run}");
+}
+
+/// All shapes of exhaustion in one machine, small because reclaim looks at every page before it gives up.
+static EXHAUSTION: LazyLock<Finished> = LazyLock::new(|| {
+    let program = Program::C("oom", Flavour::Glibc);
+    let path = program.build().unwrap_or_else(|error| panic!("{program}: {error}"));
+    Run::new([&path]).options("--ram 9M --swap 8M --append module=keep").finish().expect_ok().expect_line("OK oom")
+});
+
+/// The shapes, in their order, and who was to end.
+fn shapes(run: &Finished) -> Vec<(String, u64)> {
+    let text = run.text();
+    let words = text.lines().filter_map(|line| line.strip_prefix("SHAPE ")?.split_once(" victim "));
+    words.map(|(shape, pid)| (shape.to_owned(), pid.parse().expect("a number"))).collect()
+}
+
+#[test]
+fn e3_whatever_exhausts_memory_one_process_ends_and_it_is_the_right_one() {
+    let run = &*EXHAUSTION;
+    let names: Vec<_> = shapes(run).into_iter().map(|(name, _)| name).collect();
+    let expected = "plain mlock populate shared cow many willing spared touch read group";
+    assert_eq!(names.join(" "), expected, "{run}");
+    assert_eq!(run.count("vmstat/oom_kill"), names.len() as u64, "one each\n{run}");
+    // The program has looked at the books after each; at the end nothing at all is left.
+    assert_eq!(run.report["identities"], "ok", "{run}");
+}
+
+#[test]
+fn u9_every_end_is_explained_by_a_record_that_programs_can_read() {
+    let run = &*EXHAUSTION;
+    let fields = |line: &str| -> BTreeMap<String, String> {
+        line.split(' ').filter_map(|field| field.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    };
+    let lines: Vec<_> = run.log.lines().filter_map(|line| line.split_once(" OOM ")).map(|(_, l)| fields(l)).collect();
+    let records = run.report["out_of_memory"].as_array().expect("a list");
+    let shapes = shapes(run);
+    assert_eq!((lines.len(), records.len()), (shapes.len(), shapes.len()), "{run}");
+    for (((shape, pid), line), record) in shapes.iter().zip(&lines).zip(records) {
+        let verdict = &record["verdict"];
+        let number = |name: &str| -> i64 {
+            let told: i64 = line[name].parse().unwrap_or_else(|_| panic!("{shape}: {name} of {line:?}"));
+            assert_eq!(verdict[name].as_i64(), Some(told), "{shape}: the report says the same");
+            told
+        };
+        assert_eq!(number("victim"), *pid as i64, "{shape}: {line:?}");
+        assert_eq!(record["killed"]["pid"].as_u64(), Some(*pid), "{shape}");
+        assert_eq!(line["why"], if shape == "group" { "group:/oom" } else { "machine" }, "{shape}");
+        assert!(line["name"].starts_with("oom") && line["grounds"] == "worst", "{shape}: {line:?}");
+        assert_eq!(number("adj"), if shape == "willing" { 1000 } else { 0 }, "{shape}");
+        let is_first = ["touch", "read"].contains(&&**shape);
+        assert_eq!(number("asker") == 2, is_first, "{shape}: the first program asks, and stays: {line:?}");
+        let has = number("rss_pages") + number("swap_pages");
+        assert!(has > 200 && number("pt_pages") > 0 && number("stalled_us") > 0, "{shape}: {line:?}");
+        // What nobody else has is free for certain: all but what a family or a file shares with it.
+        let frees = number("frees") + number("frees_slots");
+        assert!(frees > 0 && (shape == "shared" || frees > has / 2), "{shape}: {line:?}");
+        let tried: BTreeMap<_, _> = line["tried"].split(',').filter_map(|part| part.split_once(':')).collect();
+        let tried = |name: &str| -> u64 { tried[name].parse().expect("a number") };
+        assert!(tried("scanned") > 200 && tried("waits") > 0, "{shape}: everything was looked at: {line:?}");
+    }
 }

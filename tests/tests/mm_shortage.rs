@@ -1,13 +1,14 @@
 //! When memory is short: who waits, who goes on, and who is told that there is none.
 
-use executor::Class;
+use executor::{Class, Duration};
 use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
 use mm::reclaim::Watermarks;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
-use std::sync::Arc;
+use mm::victim::{Adjustment, Grounds, Scope, Standing, Verdict};
+use std::sync::{Arc, Mutex};
 use tests::mm::{PAGE, World, numbered, word};
 
 /// Stores to `count` pages, all different; returns how many were stored and how it ended.
@@ -65,40 +66,234 @@ fn without_swap_memory_runs_out_for_who_asks_for_too_much_and_comes_back() {
     world.assert_empty();
 }
 
+/// Programs on a machine: each writes its pages, checks them, and stays until it is told to go.
+struct Programs {
+    world: World,
+    verdicts: Arc<Mutex<Vec<Verdict>>>,
+    spaces: Vec<SpaceId>,
+    ends: Vec<executor::Task<Result<(), FaultError>>>,
+    seed: u64,
+}
+
+impl Programs {
+    fn on(config: SimConfig, seed: u64) -> Self {
+        let mut world = World::seeded(config, seed);
+        let verdicts = Arc::<Mutex<Vec<Verdict>>>::default();
+        let noted = verdicts.clone();
+        world.end_victims(move |verdict| noted.lock().unwrap().push(verdict));
+        Self { world, verdicts, spaces: Vec::new(), ends: Vec::new(), seed }
+    }
+
+    /// A program that writes so many pages.
+    fn add(&mut self, pages: u64) -> SpaceId {
+        let (space, area) = self.world.space_with(pages);
+        let machine = self.world.machine.clone();
+        let program = async move {
+            let (_, mut end) = write_pages(machine.clone(), space, area, pages).await;
+            if end.is_ok() {
+                end = check_pages(machine.clone(), space, area, pages).await;
+            }
+            if end.is_err() {
+                // What the kernel does with a program that is out of memory.
+                machine.mm().destroy_space(space).await;
+            }
+            end
+        };
+        let name = numbered("program", self.spaces.len());
+        self.ends.push(self.world.sim.spawn(Class::User, name, program));
+        self.spaces.push(space);
+        space
+    }
+
+    fn run(&mut self) {
+        self.world.sim.run().unwrap_or_else(|stuck| {
+            let (events, counts) = (self.world.sim.journal().print(), self.world.machine.mm().snapshot());
+            panic!("seed {}: {stuck}\n{events}{counts:#?}", self.seed)
+        });
+    }
+
+    /// Runs all to their ends, takes everything down and says who was chosen. Nobody else has failed, and nothing is left.
+    fn finish(mut self) -> Vec<Verdict> {
+        self.run();
+        self.world.settle();
+        let verdicts = self.verdicts.lock().unwrap().clone();
+        for (space, task) in self.spaces.iter().zip(core::mem::take(&mut self.ends)) {
+            let end = self.world.run("end", task);
+            let is_chosen = verdicts.iter().any(|verdict| verdict.victim == *space);
+            assert!(end.is_ok() || is_chosen, "seed {}: {space:?} {end:?}, {verdicts:#?}", self.seed);
+        }
+        assert_eq!(self.world.machine.mm().snapshot().counters.oom_kill, verdicts.len() as u64);
+        self.spaces.iter().for_each(|space| self.world.destroy(*space));
+        self.world.assert_empty();
+        verdicts
+    }
+}
+
 /// Several programs together ask for more than RAM and swap hold. One of them has to go; then there is enough for the others.
 #[test]
-fn when_swap_is_full_one_program_is_told_and_the_others_go_on() {
+fn when_swap_is_full_one_program_ends_and_the_others_go_on() {
     for seed in 0..40 {
-        let mut world = World::seeded(SimConfig::new(96, 75), seed);
-        let programs = 4;
         // 70 frames or so and 74 slots for 4 × 40 pages; 3 × 40 fit.
-        let tasks: Vec<_> = (0..programs)
-            .map(|number| {
-                let (space, area) = world.space_with(40);
-                let machine = world.machine.clone();
-                let program = async move {
-                    let (_, mut end) = write_pages(machine.clone(), space, area, 40).await;
-                    if end.is_ok() {
-                        end = check_pages(machine.clone(), space, area, 40).await;
-                    }
-                    if end.is_err() {
-                        // What the kernel does with a program that is out of memory.
-                        machine.mm().destroy_space(space).await;
-                    }
-                    (space, end)
-                };
-                world.sim.spawn(Class::User, numbered("program", number), program)
+        let mut programs = Programs::on(SimConfig::new(96, 75), seed);
+        for _ in 0..4 {
+            programs.add(40);
+        }
+        assert_eq!(programs.finish().len(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn e3_the_largest_ends_whoever_asks() {
+    for seed in 0..40 {
+        let mut programs = Programs::on(SimConfig::new(96, 75), seed);
+        let large = programs.add(80);
+        programs.run();
+        let small: Vec<_> = (0..3).map(|_| programs.add(30)).collect();
+        let verdicts = programs.finish();
+        let [verdict] = verdicts[..] else { panic!("seed {seed}: {verdicts:?}") };
+        assert!(verdict.victim == large && small.contains(&verdict.asker), "seed {seed}: {verdict:?}");
+        assert_eq!((verdict.scope, verdict.grounds), (Scope::Machine, Grounds::Worst));
+        assert_eq!(verdict.holdings.resident + verdict.holdings.away, 80, "seed {seed}: {verdict:?}");
+        let Verdict { frees_frames, frees_slots, tried, .. } = verdict;
+        assert!(frees_frames + frees_slots >= 80 && tried.scanned > 0 && tried.waits > 0, "seed {seed}: {verdict:?}");
+    }
+}
+
+#[test]
+fn e3_adjustments_say_who_ends() {
+    let thousandths = |number| Adjustment::from_thousandths(number).expect("in range");
+    for seed in 0..40 {
+        // Small and willing; then large and sacrosanct.
+        for (of_large, of_first, chosen) in [(0, 1000, 1), (-1000, 0, 2), (-999, -900, 3)] {
+            let mut programs = Programs::on(SimConfig::new(96, 75), seed);
+            let large = programs.add(60);
+            let others = [programs.add(30), programs.add(10), programs.add(5)];
+            programs.run();
+            let mm = programs.world.machine.mm();
+            mm.set_adjustment(large, thousandths(of_large));
+            mm.set_adjustment(others[0], thousandths(of_first));
+            mm.set_adjustment(others[1], thousandths(if chosen == 3 { -900 } else { 0 }));
+            let asker = programs.add(if chosen == 1 { 70 } else { 90 });
+            let verdicts = programs.finish();
+            let victim = [large, others[0], if chosen == 2 { asker } else { others[1] }, asker][chosen];
+            let found: Vec<_> = verdicts.iter().map(|verdict| verdict.victim).collect();
+            assert_eq!(found[0], victim, "seed {seed}, case {chosen}: {verdicts:?}");
+            assert!(found.len() == 1, "seed {seed}, case {chosen}: {verdicts:?}");
+        }
+    }
+}
+
+#[test]
+fn e3_init_ends_when_nobody_else_is_left_and_one_that_never_ends_fails_by_itself() {
+    for seed in 0..40 {
+        let mut programs = Programs::on(SimConfig::new(96, 75), seed);
+        let init = programs.add(60);
+        let sacrosanct = programs.add(40);
+        programs.run();
+        let mm = programs.world.machine.mm();
+        mm.set_standing(init, Standing::Last);
+        mm.set_adjustment(sacrosanct, Adjustment::NEVER);
+        // A program of its own beside init: init is larger by far, and stays.
+        let other = programs.add(80);
+        programs.run();
+        programs.world.machine.mm().set_adjustment(other, Adjustment::NEVER);
+        let last = programs.add(80);
+        programs.run();
+        programs.world.machine.mm().set_adjustment(last, Adjustment::NEVER);
+        let found = programs.finish();
+        let told: Vec<_> = found.iter().map(|verdict| (verdict.victim, verdict.grounds)).collect();
+        assert_eq!(told, [(other, Grounds::Worst), (last, Grounds::Worst)], "seed {seed}: {found:?}");
+    }
+    for seed in 0..40 {
+        let mut programs = Programs::on(SimConfig::new(96, 75), seed);
+        let (init, sacrosanct) = (programs.add(60), programs.add(30));
+        programs.run();
+        programs.world.machine.mm().set_standing(init, Standing::Last);
+        let asker = programs.add(90);
+        for space in [sacrosanct, asker] {
+            programs.world.machine.mm().set_adjustment(space, Adjustment::NEVER);
+        }
+        let found = programs.finish();
+        assert_eq!((found[0].victim, found[0].grounds), (init, Grounds::OnlyInit), "seed {seed}: {found:?}");
+        assert!(found[1..].iter().all(|verdict| verdict.grounds == Grounds::NobodyElse), "seed {seed}: {found:?}");
+    }
+}
+
+/// While one is being taken down, which takes a while, others ask and wait, and are not ended in its stead.
+#[test]
+fn e3_one_at_a_time() {
+    for seed in 0..40 {
+        let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(600, 0) }, seed);
+        let (large, area) = world.space_with(420);
+        let written = write_pages(world.machine.clone(), large, area, 420);
+        assert_eq!(world.run("large", written).1, Ok(()));
+        let (machine, verdicts) = (world.machine.clone(), Arc::<Mutex<Vec<Verdict>>>::default());
+        let (noted, timers) = (verdicts.clone(), world.sim.executor());
+        world.sim.endless("slow victims");
+        let ends = async move {
+            loop {
+                let verdict = machine.mm().next_verdict().await;
+                noted.lock().unwrap().push(verdict);
+                timers.timers().sleep(Duration::from_millis(3)).await;
+                machine.mm().destroy_space(verdict.victim).await;
+            }
+        };
+        world.sim.spawn(Class::Kernel, "slow victims", ends).detach();
+        let others: Vec<_> = (0..6).map(|_| world.space_with(60)).collect();
+        let tasks: Vec<_> = (others.iter().enumerate())
+            .map(|(number, &(space, area))| {
+                let writer = write_pages(world.machine.clone(), space, area, 60);
+                world.sim.spawn(Class::User, numbered("program", number), writer)
             })
             .collect();
-        world.sim.run().unwrap_or_else(|stuck| {
-            panic!("seed {seed}: {stuck}\n{}{:#?}", world.sim.journal().print(), world.machine.mm().snapshot())
-        });
-        let ends: Vec<_> = tasks.into_iter().map(|task| world.run("end", task)).collect();
-        let killed = ends.iter().filter(|(_, end)| *end == Err(FaultError::OutOfMemory)).count();
-        assert_eq!(killed, 1, "seed {seed}: {ends:?}");
-        assert_eq!(world.machine.mm().snapshot().counters.oom_kill, 1);
-        ends.into_iter().for_each(|(space, _)| world.destroy(space));
+        world.sim.run().unwrap_or_else(|stuck| panic!("seed {seed}: {stuck}\n{}", world.sim.journal().print()));
+        for task in tasks {
+            assert_eq!(world.run("end", task), (60, Ok(())), "seed {seed}");
+        }
+        let victims: Vec<_> = verdicts.lock().unwrap().iter().map(|verdict| verdict.victim).collect();
+        assert_eq!(victims, [large], "seed {seed}");
+        others.iter().for_each(|(space, _)| world.destroy(*space));
         world.assert_empty();
+    }
+}
+
+/// A space that is filled for a program to come is refused, where a program would be ended for it or in its stead.
+#[test]
+fn e3_a_space_that_is_no_programs_yet_is_refused_rather_than_init_ended() {
+    let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(96, 0) }, 4);
+    let (init, area) = world.space_with(40);
+    assert_eq!(world.run("init", write_pages(world.machine.clone(), init, area, 40)).1, Ok(()));
+    let (apart, its_area) = world.space_with(80);
+    world.machine.mm().set_standing(init, Standing::Last);
+    world.machine.mm().set_standing(apart, Standing::Apart);
+    let writer = write_pages(world.machine.clone(), apart, its_area, 80);
+    assert_eq!(world.run("apart", writer).1, Err(FaultError::OutOfMemory));
+    assert_eq!(world.machine.mm().snapshot().counters.oom_kill, 0);
+    assert!(!world.machine.mm().is_condemned(init) && !world.machine.mm().is_condemned(apart));
+    world.destroy(apart);
+    world.destroy(init);
+    world.assert_empty();
+}
+
+/// What is in swap is given up where it is.
+#[test]
+fn e3_slots_of_who_ends_are_freed_without_reading_them() {
+    for seed in 0..20 {
+        let mut programs = Programs::on(SimConfig::new(96, 300), seed);
+        let large = programs.add(300);
+        programs.run();
+        let before = programs.world.machine.mm().snapshot().counters;
+        programs.add(90);
+        // Only what the second one needs back is read from here on.
+        programs.run();
+        programs.world.settle();
+        let after = programs.world.machine.mm().snapshot();
+        assert!(after.counters.pswpin - before.pswpin <= 2 * 90, "seed {seed}");
+        let slots = after.slots.expect("there is swap");
+        assert!(slots.used <= 90 + after.open_slots, "seed {seed}: {slots:?}");
+        let verdicts = programs.finish();
+        assert!(verdicts.len() == 1 && verdicts[0].victim == large, "seed {seed}: {verdicts:?}");
+        assert!(verdicts[0].frees_slots > 200, "seed {seed}: {verdicts:?}");
     }
 }
 

@@ -15,6 +15,7 @@ use mm::group::{GroupId, GroupStats, MAX_GROUPS};
 
 use super::Kind;
 use super::attributes::{Attributes, FileType};
+use super::control::{Control, Target};
 use super::vnode::{Access, DirEntry, Synthetic};
 use crate::process::process::{Process, Tid};
 use crate::process::{groups, memory};
@@ -101,7 +102,7 @@ impl File {
     }
 
     /// Takes what was written to it.
-    fn write(self, group: GroupId, text: &str, who: &Process) -> Result<(), Errno> {
+    pub fn write(self, group: GroupId, text: &str, who: &Process) -> Result<(), Errno> {
         match self {
             Self::Procs => {
                 let number: u32 = text.parse().map_err(|_| Errno::EINVAL)?;
@@ -147,22 +148,6 @@ fn parse_limit(text: &str) -> Result<Option<u64>, Errno> {
     };
     let number: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
     Ok(Some(number.checked_mul(1 << shift).ok_or(Errno::EINVAL)? / PAGE))
-}
-
-/// A file that was opened: what it said then, and what it takes.
-pub struct Control {
-    group: GroupId,
-    file: File,
-    /// What it said when it was opened.
-    pub contents: Vec<u8>,
-}
-
-impl Control {
-    /// One write(2), which is one value.
-    pub fn write(&self, bytes: &[u8], who: &Process) -> Result<(), Errno> {
-        let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
-        self.file.write(self.group, text.trim(), who)
-    }
 }
 
 /// A place in the tree.
@@ -280,6 +265,6 @@ impl Synthetic for Node {
         }
         memory::wait_for_room().await.map_err(|_| Errno::ENOMEM)?;
         let contents = file.render(group)?.into_bytes();
-        Ok(Kind::Control(Control { group, file, contents }))
+        Ok(Kind::Control(Control::new(Target::Group(group, file), contents)))
     }
 }

@@ -18,6 +18,7 @@ pub mod attributes;
 pub mod blocks;
 pub mod cgroup;
 pub mod context;
+pub mod control;
 pub mod dev;
 pub mod disk;
 pub mod exclusion;

@@ -14,13 +14,14 @@ use maitake_sync::{Mutex, MutexGuard};
 use mutex_traits::ConstInit;
 
 use super::attributes::{Attributes, FileType};
+use super::control::Control;
 use super::disk::Inode;
 use super::exclusion::Writing;
 use super::memfd::MemFile;
 use super::proc;
 use super::userfault::UserFault;
 use super::vnode::{Access, Vnode};
-use super::{cgroup, locks, pipe, stdio};
+use super::{locks, pipe, stdio};
 use crate::process::process::Process;
 use crate::sync::IrqLock;
 use crate::syscall::errno::Errno;
@@ -63,8 +64,8 @@ pub enum Kind {
     Memory(Box<MemFile>),
     /// One end of a pipe.
     Pipe(pipe::End),
-    /// A file of `/sys` that takes values.
-    Control(cgroup::Control),
+    /// A file of `/sys` or `/proc` that takes values.
+    Control(Control),
     /// The faults of memory that a program serves.
     UserFault(UserFault),
 }

@@ -31,6 +31,8 @@ struct Load {
     asleep_ns: u64,
     /// Threads that wait for memory.
     stalled: u64,
+    /// When the first of them began to, and the last one ended: of those that wait, or waited last.
+    stall: (u64, u64),
     some: StallAverages,
     full: StallAverages,
     load: LoadAverages,
@@ -41,6 +43,7 @@ static LOAD: Mutex<Load> = Mutex::new(Load {
     processor: Processor::Busy,
     asleep_ns: 0,
     stalled: 0,
+    stall: (0, 0),
     some: StallAverages::new(),
     full: StallAverages::new(),
     load: LoadAverages::new(),
@@ -107,6 +110,9 @@ impl Stall {
     pub fn begin() -> Self {
         let mut load = LOAD.lock();
         load.advance();
+        if load.stalled == 0 {
+            load.stall.0 = load.now;
+        }
         load.stalled += 1;
         Self(())
     }
@@ -117,7 +123,16 @@ impl Drop for Stall {
         let mut load = LOAD.lock();
         load.advance();
         load.stalled -= 1;
+        load.stall.1 = load.now;
     }
+}
+
+/// How long some thread has waited for memory by now without a moment in which none did; or had, when the last one stopped.
+pub fn stalled_ns() -> u64 {
+    let mut load = LOAD.lock();
+    load.advance();
+    let (began, ended) = load.stall;
+    if load.stalled > 0 { load.now - began } else { ended - began }
 }
 
 /// A thread was in user mode at a tick.

@@ -63,6 +63,13 @@ pub fn find(name: &[u8]) -> Option<GroupId> {
     GROUPS.lock().iter().find(|group| group.name == name).map(|group| group.id)
 }
 
+/// A group's path in the tree of groups.
+pub fn path_of(id: GroupId) -> Vec<u8> {
+    let groups = GROUPS.lock();
+    let name = groups.iter().find(|group| group.id == id).map_or(&[][..], |group| &group.name);
+    [b"/", name].concat()
+}
+
 /// The names of all groups but the root, with the groups.
 pub fn all() -> Vec<(Vec<u8>, GroupId)> {
     GROUPS.lock().iter().map(|group| (group.name.clone(), group.id)).collect()

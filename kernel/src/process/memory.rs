@@ -2,8 +2,8 @@
 //!
 //! Owns the translation between Linux's words and `mm`'s (errno, protection bits, placement) and the pages held for
 //! a thread's progress. Kernel access to user memory is asynchronous: `mm` makes the pages resident and goes through
-//! the direct map, so nothing here can fault (design D4). A copy that finds memory exhausted ends the process: there
-//! is no errno for it that a program could act on.
+//! the direct map, so nothing here can fault (design D4). A copy that is refused a frame ends the process if it is the one to
+//! end (`victims.rs`); otherwise it waits like any fault.
 
 use alloc::boxed::Box;
 use core::future::Future;
@@ -23,7 +23,7 @@ pub use mm::fault::{FaultError, FaultKind};
 
 use super::futex::Word;
 use super::limits::{Resource, UNLIMITED};
-use super::process::{Outcome, Process};
+use super::process::Process;
 use super::space::AddressSpace;
 use crate::arch::user::Access;
 use crate::load::Stall;
@@ -312,7 +312,7 @@ impl AddressSpace {
 }
 
 impl Process {
-    /// As the function of that name; a copy that finds memory exhausted ends the process.
+    /// As the function of that name; a copy that is refused a frame may end the process.
     async fn with_resident<R>(
         &self,
         at: u64,
@@ -325,7 +325,7 @@ impl Process {
 
     fn copy_failed(&self, error: FaultError) -> Errno {
         if error == FaultError::OutOfMemory {
-            self.begin_end(Outcome::OutOfMemory);
+            self.end_if_condemned();
         }
         Errno::EFAULT
     }
@@ -422,17 +422,17 @@ impl Process {
         crate::mm().try_copy_in(self.space(), VirtAddr::new(at), out)
     }
 
-    /// Copies from the memory of another process, through a page of the kernel's. Memory that runs out meanwhile ends the
-    /// process that asked.
+    /// Copies from the memory of another process, through a page of the kernel's. Faults are the other's, and so is what they come
+    /// to.
     pub async fn read_from_other(&self, other: &Self, at: u64, out: &mut [u8]) -> Result<(), Errno> {
         let len = out.len();
         let attempt = |space| crate::mm().try_copy_in(space, VirtAddr::new(at), out);
-        with_resident(other.space(), at, len, platform::Access::Read, attempt).await.map_err(|e| self.copy_failed(e))
+        with_resident(other.space(), at, len, platform::Access::Read, attempt).await.map_err(|e| other.copy_failed(e))
     }
 
     /// Copies to the memory of another process, likewise.
     pub async fn write_to_other(&self, other: &Self, at: u64, data: &[u8]) -> Result<(), Errno> {
-        write_bytes(other.space(), at, data).await.map_err(|error| self.copy_failed(error))
+        write_bytes(other.space(), at, data).await.map_err(|error| other.copy_failed(error))
     }
 
     /// Reads a word if its page is resident.

@@ -36,6 +36,7 @@ pub mod table;
 pub mod thread;
 pub mod usage;
 pub mod userpager;
+pub mod victims;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -43,6 +44,8 @@ use alloc::vec::Vec;
 pub use elf::{Program, Source, StartError};
 pub use process::Outcome;
 pub use table::all;
+
+use mm::victim::Adjustment;
 
 use crate::fs::FdTable;
 use limits::Limits;
@@ -90,6 +93,7 @@ pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
         arguments: exec::shown_arguments(program.argv),
         file,
         parent_death_signal: None,
+        oom_adjustment: Adjustment::default(),
     };
     let process = Process::new(Seed {
         space: loaded.space,
@@ -103,6 +107,7 @@ pub async fn start(program: &Program<'_>) -> Result<Running, StartError> {
     thread.name = exec::name_of(program.path);
     thread.spawn()?;
     first.started();
+    process.stand();
     table::enter(&process, Tid::KERNEL);
     Ok(Running { process })
 }

@@ -22,6 +22,7 @@ use core::task::Poll;
 
 use maitake_sync::WaitCell;
 use mm::space::SpaceId;
+use mm::victim::Adjustment;
 
 use super::alarm::RealTimer;
 use super::limits::Limits;
@@ -48,10 +49,12 @@ pub struct Tid(u32);
 impl Tid {
     /// The kernel's own: it is the parent of the first program and of orphans, as init is elsewhere.
     pub const KERNEL: Self = Self(1);
+    /// That of the first program, with which the machine ends.
+    pub const FIRST: Self = Self(2);
 
     /// One that nobody has. Numbers are not used again: a machine's life is shorter than they are many.
     fn next() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(Tid::KERNEL.0 + 1);
+        static NEXT: AtomicU32 = AtomicU32::new(Tid::FIRST.0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -73,7 +76,7 @@ pub enum Outcome {
     Exited(u8),
     /// By this signal.
     Signalled(Signal),
-    /// It needed a page and there was none to be had.
+    /// Memory had run out, and it was the one to end.
     OutOfMemory,
 }
 
@@ -112,6 +115,8 @@ pub struct Inherited {
     pub file: Option<Executing>,
     /// Signal it gets when its parent ends (`PR_SET_PDEATHSIG`); not copied by fork.
     pub parent_death_signal: Option<Signal>,
+    /// How much larger than it is it counts when somebody must end for want of memory.
+    pub oom_adjustment: Adjustment,
 }
 
 /// What stands in the way of a thread that goes back to user mode.
@@ -261,8 +266,10 @@ impl Process {
         if self.obstacles.fetch_or(obstacle::ENDING, Ordering::AcqRel) & obstacle::ENDING != 0 {
             return;
         }
-        if outcome == Outcome::OutOfMemory {
-            crate::report::out_of_memory(self);
+        // What it has comes back: nobody needs to end for want of it.
+        let space = self.address_space();
+        if !space.is_shared() {
+            space.stand_down();
         }
         self.wake_threads();
     }
@@ -403,6 +410,7 @@ impl Process {
         drop(program);
         self.has_execed.store(true, Ordering::Release);
         let before = core::mem::replace(&mut *self.space.lock(), space);
+        self.stand();
         self.give_memory_back();
         before
     }

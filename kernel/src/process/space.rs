@@ -49,7 +49,9 @@ impl AddressSpace {
     /// An empty space with one user.
     pub fn create() -> Result<Arc<Self>, Errno> {
         let (id, root) = crate::address_space::create(elf::layout()).map_err(|_| Errno::ENOMEM)?;
-        Ok(Self::of(id, root, Heap { start: 0, end: 0 }))
+        let space = Self::of(id, root, Heap { start: 0, end: 0 });
+        space.stand_apart();
+        Ok(space)
     }
 
     /// One that `mm` has made, with one user.
@@ -62,6 +64,11 @@ impl AddressSpace {
     pub fn join(self: &Arc<Self>) -> Arc<Self> {
         self.users.fetch_add(1, Ordering::AcqRel);
         Arc::clone(self)
+    }
+
+    /// Whether several processes are in it.
+    pub fn is_shared(&self) -> bool {
+        self.users.load(Ordering::Acquire) > 1
     }
 
     /// One process less is in it. The last one has to take it down.

@@ -285,7 +285,7 @@ impl Thread {
     fn fail_fault(&mut self, error: FaultError, address: u64, access: Access) -> Next {
         let (signal, code) = match error {
             FaultError::OutOfMemory => {
-                self.process.begin_end(Outcome::OutOfMemory);
+                self.process.end_if_condemned();
                 return Next::Stop;
             }
             FaultError::SpaceGone => return Next::Stop,

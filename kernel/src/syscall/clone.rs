@@ -182,6 +182,7 @@ fn start(thread: &Thread, child: &Arc<Process>, space: &Arc<AddressSpace>, wish:
         drop(space.join());
     } else {
         *thread.state.doomed.lock() = None;
+        child.stand();
     }
     Ok(())
 }

@@ -11,13 +11,12 @@ use super::errno::{Errno, SysResult};
 use super::fd::patience;
 use crate::arch;
 use crate::fs::attributes::FileType;
-use crate::fs::cgroup::Control;
+use crate::fs::control::Control;
 use crate::fs::disk::{Inode, WriteAt};
 use crate::fs::file::FileData;
 use crate::fs::memfd::MemFile;
 use crate::fs::proc::Computed;
 use crate::fs::{Kind, OpenFile, Stream, stdio};
-use crate::process::Outcome;
 use crate::process::memory::wait_for_room;
 use crate::process::thread::Thread;
 use mm::space::SpaceId;
@@ -218,10 +217,10 @@ async fn read_stored(thread: &Thread, file: &OpenFile, out: u64, len: u64, posit
     Ok(done)
 }
 
-/// A copy that finds memory exhausted ends the program: there is no errno for it that it could act on.
+/// A copy that was refused a frame may be the first to know that the program is to end.
 fn out_of_memory(thread: &Thread, errno: Errno) -> Errno {
     if errno == Errno::ENOMEM {
-        thread.process.begin_end(Outcome::OutOfMemory);
+        thread.process.end_if_condemned();
     }
     errno
 }
@@ -254,7 +253,7 @@ async fn write_file(thread: &Thread, file: &OpenFile, data: u64, len: u64, posit
     }
 }
 
-/// Longest value that a file of `/sys` takes.
+/// Longest value that a file takes.
 const MAX_VALUE: usize = 64;
 
 async fn write_control(thread: &Thread, control: &Control, data: u64, len: u64) -> SysResult {

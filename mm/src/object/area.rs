@@ -3,7 +3,7 @@
 //! Owns [`Backing`]. Does not own the map of areas ([`crate::space::VmaMap`]), which splits and merges them; every area that comes
 //! or goes passes [`Core::insert_area`] or [`Mm::remove_area`], which keep the objects' counts.
 
-use super::{ObjectId, ObjectPage};
+use super::{Object, ObjectId, ObjectPage};
 use crate::addr::{PageRange, Vpn};
 use crate::manager::{Core, Mm};
 use crate::platform::Platform;
@@ -59,6 +59,13 @@ impl Vma {
     pub fn object_page(&self, page: Vpn) -> Option<(ObjectId, ObjectPage, Sharing)> {
         let Backing::Object { object, first, sharing } = self.backing else { return None };
         Some((object, first.after(page.as_u64() - self.range.start.as_u64()), sharing))
+    }
+}
+
+impl Object {
+    /// What an area of so many pages has of the shared memory that is away: those who map it have equal parts.
+    pub fn away_for(&self, pages: u64) -> u64 {
+        if self.file.is_some() { 0 } else { self.pages.away() * pages / self.mapped.max(1) }
     }
 }
 

@@ -204,7 +204,7 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    /// Nothing can be freed. If somebody needs a frame right now, memory has run out: one of them must fail.
+    /// Nothing can be freed. If somebody needs a frame right now, memory has run out: the next to ask has somebody chosen who ends.
     fn declare_exhausted(&self) {
         let short = self.frames.free_frames() <= self.watermarks.min;
         if short && self.core.with_lock(|core| core.shortage.declare()) {

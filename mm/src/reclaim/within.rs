@@ -58,7 +58,7 @@ impl<P: Platform> Mm<P> {
         Round::More
     }
 
-    /// None of a group's pages can go: one of its programs is told, unless one was told already.
+    /// None of a group's pages can go: one of its programs has to end, unless one is about to.
     fn declare_group_exhausted(&self, core: &mut Core<P>, id: GroupId) {
         if core.groups.get_mut(id).is_some_and(|group| group.declare()) {
             self.group_room.wake_all();

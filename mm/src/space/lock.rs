@@ -186,7 +186,7 @@ impl<P: Platform> Core<P> {
         Commit { promised, limit: ram + self.swap_pages() }
     }
 
-    fn swap_pages(&self) -> u64 {
+    pub(crate) fn swap_pages(&self) -> u64 {
         self.swap.as_ref().map_or(0, |swap| swap.slots.counts().total.into())
     }
 

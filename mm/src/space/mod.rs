@@ -37,6 +37,7 @@ use crate::index::PageIndex;
 use crate::platform::PageTable;
 use crate::stats::{PageClass, PageCounts};
 use crate::swap::readahead::History;
+use crate::victim::{Adjustment, Standing};
 
 /// Pages handled in one poll.
 pub(crate) const CHUNK: usize = 256;
@@ -92,6 +93,11 @@ pub(crate) struct Space<T> {
     pub ahead: History,
     /// Who may do what with the areas now.
     pub turn: Turn,
+    /// What it is when somebody must end, and how much larger it counts than it is.
+    pub standing: Standing,
+    pub adjustment: Adjustment,
+    /// A verdict names it: it gets no frame any more.
+    pub condemned: bool,
     /// Being torn down: faults end, nothing new begins.
     pub dying: bool,
 }
@@ -112,10 +118,25 @@ impl<T: PageTable> Spaces<T> {
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
         let (vmas, index, pages) = (VmaMap::with_most(self.most_areas), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
-        let (ahead, scopes, turn, dying) =
-            (History::default(), Scopes::with_most(self.most_areas), Turn::Changed(0), false);
-        let space =
-            Space { table, vmas, index, pages, layout, group, lock_limit, lock_future, scopes, ahead, turn, dying };
+        let (ahead, scopes, turn) = (History::default(), Scopes::with_most(self.most_areas), Turn::Changed(0));
+        let (standing, adjustment, condemned, dying) = (Standing::default(), Adjustment::default(), false, false);
+        let space = Space {
+            table,
+            vmas,
+            index,
+            pages,
+            layout,
+            group,
+            lock_limit,
+            lock_future,
+            scopes,
+            ahead,
+            turn,
+            standing,
+            adjustment,
+            condemned,
+            dying,
+        };
         self.arena.insert(space, 1 << SpaceId::SLOT_BITS).map(|(slot, generation)| SpaceId::of(slot, generation))
     }
 

@@ -13,6 +13,7 @@ use mm::object::{Backing, ObjectId, ObjectPage, Sharing};
 use mm::platform::Rights;
 use mm::sim::{SimConfig, SimMachine, Trap};
 use mm::space::{Label, MapRequest, Placement, SpaceId};
+use mm::victim::Verdict;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,6 +65,11 @@ impl World {
         space_with(&self.machine, pages)
     }
 
+    /// As [`end_victims`].
+    pub fn end_victims(&mut self, note: impl Fn(Verdict) + Send + 'static) {
+        end_victims(&mut self.sim, &self.machine, note);
+    }
+
     /// As [`destroy`].
     pub fn destroy(&mut self, space: SpaceId) {
         destroy(&mut self.sim, &self.machine, space);
@@ -106,6 +112,20 @@ pub fn space_with(machine: &SimMachine, pages: u64) -> (SpaceId, VirtAddr) {
     let space = machine.create_space().expect("a frame for the root");
     let addr = ready(machine.mm().map(space, anonymous(Placement::Anywhere, pages)));
     (space, addr.expect("a fresh space has room"))
+}
+
+/// Spawns what ends programs in the kernel when memory has run out: takes down the spaces that verdicts name, once `note` knows.
+pub fn end_victims(sim: &mut Sim, machine: &Arc<SimMachine>, note: impl Fn(Verdict) + Send + 'static) {
+    sim.endless("victims");
+    let own = machine.clone();
+    let task = async move {
+        loop {
+            let verdict = own.mm().next_verdict().await;
+            note(verdict);
+            own.mm().destroy_space(verdict.victim).await;
+        }
+    };
+    sim.spawn(Class::Kernel, "victims", Watched::new(machine, task)).detach();
 }
 
 /// Destroys a space and waits until nothing is under way any more.

@@ -185,6 +185,7 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
         config,
     });
     stage.map_shared(&spaces);
+    stage.end_victims(&mut world);
     let threads = config.spaces * config.threads;
     for number in 0..threads {
         let rng = world.sim.split_rng();
@@ -228,6 +229,27 @@ impl Stage {
         let mut model = self.model.lock().expect("nobody panicked");
         model.note_losses(&self.machine.disk().losses());
         model
+    }
+
+    /// Programs that are chosen when memory has run out end like those that learn of it by a fault: what they see does not count.
+    fn end_victims(self: &Arc<Self>, world: &mut World) {
+        let stage = self.clone();
+        world.end_victims(move |verdict| {
+            assert_eq!(stage.config.supply, Supply::Tight, "there is memory: {verdict:?}");
+            let children = stage.children.lock().expect("nobody panicked").clone();
+            let spaces = stage.spaces.lock().expect("nobody panicked");
+            // The numbers of children that are not there stand for nobody.
+            let alive = (0..stage.config.spaces).chain(children);
+            alive.filter(|&number| spaces[number] == verdict.victim).for_each(|number| stage.end(number));
+        });
+    }
+
+    /// A program is out of memory.
+    fn end(&self, number: usize) {
+        if self.ended.lock().expect("nobody panicked").insert(number) {
+            self.counts.lock().expect("nobody panicked").out_of_memory += 1;
+        }
+        self.journal.note("out of memory", number as u64);
     }
 
     fn addr(&self, key: Key, word: u64) -> VirtAddr {
@@ -303,10 +325,7 @@ impl Thread {
     async fn failed(&mut self, error: FaultError) {
         if error == FaultError::OutOfMemory {
             assert_eq!(self.stage.config.supply, Supply::Tight, "there is memory");
-            if self.stage.ended.lock().expect("nobody panicked").insert(self.space) {
-                self.stage.counts.lock().expect("nobody panicked").out_of_memory += 1;
-            }
-            self.stage.journal.note("out of memory", self.space as u64);
+            self.stage.end(self.space);
             self.stage.machine.mm().release_holds(&mut self.holds);
             self.stage.machine.mm().destroy_space(self.id()).await;
         }

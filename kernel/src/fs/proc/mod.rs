@@ -4,7 +4,7 @@
 //!   node.rs ── names, directories, links ──▶ mod.rs (MachineFile, ProcessFile: which text)
 //!                                              │
 //!      about the machine                       │            about one process
-//!      meminfo, vmstat, zoneinfo, system,      ├──▶ status (status, statm, stat), maps
+//!      meminfo, vmstat, zoneinfo, system,      ├──▶ status (status, statm, stat), maps, settings (oom_score_adj)
 //!      ../allocators (slabinfo, buddyinfo) ◀───┤            smaps (smaps, smaps_rollup)
 //!                                              ▼
 //!                        computed.rs: files that are computed where they are read: maps, smaps, pagemap, frames
@@ -19,6 +19,7 @@ mod maps;
 mod meminfo;
 mod node;
 mod pagemap;
+mod settings;
 mod smaps;
 mod status;
 mod system;
@@ -28,6 +29,7 @@ mod zoneinfo;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
+use super::control::{Control, Target};
 use super::{Kind, allocators};
 use crate::process::memory;
 use crate::process::process::Process;
@@ -36,6 +38,7 @@ use crate::syscall::errno::Errno;
 pub use computed::Computed;
 use computed::{About, Areas};
 pub use node::Node;
+pub use settings::{Setting, set};
 pub use vmstat::vmstat_counters;
 
 /// Pages to KiB.
@@ -93,6 +96,7 @@ pub enum ProcessFile {
     Comm,
     Maps,
     OomScore,
+    OomScoreAdj,
     PageMap,
     SMaps,
     SMapsRollup,
@@ -102,6 +106,10 @@ pub enum ProcessFile {
 }
 
 impl ProcessFile {
+    fn is_writable(self) -> bool {
+        matches!(self, Self::OomScoreAdj)
+    }
+
     /// Opens it, for the process that asks.
     async fn open(self, process: &Process, who: &Process) -> Result<Kind, Errno> {
         let number = process.pid.number();
@@ -115,7 +123,11 @@ impl ProcessFile {
             Self::SMaps => return areas(About::Pages),
             Self::PageMap => return Ok(Kind::Computed(Computed::PageMap(number))),
             Self::SMapsRollup => smaps::write_rollup(&mut text, process).await,
-            Self::OomScore => status::oom_score(&mut text, process).await,
+            Self::OomScore => status::oom_score(&mut text, process),
+            Self::OomScoreAdj => {
+                let (setting, text) = (Setting::OomScoreAdj, settings::text(process, Setting::OomScoreAdj));
+                return Ok(Kind::Control(Control::new(Target::Process(process.pid, setting), text)));
+            }
             Self::Stat => status::stat(&mut text, process, state).await,
             Self::StatM => status::statm(&mut text, process).await,
             Self::Status => status::status(&mut text, process, state).await,

@@ -63,11 +63,12 @@ const ROOT: [(&[u8], Node); 14] = [
 const PRESSURE: [(&[u8], Node); 1] = [(b"memory", Node::Machine(MachineFile::MemoryPressure))];
 
 /// Names of the files in `/proc/NUMBER`, beside `exe`.
-const OF_PROCESS: [(&[u8], ProcessFile); 10] = [
+const OF_PROCESS: [(&[u8], ProcessFile); 11] = [
     (b"cmdline", ProcessFile::CmdLine),
     (b"comm", ProcessFile::Comm),
     (b"maps", ProcessFile::Maps),
     (b"oom_score", ProcessFile::OomScore),
+    (b"oom_score_adj", ProcessFile::OomScoreAdj),
     (b"pagemap", ProcessFile::PageMap),
     (b"smaps", ProcessFile::SMaps),
     (b"smaps_rollup", ProcessFile::SMapsRollup),
@@ -99,6 +100,10 @@ impl Node {
             Self::Own | Self::Executable(_) => FileType::Symlink,
             Self::Machine(_) | Self::OfProcess(..) => FileType::Regular,
         }
+    }
+
+    fn is_writable(self) -> bool {
+        matches!(self, Self::OfProcess(_, file) if file.is_writable())
     }
 
     /// Machine files from 16 on, each process from its number times 256 on.
@@ -174,6 +179,7 @@ impl Synthetic for Node {
         let permissions = match self.kind() {
             FileType::Directory => 0o555,
             FileType::Symlink => 0o777,
+            _ if self.is_writable() => 0o644,
             _ => 0o444,
         };
         Ok(Attributes::made_up(self.kind(), permissions, DEVICE, self.inode()))
@@ -208,7 +214,7 @@ impl Synthetic for Node {
     }
 
     async fn open(self, access: Access, who: &Process) -> Result<Kind, Errno> {
-        if access.write {
+        if access.write && !self.is_writable() {
             return Err(Errno::EACCES);
         }
         memory::wait_for_room().await.map_err(|_| Errno::ENOMEM)?;

@@ -10,7 +10,6 @@ use mm::space::Label;
 
 use super::maps::pages;
 use super::{KIB_PER_PAGE, Text};
-use crate::process::memory;
 use crate::process::process::{Process, Tid};
 use crate::process::table::{self, Relations};
 
@@ -68,13 +67,9 @@ pub(super) fn comm(text: &mut Text, process: &Process) -> fmt::Result {
     writeln!(text, "{}", name(process))
 }
 
-/// `oom_score`: the process's part of all memory, in thousandths (Documentation/filesystems/proc.rst, 3.1). It explains,
-/// and decides nothing: who is refused the last frame is who asks for it.
-pub(super) async fn oom_score(text: &mut Text, process: &Process) -> fmt::Result {
-    let has = process.footprint().await;
-    let snapshot = memory::snapshot();
-    let all = snapshot.frames.total as u64 + snapshot.slots.map_or(0, |slots| u64::from(slots.total));
-    writeln!(text, "{}", (has.resident + has.away) * 1000 / all.max(1))
+/// `oom_score`: who has most of these is the one that ends when memory has run out (proc_pid_oom_score(5)).
+pub(super) fn oom_score(text: &mut Text, process: &Process) -> fmt::Result {
+    writeln!(text, "{}", process.oom_score())
 }
 
 /// `statm`: in pages.

@@ -178,11 +178,12 @@ impl Thread {
         let mut holds = Holds::default();
         for page in 0..pages {
             let stored = machine.store(space, word(area, page, page), page + 1, &mut holds).await;
-            assert!(stored.is_ok() || (tight && stored == Err(FaultError::OutOfMemory)), "{stored:?}");
+            let chosen = |end| tight && matches!(end, Some(FaultError::OutOfMemory | FaultError::SpaceGone));
+            assert!(stored.is_ok() || chosen(stored.err()), "{stored:?}");
             if stored.is_ok() && self.rng.below(2) == 0 {
                 // With a disk that fails, a page may be lost.
                 let loaded = machine.load(space, word(area, page, page), &mut holds).await;
-                let excused = loaded == Err(FaultError::BadPage) || (tight && loaded == Err(FaultError::OutOfMemory));
+                let excused = loaded == Err(FaultError::BadPage) || chosen(loaded.err());
                 assert!(loaded == Ok(page + 1) || excused, "{loaded:?}");
             }
         }
