@@ -14,17 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, MIB = 1 << 20, RW = PROT_READ | PROT_WRITE, ANON = MAP_PRIVATE | MAP_ANONYMOUS };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 static char *map(size_t bytes, int flags)
 {
@@ -34,27 +26,6 @@ static char *map(size_t bytes, int flags)
         exit(2);
     }
     return at;
-}
-
-static pid_t forked(void)
-{
-    fflush(stdout);
-    pid_t pid = fork();
-    expect(pid >= 0, "fork", pid);
-    return pid;
-}
-
-static _Noreturn void leave(void)
-{
-    fflush(stdout);
-    _exit(wrong != 0);
-}
-
-static void join(pid_t pid, const char *what)
-{
-    int status = -1;
-    pid_t found = waitpid(pid, &status, 0);
-    expect(found == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, what, status);
 }
 
 /* KiB of a line of a file of /proc. */

@@ -19,17 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
+
 extern char **environ;
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld (%#lx), errno %d\n", what, value, value, errno);
-    wrong++;
-}
 
 /* Starts the program in the part of `words[0]`; posix_spawn shares the memory until exec. */
 static pid_t play(char *const words[], posix_spawn_file_actions_t *files)

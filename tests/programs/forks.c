@@ -24,17 +24,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, WORDS = PAGE / 8 };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 /* Word `i` of a page says whose it is and where: a page that is another's, or old, is seen. */
 static uint64_t word(uint64_t owner, uint64_t page, uint64_t i)
@@ -69,28 +61,6 @@ static uint64_t *pages(long mib)
         exit(2);
     }
     return memory;
-}
-
-static pid_t forked(void)
-{
-    fflush(stdout);
-    pid_t pid = fork();
-    expect(pid >= 0, "fork", pid);
-    return pid;
-}
-
-/* The end of a child: its complaints become its status. */
-static _Noreturn void leave(void)
-{
-    fflush(stdout);
-    _exit(wrong != 0);
-}
-
-static void join(pid_t pid, const char *what)
-{
-    int status = -1;
-    pid_t found = waitpid(pid, &status, 0);
-    expect(found == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, what, status);
 }
 
 static void *idle(void *pipe_)

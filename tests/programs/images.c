@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, PAGES = 4096, VARIABLES = 64, SHARED = 256 };
 
 /* Page i of the constants begins with i. */
@@ -31,16 +33,6 @@ static struct {
 
 /* The end of the data shares a page with this. */
 static volatile char zeroes[3 * PAGE];
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 /* The number behind a name in a file of /proc; those of equal names are added up. */
 static long number(const char *path, const char *name)

@@ -9,17 +9,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, HOLES = 70000, FILES = 6 };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 static void descriptors(void)
 {

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -23,16 +25,6 @@
 #endif
 
 enum { PAGE = 4096, RW = PROT_READ | PROT_WRITE, ANON = MAP_PRIVATE | MAP_ANONYMOUS };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 #define REFUSED(call, number) \
     do { \

@@ -9,18 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, MIB = 1 << 20, RW = PROT_READ | PROT_WRITE };
 enum { VM_ALLOC = 0x45420000, VM_FREE, VM_SUBMAP, VM_UNSUBMAP };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %#lx, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 static long vm_alloc(long submap, size_t len) { return syscall(VM_ALLOC, submap, len, RW); }
 static long vm_submap(long within, size_t len) { return syscall(VM_SUBMAP, within, len); }

@@ -15,17 +15,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { WRITERS = 4, RECORDS = 300, CAPACITY = 65536 };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 static int ends[2];
 

@@ -15,17 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { MIB = 1 << 20 };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 static struct rlimit changed(int resource, rlim_t to)
 {

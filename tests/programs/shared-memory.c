@@ -20,45 +20,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096 };
 
 /* futex(2): musl has no header of the kernel's. */
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_CMP_REQUEUE = 4 };
 
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
-
 static void refused(long result, int error, const char *what)
 {
     expect(result == -1 && errno == error, what, result);
     errno = 0;
-}
-
-static pid_t forked(void)
-{
-    fflush(stdout);
-    pid_t pid = fork();
-    expect(pid >= 0, "fork", pid);
-    return pid;
-}
-
-static _Noreturn void leave(void)
-{
-    fflush(stdout);
-    _exit(wrong != 0);
-}
-
-static void join(pid_t pid, const char *what)
-{
-    int status = -1;
-    expect(waitpid(pid, &status, 0) == pid && status == 0, what, status);
 }
 
 static char *map(int fd, size_t length, int rights, int flags)

@@ -14,17 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, STACK = 64 * PAGE };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld (%#lx), errno %d\n", what, value, value, errno);
-    wrong++;
-}
 
 static volatile sig_atomic_t caught, count;
 static siginfo_t last;

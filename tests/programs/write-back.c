@@ -9,17 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, PAGES = 128, WORDS = PAGE / 8 };
-
-static int wrong;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld\n", what, value);
-    wrong++;
-}
 
 /* Every word of page i of file `which` is this. */
 static uint64_t content(uint64_t which, uint64_t page)

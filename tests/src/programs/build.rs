@@ -1,7 +1,8 @@
 //! Executables on demand: the workloads through cargo, C programs through the C compiler.
 //!
-//! Both land in the target directory. A C program's file name holds a hash of its source and its command line, so a stale
-//! one is never found; it is renamed into place when complete, so tests may build the same one at the same time.
+//! Both land in the target directory. A C program's file name holds a hash of its source, of the header that programs share,
+//! and of its command line, so a stale one is never found; it is renamed into place when complete, so tests may build the
+//! same one at the same time.
 
 use std::env;
 use std::fmt;
@@ -121,8 +122,9 @@ fn workloads() -> Result<&'static Path, BuildError> {
 
 fn c_program(name: &str, flavour: Flavour) -> Result<PathBuf, BuildError> {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let read = |path: &Path| fs::read(path).map_err(|error| BuildError::Io(path.display().to_string(), error));
     let source = workspace().join("tests/programs").join(name).with_extension("c");
-    let text = fs::read(&source).map_err(|error| BuildError::Io(source.display().to_string(), error))?;
+    let text = [read(&source)?, read(&source.with_file_name("check.h"))?];
     let directory = target().join("test-programs");
     fs::create_dir_all(&directory).map_err(|error| BuildError::Io(directory.display().to_string(), error))?;
 
