@@ -1,0 +1,113 @@
+/* Claim: read and write between a file and a mapping of the very pages that are read or written come to their end,
+ * however many do it at once and however little memory they have. COUNT threads in a memory group of PAGES pages copy
+ * within two pages of one file, while another process goes round MIB MiB of memory without end, or only computes if
+ * that is 0: then nothing that happens to anybody else gets the threads on. Works in the current directory. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define GROUP "/sys/fs/cgroup/copies"
+enum { PAGE = 4096, HALF = PAGE / 2, ROUNDS = 8, CONTENT = 'e' };
+
+static int file, wrong;
+static char *window;
+
+static void expect(int true_, const char *what, long value)
+{
+    if (true_)
+        return;
+    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
+    wrong++;
+}
+
+static void put(const char *path, const char *value)
+{
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    expect(write(fd, value, strlen(value)) == (ssize_t)strlen(value), path, fd);
+    close(fd);
+}
+
+/* Half a page to the other half of the same page; two pages onto themselves; a page to the one before it. */
+static void *copies(void *number_)
+{
+    static const struct {
+        long from, to, length;
+    } ways[] = {{0, HALF, HALF}, {HALF, 0, HALF}, {0, 0, 2 * PAGE}, {PAGE, 0, PAGE}};
+    long number = (long)number_;
+    for (long round = number; round < number + ROUNDS; round++) {
+        long from = ways[round % 4].from, length = ways[round % 4].length;
+        char *to = window + ways[round % 4].to;
+        ssize_t done = round % 8 < 4 ? pread(file, to, (size_t)length, from) : pwrite(file, to, (size_t)length, from);
+        expect(done == length, "a copy", done);
+    }
+    return NULL;
+}
+
+static void all_copies(long count)
+{
+    pthread_t threads[256];
+    pthread_attr_t small;
+    pthread_attr_init(&small), pthread_attr_setstacksize(&small, 32 << 10);
+    for (long i = 0; i < count; i++)
+        expect(pthread_create(&threads[i], &small, copies, (void *)i) == 0, "pthread_create", i);
+    for (long i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    for (long i = 0; i < 2 * PAGE; i++)
+        if (window[i] != CONTENT) {
+            expect(0, "a byte that is none of the file's", i);
+            break;
+        }
+}
+
+int main(int count, char **words)
+{
+    if (count != 4)
+        return 2;
+    long threads = atol(words[1]), pages = atol(words[2]), mib = atol(words[3]);
+    char text[2 * PAGE];
+    memset(text, CONTENT, sizeof text);
+    file = open("copies", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    expect(write(file, text, sizeof text) == sizeof text && fsync(file) == 0, "the file", file);
+    window = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+
+    pid_t hungry = fork();
+    if (hungry == 0) {
+        for (; mib == 0;)
+            ;
+        char *much = mmap(NULL, (size_t)mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (long round = 0;; round++)
+            for (long at = 0; at < mib << 20; at += PAGE)
+                much[at] = (char)round;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        expect(mkdir(GROUP, 0755) == 0, "a group", 0);
+        snprintf(text, sizeof text, "%ld", pages * PAGE);
+        put(GROUP "/memory.max", text);
+        put(GROUP "/cgroup.procs", "0");
+        all_copies(threads);
+        fflush(stdout);
+        _exit(wrong != 0);
+    }
+    int status = -1;
+    expect(waitpid(child, &status, 0) == child && status == 0, "the group", status);
+    kill(hungry, SIGKILL);
+    waitpid(hungry, NULL, 0);
+    int refused = open(GROUP "/memory.events", O_RDONLY);
+    expect(refused >= 0, "what the group was refused", refused);
+    ssize_t length = read(refused, text, sizeof text - 1);
+    text[length > 0 ? length : 0] = 0;
+    const char *line = strstr(text, "\nmax ");
+    printf("REFUSED times=%ld\n", line ? atol(line + 5) : -1);
+    printf(wrong ? "FAIL self-copies\n" : "OK self-copies threads=%ld\n", threads);
+    return wrong != 0;
+}
