@@ -1,11 +1,14 @@
 // Locks on files between processes: fcntl's ranges, of a process and of an open file, and flock.
 //
 // Claims: who may lock what, what F_GETLK says of it, that a lock goes with a close or an end of its process and not with a fork, that
-// waiting ends when the lock is given up and is refused in a circle, and that counters under a lock lose no increment.
+// waiting ends when the lock is given up and is refused in a circle, that a descriptor closed by another thread leaves
+// no lock behind, and that counters under a lock lose no increment.
 // Works in the current directory.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORKERS = 4, ROUNDS = 200 };
+enum { WORKERS = 4, ROUNDS = 200, CLOSES = 20, TURNS = 50 };
 
 static int broken, claims;
 
@@ -161,6 +164,52 @@ static void waiting(int fd) {
     close(told[0]), close(told[1]);
 }
 
+// The thread's descriptor, and what became of its wait.
+struct closed {
+    int fd, told, ended;
+};
+
+static void *locks_what_is_closed(void *argument) {
+    struct closed *closed = argument;
+    if (write(closed->told, "x", 1) == 1)
+        closed->ended = lock(closed->fd, F_SETLKW, F_WRLCK, 200, 8);
+    return NULL;
+}
+
+// A thread waits for a lock, the descriptor is closed meanwhile, then the lock is granted: the close has given up what
+// its process had, so nobody would ever give up this one. Whether the thread waits yet when the descriptor goes makes
+// no difference to anybody.
+static void closed_while_waiting(void) {
+    int to_holder[2], to_us[2], told[2], status;
+    claim("pipes", pipe(to_holder) | pipe(to_us) | pipe(told), 0);
+    for (int round = 0; round < CLOSES; round++) {
+        char byte;
+        pid_t holder = fork();
+        if (holder == 0) {
+            int own = open("locks", O_RDWR), mine = lock(own, F_SETLK, F_WRLCK, 200, 8);
+            if (write(to_us[1], "h", 1) != 1 || read(to_holder[0], &byte, 1) != 1)
+                _exit(1);
+            _exit(mine != 0 || lock(own, F_SETLK, F_UNLCK, 200, 8) != 0);
+        }
+        claim("it is held", read(to_us[0], &byte, 1), 1);
+        struct closed closed = {.fd = open("locks", O_RDWR), .told = told[1], .ended = -1};
+        pthread_t thread;
+        claim("a thread", pthread_create(&thread, NULL, locks_what_is_closed, &closed), 0);
+        claim("it is about to wait", read(told[0], &byte, 1), 1);
+        for (int turn = 0; turn < TURNS; turn++)
+            sched_yield();
+        claim("closed", close(closed.fd), 0);
+        claim("given up by the holder", write(to_holder[1], "g", 1), 1);
+        pthread_join(thread, NULL);
+        claim("a lock by a descriptor that is closed", closed.ended, EBADF);
+        waitpid(holder, &status, 0);
+        claim("the holder", status, 0);
+        claim("no lock is left", in_child(F_SETLK, F_WRLCK, 200, 8), 0);
+    }
+    for (int end = 0; end < 2; end++)
+        close(to_holder[end]), close(to_us[end]), close(told[end]);
+}
+
 static void counters(int fd) {
     long zero = 0, sum = 0;
     claim("written", pwrite(fd, &zero, sizeof zero, 64), sizeof zero);
@@ -191,6 +240,7 @@ int main(void) {
     ranges(fd);
     open_files(fd);
     waiting(fd);
+    closed_while_waiting();
     counters(fd);
     printf(broken ? "FAIL file-locks broken=%d claims=%d\n" : "OK file-locks broken=%d claims=%d\n", broken, claims);
     return broken != 0;
