@@ -38,6 +38,10 @@ struct Leaf {
 }
 
 /// The last-level table found last: most walks go there again.
+///
+/// What it names is a table of this space that is in use: only a walk from the root puts it there, and whoever takes
+/// tables out, which is [`UserTables::prune`] alone, has it forget. So an entry may be stored through it as through any
+/// table of a walk.
 struct Recent {
     /// What it covers: the address without the bits of [`Level::Two`] and below.
     region: Cell<u64>,
@@ -244,7 +248,8 @@ impl PageTable for UserTables {
         let Leaf { above: (above, at), table } = leaf.map_or_else(|| self.build_leaf(address, frames), Ok)?;
         let index = Level::One.index(address);
         debug_assert!(!table.load(index).is_present(), "{page:?} is mapped");
-        // SAFETY: the frame is one of `mm`'s, which maps it here for this space's program; the old entry was empty.
+        // SAFETY: the frame is one of `mm`'s, which maps it here for this space's program; the table is in use, found by a
+        // walk now or remembered (`Recent`); the old entry was empty.
         unsafe { table.store(index, Entry::new(PhysAddr::new(frame.phys()), flags(rights))) };
         adjust(above, at, 1);
         Ok(frames::pfn(table.address()))

@@ -60,7 +60,8 @@ impl PhysMemory for Memory {
     }
 
     fn copy(&self, from: Pfn, to: Pfn) {
-        // SAFETY: two whole pages of RAM, which may be the same.
+        // SAFETY: two whole pages of RAM (see `page`), aligned, or one twice; no user code runs meanwhile and no
+        // reference to them exists.
         unsafe { whole_page::copy(self.words(from), self.words(to)) };
     }
 

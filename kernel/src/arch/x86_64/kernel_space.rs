@@ -104,7 +104,8 @@ pub(super) fn unmap_frame(address: u64) -> Option<PhysAddr> {
 pub(super) fn unmap_pages(base: u64, pages: u64) {
     for address in (base..base + pages * PAGE).step_by(PAGE as usize) {
         if let Some((table, index)) = leaf(root(), address) {
-            // SAFETY: in the areas, whose user has given it up (`areas`); nothing is mapped by an empty entry.
+            // SAFETY: in the areas or the window behind them, whose user has given it up (`areas`, `scattered`);
+            // nothing is mapped by an empty entry.
             unsafe { table.store(index, Entry::EMPTY) };
             tlb::flush_page(VirtAddr::new(address));
         }
@@ -221,8 +222,9 @@ impl Tables<'_> {
         let table = self.table_for(address, leaf)?;
         let index = leaf.index(address);
         debug_assert!(!table.load(index).is_present(), "{address:#x} is mapped twice");
-        // SAFETY: the callers map RAM into the direct map, the image at its address, and devices into areas
-        // that they were given; the entry was empty, so there is nothing to flush.
+        // SAFETY: the callers map RAM into the direct map, the image at its address, devices into areas that they were
+        // given, and frames that are the heap's alone into the window of `scattered`; the entry was empty, so there is
+        // nothing to flush.
         unsafe { table.store(index, entry) };
         Ok(())
     }

@@ -27,9 +27,12 @@ impl Window {
         self.0[word] & bit == 0
     }
 
-    fn flip(&mut self, first: usize, pages: usize) {
-        for (word, bit) in (first..first + pages).map(Self::bit) {
-            self.0[word] ^= bit;
+    /// Gives back what [`Self::take`] has given.
+    fn give(&mut self, first: usize, pages: usize) {
+        for page in first..first + pages {
+            debug_assert!(!self.is_free(page), "page {page} of the window is given back twice");
+            let (word, bit) = Self::bit(page);
+            self.0[word] &= !bit;
         }
     }
 
@@ -37,7 +40,9 @@ impl Window {
     fn take(&mut self, pages: usize) -> Option<usize> {
         let first =
             (0..WORDS * 64).step_by(pages).find(|first| (*first..first + pages).all(|page| self.is_free(page)))?;
-        self.flip(first, pages);
+        for (word, bit) in (first..first + pages).map(Self::bit) {
+            self.0[word] |= bit;
+        }
         Some(first)
     }
 }
@@ -81,5 +86,5 @@ pub fn map(
 pub fn unmap(at: VirtAddr, pages: usize, give: &mut dyn FnMut(PhysAddr)) {
     let end = at.as_u64() + pages as u64 * PAGE;
     (at.as_u64()..end).step_by(PAGE as usize).filter_map(kernel_space::unmap_frame).for_each(give);
-    WINDOW.lock().flip(((at.as_u64() - SCATTERED) / PAGE) as usize, pages);
+    WINDOW.lock().give(((at.as_u64() - SCATTERED) / PAGE) as usize, pages);
 }

@@ -43,9 +43,10 @@ pub unsafe fn fill(page: *mut u64, word: u64) {
 /// Copies a page; to itself, if need be.
 ///
 /// # Safety
-/// Both are 4096 bytes, aligned to as many, that nothing refers to for writing; `to` is writable, and nothing refers to it.
+/// Both are 4096 bytes, aligned to as many: the same page, or two that do not overlap. Both are readable and `to` is
+/// writable; no reference to `to` exists, and none through which `from` could be written to.
 pub unsafe fn copy(from: *const u64, to: *mut u64) {
-    // SAFETY: as for `fill`.
+    // SAFETY: the caller's; both ways bear that the two are one; `init` says whether there is AVX.
     unsafe { if BY_AVX.load(Ordering::Relaxed) { copy_by_avx(from, to) } else { ptr::copy(from, to, WORDS) } }
 }
 
@@ -91,7 +92,8 @@ unsafe fn fill_by_avx(page: *mut u64, word: u64) {
 /// As for [`copy`], and AVX is enabled.
 unsafe fn copy_by_avx(from: *const u64, to: *mut u64) {
     let mut saved = MaybeUninit::<[u64; 4]>::uninit();
-    // SAFETY: as for `fill_by_avx`.
+    // SAFETY: the caller's; all loads are within one page and all stores within the other; each 32 bytes are loaded
+    // before they are stored, so the pages may be one; the register has at the end what it had at the beginning.
     unsafe {
         asm!(
             "vmovdqu [{saved}], ymm0",
