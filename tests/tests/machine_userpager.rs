@@ -5,7 +5,7 @@ use tests::harness::Run;
 /// X14: a user program serves a mapping's pages by computing them, for three threads that touch them.
 #[test]
 fn x14_a_program_serves_the_pages_of_a_mapping() {
-    for scenario in ["serve", "blocking", "zero", "wake"] {
+    for scenario in ["serve", "blocking", "part", "zero", "wake"] {
         let run = Run::line(&format!("userpager {scenario}")).options("--ram 24M").finish().expect_ok();
         run.expect_line("OK userpager");
     }

@@ -72,8 +72,11 @@ impl UserFault {
                 None => self.wait(thread).await?,
             };
             // Read is read: whoever gives a bad address loses the message, and the fault waits until it is woken, as on Linux.
-            thread.process.write_bytes(out + done, message(fault).as_bytes()).await?;
-            done += SIZE;
+            match thread.process.write_bytes(out + done, message(fault).as_bytes()).await {
+                Ok(()) => done += SIZE,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
         }
         Ok(done)
     }

@@ -133,29 +133,46 @@ fn when(mode: u64) -> Result<Wake, Errno> {
     }
 }
 
-/// What `copy` and `zeropage` fields say: bytes supplied, or why none were; and what the call returns.
-fn outcome(done: u64, len: u64, error: Option<Errno>) -> (u64, SysResult) {
-    match error {
-        None => (done, Ok(0)),
-        Some(errno) if done == 0 => (errno.to_register(), Err(errno)),
-        Some(_) => (done, if done == len { Ok(0) } else { Err(Errno::EAGAIN) }),
+/// What pages are supplied from.
+#[derive(Clone, Copy)]
+enum Contents {
+    Memory(u64),
+    Zeroes,
+}
+
+/// Supplies a range page by page. What `copy` and `zeropage` fields say: bytes supplied, or why none were; and what the call returns.
+async fn supply(
+    thread: &Thread,
+    file: &UserFault,
+    range: UffdioRange,
+    contents: Contents,
+    wake: Wake,
+) -> (u64, SysResult) {
+    let mut done = 0;
+    while done < range.len {
+        let page = range.start + done;
+        let supplied = match contents {
+            Contents::Memory(from) => match from.checked_add(done) {
+                Some(from) => file.pager.copy(&thread.process, page, from, wake).await,
+                None => Err(Errno::EINVAL),
+            },
+            Contents::Zeroes => file.pager.zero(page, wake).await,
+        };
+        executor::yield_now().await;
+        match supplied {
+            Ok(()) => done += PAGE_SIZE,
+            Err(errno) if done == 0 => return (errno.to_register(), Err(errno)),
+            Err(_) => return (done, Err(Errno::EAGAIN)),
+        }
     }
+    (done, Ok(0))
 }
 
 async fn copy(thread: &Thread, file: &UserFault, at: u64) -> SysResult {
     let wish: UffdioCopy = thread.process.read_object(at).await?;
-    check(UffdioRange { start: wish.dst, len: wish.len })?;
-    let wake = when(wish.mode)?;
-    let (mut done, mut error) = (0, None);
-    while done < wish.len && error.is_none() {
-        let from = wish.src.checked_add(done).ok_or(Errno::EINVAL)?;
-        match file.pager.copy(&thread.process, wish.dst + done, from, wake).await {
-            Ok(()) => done += PAGE_SIZE,
-            Err(errno) => error = Some(errno),
-        }
-        executor::yield_now().await;
-    }
-    let (copy, result) = outcome(done, wish.len, error);
+    let range = UffdioRange { start: wish.dst, len: wish.len };
+    check(range)?;
+    let (copy, result) = supply(thread, file, range, Contents::Memory(wish.src), when(wish.mode)?).await;
     thread.process.write_object(at, &UffdioCopy { copy, ..wish }).await?;
     result
 }
@@ -163,16 +180,7 @@ async fn copy(thread: &Thread, file: &UserFault, at: u64) -> SysResult {
 async fn zeropage(thread: &Thread, file: &UserFault, at: u64) -> SysResult {
     let wish: UffdioZeropage = thread.process.read_object(at).await?;
     check(wish.range)?;
-    let wake = when(wish.mode)?;
-    let (mut done, mut error) = (0, None);
-    while done < wish.range.len && error.is_none() {
-        match file.pager.zero(wish.range.start + done, wake).await {
-            Ok(()) => done += PAGE_SIZE,
-            Err(errno) => error = Some(errno),
-        }
-        executor::yield_now().await;
-    }
-    let (zeropage, result) = outcome(done, wish.range.len, error);
+    let (zeropage, result) = supply(thread, file, wish.range, Contents::Zeroes, when(wish.mode)?).await;
     thread.process.write_object(at, &UffdioZeropage { zeropage, ..wish }).await?;
     result
 }

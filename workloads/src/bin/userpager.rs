@@ -1,7 +1,7 @@
 //! Claim: a program can supply pages itself, by computing them (userfaultfd(2)), and a pager that misbehaves harms nobody but its
 //! clients: one that never answers is killed with them, one that answers twice is told so, one that unmaps or closes lets them go on.
 //!
-//! `userpager [SCENARIO]`: `serve`, `twice`, `zero`, `close`, `wake`, `refusals`, `blocking`, `child`, `silent`, `itself`; without: all.
+//! `userpager [SCENARIO]`: `serve`, `twice`, `zero`, `close`, `wake`, `refusals`, `blocking`, `part`, `child`, `silent`, `itself`; without: all.
 #![expect(unsafe_code, reason = "system calls, and memory that faults when it is touched")]
 
 use std::io;
@@ -258,6 +258,30 @@ fn blocking(claims: &mut Claims) {
     pager.close();
 }
 
+/// A buffer that ends after the first message: what was delivered counts.
+fn part(claims: &mut Claims) {
+    const SIZE: usize = size_of::<Message>();
+    let (pager, at, room) = (Pager::ready(libc::O_NONBLOCK), map(2), map(2));
+    pager.register(at, 2).expect("register");
+    // SAFETY: a page of our own that nobody uses.
+    unsafe { libc::munmap((room + PAGE) as *mut libc::c_void, PAGE) };
+    let clients = [0, 1].map(|page| thread::spawn(move || read(at + page * PAGE)));
+    assert!(pager.is_readable(-1), "poll");
+    // So that the other one asks, too, most of the time.
+    (0..100).for_each(|_| thread::yield_now());
+    let buffer = room + PAGE - SIZE;
+    // SAFETY: of the buffer, the kernel can write the first half.
+    let count = unsafe { libc::read(pager.0, buffer as *mut libc::c_void, 2 * SIZE) };
+    claims.equal("bytes of a message and no room", count, SIZE as isize);
+    claims.equal("the event", read(buffer) as u8, EVENT_PAGEFAULT);
+    for page in 0..2 {
+        claims.holds("an answer", pager.copy(at + page * PAGE, &computed(page), 0) == Ok(()));
+    }
+    let loaded = clients.map(|client| client.join().unwrap_or(0));
+    claims.equal("both are answered", loaded, [0, 1].map(|page| computed(page)[0]));
+    pager.close();
+}
+
 /// The client ends as a child of this process; its wait status.
 fn in_a_child(client: impl FnOnce()) -> i32 {
     // SAFETY: the child only touches memory, makes system calls and ends.
@@ -318,7 +342,7 @@ fn itself(claims: &mut Claims) {
 }
 
 type Scenario = (&'static str, fn(&mut Claims));
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     ("serve", serve),
     ("twice", twice),
     ("zero", zero),
@@ -326,6 +350,7 @@ const SCENARIOS: [Scenario; 10] = [
     ("wake", wake),
     ("refusals", refusals),
     ("blocking", blocking),
+    ("part", part),
     ("child", child),
     ("silent", silent),
     ("itself", itself),
