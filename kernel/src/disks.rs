@@ -90,7 +90,8 @@ pub async fn mount(disk: &'static Disk, memory: Memory) {
 pub fn serve() {
     if let Some(volume) = disk::volume() {
         executor().spawn(Class::Kernel, "prepares", file_store::run_prepares(volume)).detach();
-        executor().spawn(Class::Kernel, "housekeeper", volume.keep_house()).detach();
+        // By turns with threads, who have work for the file system, too: large files take it many steps.
+        executor().spawn(Class::User, "housekeeper", volume.keep_house()).detach();
     }
 }
 

@@ -3,7 +3,8 @@
 // Claims: what is punched reads as zeroes through read(2) and through every shared window, but private copies made before stay;
 // the bytes beside it and the file's size do not change; whole blocks are given back (st_blocks, f_bfree), also from the middle of
 // an extent of a file with many; a zeroed range keeps its blocks. With threads storing into the range meanwhile, every word is
-// either zero or one that was stored, and read(2) and the windows agree. Works in the current directory.
+// either zero or one that was stored, and read(2) and the windows agree. A file of 4096 blocks goes in steps. Works in the
+// current directory.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -236,6 +237,23 @@ static void in_memory(void) {
     claim("close", close(fd), 0);
 }
 
+static long free_blocks(void) {
+    struct statvfs found;
+    claim("statvfs", statvfs(".", &found), 0);
+    return found.f_bfree;
+}
+
+// A large file goes step by step, and all of it in the end.
+static void deletion(void) {
+    long before = free_blocks();
+    int fd = open("large", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    claim("reserve", fallocate(fd, 0, 0, 4096 * PAGE), 0);
+    claim("fsync", fsync(fd), 0);
+    claim("unlink", unlink("large") | close(fd), 0);
+    while (free_blocks() != before)
+        usleep(1000);
+}
+
 int main(int argc, char **argv) {
     int is_ours = argc > 1 && strcmp(argv[1], "refuses") == 0;
     holes_and_windows();
@@ -243,6 +261,8 @@ int main(int argc, char **argv) {
     reserved(is_ours);
     while_others_store();
     in_memory();
+    if (is_ours)
+        deletion();
     const char *names[] = {"holes", "many", "reserved", "zeroed", "storm"};
     for (int i = 0; i < 5; i++)
         if (!is_ours || i > 1) // two are left for whoever looks at the disk

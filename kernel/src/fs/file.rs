@@ -160,7 +160,9 @@ impl FileData {
         self.extents.lock().cut(FilePage(size.div_ceil(BLOCK as u64)));
         let modified = Moment { ns: time::wall_clock_ns().cast_signed() };
         let ino = self.ino;
-        while volume.call(move |volume| volume.settle(ino, size, modified)).await? == Left::More {}
+        while volume.call(move |volume| volume.settle(ino, size, modified)).await? == Left::More {
+            crate::executor().end_turn().await;
+        }
         self.settled.store(changes, Ordering::Relaxed);
         Ok(())
     }

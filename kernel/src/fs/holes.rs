@@ -26,8 +26,8 @@ use super::file::{FileData, errno};
 use crate::mm;
 use crate::syscall::errno::Errno;
 
-/// Blocks taken away in one step, at most: others want the fiber, too.
-const STEP: u64 = 512;
+/// Blocks taken away in one step, at most: others want the fiber, too, and a step should be shorter than a time slice.
+const STEP: u64 = 64;
 
 /// What becomes of the blocks of a range that reads as zeroes from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,10 @@ pub enum Left {
 impl DataVolume {
     /// Takes most of a file's blocks away, and lets others have the fiber in between.
     pub(super) async fn thin(&self, ino: Ino) -> Result<(), Errno> {
-        while self.call(move |volume| volume.take_from_end(ino, 0)).await? == Left::More {}
+        while self.call(move |volume| volume.take_from_end(ino, 0)).await? == Left::More {
+            // As if preempted: a thread whose slice ended while the fiber worked comes first.
+            crate::executor().end_turn().await;
+        }
         Ok(())
     }
 }
@@ -87,6 +90,7 @@ impl FileData {
             let pages = if matches!(run, Run::Blocks { .. }) { run.pages().min(STEP) } else { run.pages() };
             self.empty_pages(volume, FilePage(at), pages, blocks).await?;
             at += pages;
+            crate::executor().end_turn().await;
         }
         Ok(())
     }

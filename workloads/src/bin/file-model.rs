@@ -28,8 +28,8 @@ const DEPTH: u64 = 3;
 /// Files kept open, named or not.
 const HANDLES: usize = 6;
 
-/// One operation in so many is a remount.
-const REMOUNTS: u64 = 1000;
+/// In so many operations there are two remounts, one of them after the first tenth.
+const REMOUNTS: u64 = 5000;
 
 // errno(3)
 const EBUSY: i32 = 16;
@@ -475,7 +475,7 @@ fn main() -> ExitCode {
     let mut remounted = 0;
     for operation in 0..ops {
         model.step();
-        let is_due = operation % REMOUNTS == REMOUNTS / 2 || model.rng.below(REMOUNTS) == 0 || operation + 1 == ops;
+        let is_due = operation % REMOUNTS == REMOUNTS / 10 || model.rng.below(REMOUNTS) == 0 || operation + 1 == ops;
         if remounts != 0 && is_due {
             model.remount();
             remounted += 1;
