@@ -136,7 +136,11 @@ const G: &[Row] = &[
 const E: &[Row] = &[
     row("E1", "any frame allocation may fail, and nothing is lost", "retries, reserves; `fail_frame=`"),
     row("E2", "pages leave while every allocation fails", "everything page-out needs is there from the start"),
-    row("E3", "when memory has run out, one program is ended, by a rule, and never the first one", "`oom_score_adj`"),
+    row(
+        "E3",
+        "when memory has run out the worst program ends, one at a time, and the first one last",
+        "`oom_score_adj`",
+    ),
     row("E4", "after a fork bomb everything is as before it", "limits; frames, slots and tables as before"),
     row("E5", "page tables are no way to use up memory", "a cache that gives way like pages"),
     row("E6", "one area too many is refused, and its program lives", "`max_map_count`"),
@@ -145,7 +149,7 @@ const E: &[Row] = &[
     row("E9", "a thousand who wait for one page are one read, and one wake-up each", "one operation a page"),
     row("E10", "what happens to a page or its space while a fault waits is seen", "looking up again"),
     same("U7", "page-out needs no memory", "as E2", &["E2"]),
-    row("U9", "the end of a program for want of memory is explained", "a record in the log"),
+    row("U9", "the end of a program for want of memory is explained", "a record that programs can read"),
 ];
 
 /// The groups, in the order of the documentation.
