@@ -4,6 +4,7 @@ use executor::{Class, Duration};
 use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
+use mm::group::GroupLimits;
 use mm::reclaim::Watermarks;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
@@ -219,40 +220,76 @@ fn e3_init_ends_when_nobody_else_is_left_and_one_that_never_ends_fails_by_itself
     }
 }
 
+/// Takes down who is chosen, but takes its time.
+fn end_victims_slowly(world: &mut World) -> Arc<Mutex<Vec<SpaceId>>> {
+    let (machine, verdicts) = (world.machine.clone(), Arc::<Mutex<Vec<SpaceId>>>::default());
+    let (noted, executor) = (verdicts.clone(), world.sim.executor());
+    world.sim.endless("slow victims");
+    let ends = async move {
+        loop {
+            let Verdict { victim, .. } = machine.mm().next_verdict().await;
+            noted.lock().unwrap().push(victim);
+            executor.timers().sleep(Duration::from_millis(3)).await;
+            machine.mm().destroy_space(victim).await;
+        }
+    };
+    world.sim.spawn(Class::Kernel, "slow victims", ends).detach();
+    verdicts
+}
+
+/// Has each of these spaces write so many pages, beginning so long after the one before, and none fail.
+fn write_all(world: &mut World, spaces: &[((SpaceId, VirtAddr), u64)], later: Duration, seed: u64) {
+    let executor = world.sim.executor();
+    let writer = |(number, &((space, area), count)): (usize, &((SpaceId, VirtAddr), u64))| {
+        let pause = Duration::from_nanos(later.as_nanos() * number as u64);
+        let writer = write_pages(world.machine.clone(), space, area, count);
+        let writer = async move {
+            executor.timers().sleep(pause).await;
+            writer.await
+        };
+        (count, world.sim.spawn(Class::User, numbered("program", number), writer))
+    };
+    let tasks: Vec<_> = spaces.iter().enumerate().map(writer).collect();
+    world.sim.run().unwrap_or_else(|stuck| panic!("seed {seed}: {stuck}\n{}", world.sim.journal().print()));
+    for (count, task) in tasks {
+        assert_eq!(world.run("end", task), (count, Ok(())), "seed {seed}");
+    }
+}
+
 /// While one is being taken down, which takes a while, others ask and wait, and are not ended in its stead.
 #[test]
 fn e3_one_at_a_time() {
     for seed in 0..40 {
         let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(600, 0) }, seed);
-        let (large, area) = world.space_with(420);
-        let written = write_pages(world.machine.clone(), large, area, 420);
-        assert_eq!(world.run("large", written).1, Ok(()));
-        let (machine, verdicts) = (world.machine.clone(), Arc::<Mutex<Vec<Verdict>>>::default());
-        let (noted, timers) = (verdicts.clone(), world.sim.executor());
-        world.sim.endless("slow victims");
-        let ends = async move {
-            loop {
-                let verdict = machine.mm().next_verdict().await;
-                noted.lock().unwrap().push(verdict);
-                timers.timers().sleep(Duration::from_millis(3)).await;
-                machine.mm().destroy_space(verdict.victim).await;
-            }
-        };
-        world.sim.spawn(Class::Kernel, "slow victims", ends).detach();
-        let others: Vec<_> = (0..6).map(|_| world.space_with(60)).collect();
-        let tasks: Vec<_> = (others.iter().enumerate())
-            .map(|(number, &(space, area))| {
-                let writer = write_pages(world.machine.clone(), space, area, 60);
-                world.sim.spawn(Class::User, numbered("program", number), writer)
-            })
-            .collect();
-        world.sim.run().unwrap_or_else(|stuck| panic!("seed {seed}: {stuck}\n{}", world.sim.journal().print()));
-        for task in tasks {
-            assert_eq!(world.run("end", task), (60, Ok(())), "seed {seed}");
-        }
-        let victims: Vec<_> = verdicts.lock().unwrap().iter().map(|verdict| verdict.victim).collect();
-        assert_eq!(victims, [large], "seed {seed}");
-        others.iter().for_each(|(space, _)| world.destroy(*space));
+        let large = world.space_with(420);
+        write_all(&mut world, &[(large, 420)], Duration::ZERO, seed);
+        let victims = end_victims_slowly(&mut world);
+        let others: Vec<_> = (0..6).map(|_| (world.space_with(60), 60)).collect();
+        write_all(&mut world, &others, Duration::ZERO, seed);
+        assert_eq!(*victims.lock().unwrap(), [large.0], "seed {seed}");
+        others.iter().for_each(|(other, _)| world.destroy(other.0));
+        world.assert_empty();
+    }
+}
+
+/// Memory that comes back to the machine because a group has run out is waited for by the machine, too.
+#[test]
+fn e3_one_at_a_time_in_a_group_and_in_the_machine() {
+    for seed in 0..40 {
+        let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(600, 0) }, seed);
+        let (large, in_group, asks) = (world.space_with(340), world.space_with(90), world.space_with(60));
+        let group = world.machine.mm().create_group().expect("room");
+        world.machine.mm().set_group_limits(group, GroupLimits { frames: Some(130), slots: None });
+        [in_group, asks].iter().for_each(|member| world.machine.mm().set_space_group(member.0, group));
+        write_all(&mut world, &[(large, 340), (in_group, 90)], Duration::ZERO, seed);
+        let victims = end_victims_slowly(&mut world);
+        // The group is full 40 pages on, and while that is seen to, the machine.
+        let other = world.space_with(140);
+        write_all(&mut world, &[(asks, 60), (other, 140)], Duration::from_millis(1), seed);
+        assert_eq!(*victims.lock().unwrap(), [in_group.0], "seed {seed}");
+        [large, asks, other].iter().for_each(|space| world.destroy(space.0));
+        let machine = world.machine.clone();
+        world.run("rmdir", async move { machine.mm().remove_group(group).await });
         world.assert_empty();
     }
 }
