@@ -1,4 +1,7 @@
-//! Values with names that are never given twice: what an old name stands for is not found any more.
+//! Values with names that are not given twice: what an old name stands for is not found any more.
+//!
+//! A name has room for so many generations of a slot; then the slot stays vacant, until all slots there may be have come to that. So a
+//! name comes back after all others have been given out, 2^28 in the case of spaces, whichever slots are vacant most of the time.
 //!
 //! Owns the places, each with its generation, and which are vacant. It grows by pieces of a page, so that adding a value moves nothing
 //! and never needs several frames in a row: those may be missing when there is memory in plenty. How slot and generation make a name
@@ -12,6 +15,15 @@ const PIECE: usize = 256;
 struct Place<T> {
     generation: u32,
     value: Option<Box<T>>,
+}
+
+/// What a name has room for.
+#[derive(Clone, Copy)]
+pub(crate) struct Names {
+    /// Slots.
+    pub slots: usize,
+    /// Generations of each.
+    pub generations: u32,
 }
 
 const _: () = assert!(PIECE * size_of::<Place<u64>>() == 4096);
@@ -36,14 +48,10 @@ impl<T> Arena<T> {
         self.pieces.iter_mut().flatten().enumerate()
     }
 
-    /// Adds a value, in one of the first `most` slots: its slot and generation. `None` if all are taken, or there is no memory.
-    pub fn insert(&mut self, value: T, most: usize) -> Option<(usize, u32)> {
-        let vacant = self.places().find(|(_, place)| place.value.is_none()).map(|(slot, _)| slot);
-        let slot = vacant.unwrap_or(self.len());
-        if slot >= most {
-            return None;
-        }
-        if vacant.is_none() {
+    /// Adds a value, in one of the slots that names have room for: its slot and generation. `None` if all are taken, or there is no memory.
+    pub fn insert(&mut self, value: T, names: Names) -> Option<(usize, u32)> {
+        let slot = self.slot_for(names)?;
+        if slot == self.len() {
             if slot.is_multiple_of(PIECE) {
                 let mut piece = Vec::new();
                 piece.try_reserve_exact(PIECE).ok()?;
@@ -56,6 +64,21 @@ impl<T> Arena<T> {
         place.generation += 1;
         place.value = Some(Box::new(value));
         Some((slot, place.generation))
+    }
+
+    /// The slot of the next value: one with names left, a new one, or at last that whose names come back first.
+    fn slot_for(&mut self, names: Names) -> Option<usize> {
+        let len = self.len();
+        let mut vacant = self.places().filter(|(_, place)| place.value.is_none());
+        if let Some((slot, _)) = vacant.find(|(_, place)| place.generation < names.generations) {
+            return Some(slot);
+        }
+        if len < names.slots {
+            return Some(len);
+        }
+        drop(vacant);
+        let vacant = self.places().filter(|(_, place)| place.value.is_none());
+        vacant.min_by_key(|(_, place)| place.generation).map(|(slot, _)| slot)
     }
 
     /// What is in a slot, and of which generation.
@@ -93,15 +116,36 @@ impl<T> Arena<T> {
 mod tests {
     use super::*;
 
+    const NAMES: Names = Names { slots: 600, generations: 1000 };
+
     #[test]
     fn a_slot_used_again_has_another_generation() {
         let mut arena = Arena::default();
-        let all: Vec<_> = (0..600).map(|value| arena.insert(value, 600).unwrap()).collect();
-        assert_eq!(arena.insert(600, 600), None);
+        let all: Vec<_> = (0..600).map(|value| arena.insert(value, NAMES).unwrap()).collect();
+        assert_eq!(arena.insert(600, NAMES), None);
         assert_eq!((arena.remove(300), arena.remove(300), arena.len()), (Some(300), None, 600));
         assert_eq!(arena.get_mut(300), None);
-        assert_eq!(arena.insert(700, 600), Some((300, all[300].1 + 1)));
+        assert_eq!(arena.insert(700, NAMES), Some((300, all[300].1 + 1)));
         assert_eq!(arena.values_from(299).map(|(_, _, value)| *value).take(3).collect::<Vec<_>>(), [299, 700, 301]);
         assert_eq!(arena.iter_mut().count(), 600);
+    }
+
+    #[test]
+    fn no_name_comes_back_before_all_were_given() {
+        let mut arena = Arena::default();
+        let names = Names { slots: 3, generations: 4 };
+        let mut given: Vec<_> = (0..12)
+            .map(|value| {
+                let name = arena.insert(value, names).unwrap();
+                arena.remove(name.0);
+                name
+            })
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 12);
+        assert!(given.iter().all(|(slot, generation)| *slot < 3 && (1..=4).contains(generation)));
+        assert_eq!(arena.insert(12, names), Some((0, 5)), "then they come back, one after the other");
+        assert_eq!(arena.insert(13, names), Some((1, 5)));
     }
 }

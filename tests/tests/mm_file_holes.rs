@@ -1,5 +1,5 @@
 //! Holes in files: what is taken out is gone from every window and from the disk, what was copied before stays, and who faults
-//! on the range meanwhile waits. (Random ones, among everything else, are in `mm_file_storm.rs`.)
+//! on the range meanwhile waits. (Random ones, among everything else, are in `mm_storm.rs`.)
 
 use executor::Class;
 use mm::file_store::FileId;

@@ -304,6 +304,22 @@ fn dirty_pages_have_a_bound_and_an_age() {
     world.assert_empty();
 }
 
+/// A copy needs up to four pages of its target dirty at once; each was cleaned again for the next, for ever.
+#[test]
+fn a_copy_to_more_pages_of_a_file_than_may_be_dirty_gets_on() {
+    let mm = Config { dirty_pages: Some(2), ..Config::default() };
+    let mut world = World::seeded(SimConfig { mm, ..config(128, 64) }, 8);
+    let (object, a) = (file(&world.machine, 24), space(&world.machine));
+    let at = map(&world.machine, a, window(object, 0, 24, Sharing::Shared));
+    act(&mut world, |machine| async move {
+        assert_eq!(machine.mm().object_read(object, 0, a, word(at, 12, 0), 12 * PAGE).await, Ok(12 * PAGE));
+        assert_eq!(Thread::new(&machine).load(a, word(at, 20, 0)).await, Ok(9));
+    });
+    world.machine.mm().close_object(object);
+    world.destroy(a);
+    world.assert_empty();
+}
+
 #[test]
 fn errors_of_the_disk_are_told_to_who_asks_and_nothing_is_lost_by_them() {
     for seed in 0..10 {

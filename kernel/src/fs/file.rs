@@ -13,7 +13,7 @@
 //! Order of fsync: pages written; size and journal committed; FLUSH.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use maitake_sync::Mutex as Gate;
 use mm::addr::VirtAddr;
@@ -40,6 +40,8 @@ pub struct FileData {
     extents: Mutex<Extents>,
     /// Held while the size changes or bytes are written.
     pub(super) gate: Gate<(), IrqLock>,
+    /// A cut was begun, and not all is done that belongs to it.
+    cut: AtomicBool,
     /// How often something was begun that the disk has to be told about: its size, its time of modification.
     changes: AtomicU64,
     /// Up to which of them the disk knows.
@@ -67,6 +69,7 @@ impl FileData {
             object,
             extents: Mutex::new(extents),
             gate: Gate::new_with_raw_mutex((), IrqLock::INIT),
+            cut: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             settled: AtomicU64::new(0),
         })
@@ -105,8 +108,16 @@ impl FileData {
     }
 
     /// write(2) and its kin; says where the bytes went, and how many.
-    pub async fn write(&self, place: WriteAt, space: SpaceId, from: u64, len: u64) -> Result<(u64, u64), Errno> {
+    pub async fn write(
+        &self,
+        volume: &DataVolume,
+        place: WriteAt,
+        space: SpaceId,
+        from: u64,
+        len: u64,
+    ) -> Result<(u64, u64), Errno> {
         let _gate = self.gate.lock().await;
+        self.complete_cut(volume, space).await?;
         let offset = match place {
             WriteAt::Offset(offset) => offset,
             WriteAt::End => self.size(),
@@ -119,6 +130,8 @@ impl FileData {
     /// Cuts or extends the file.
     pub async fn truncate(&self, volume: &DataVolume, space: SpaceId, size: u64) -> Result<(), Errno> {
         let _gate = self.gate.lock().await;
+        self.complete_cut(volume, space).await?;
+        self.cut.store(true, Ordering::Relaxed);
         // Before the object's end moves: a cut that fails or is given up half-way has moved it all the same.
         self.note_change();
         mm().truncate_object(self.object, size, space).await.map_err(errno)?;
@@ -135,6 +148,7 @@ impl FileData {
         keep_size: bool,
     ) -> Result<(), Errno> {
         let _gate = self.gate.lock().await;
+        self.complete_cut(volume, space).await?;
         let (ino, end) = (self.ino, offset + len);
         // The size on the disk follows at the next sync; reserved blocks are not initialised, so no extent changes.
         volume.call(move |volume| volume.allocate(ino, offset, len, true)).await?;
@@ -143,6 +157,16 @@ impl FileData {
             mm().truncate_object(self.object, end, space).await.map_err(errno)?;
         }
         Ok(())
+    }
+
+    /// If a cut was given up half-way, nothing is left behind the end when this returns, not on the disk either: it would come back as the
+    /// file grows.
+    pub(super) async fn complete_cut(&self, volume: &DataVolume, space: SpaceId) -> Result<(), Errno> {
+        if !self.cut.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        mm().complete_cut(self.object, Some(space)).await.map_err(errno)?;
+        self.settle(volume, self.size()).await
     }
 
     /// Something begins of which the disk will have to be told.
@@ -155,14 +179,16 @@ impl FileData {
     /// What is noted here goes first: if the caller does not live to see the answer, the blocks go all the same.
     pub(super) async fn settle(&self, volume: &DataVolume, size: u64) -> Result<(), Errno> {
         let changes = self.changes.load(Ordering::Relaxed);
+        mm().complete_cut(self.object, None).await.map_err(errno)?;
         // Those of a write that did not get as far as it wanted are among them.
-        mm().forget_prepared(self.object);
+        mm().forget_prepared(self.object).await;
         self.extents.lock().cut(FilePage(size.div_ceil(BLOCK as u64)));
         let modified = Moment { ns: time::wall_clock_ns().cast_signed() };
         let ino = self.ino;
         while volume.call(move |volume| volume.settle(ino, size, modified)).await? == Left::More {
             crate::executor().end_turn().await;
         }
+        self.cut.store(false, Ordering::Relaxed);
         self.settled.store(changes, Ordering::Relaxed);
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::fd::patience;
 use crate::arch;
 use crate::fs::attributes::FileType;
 use crate::fs::control::Control;
+use crate::fs::disk::DataVolume;
 use crate::fs::disk::{Inode, WriteAt};
 use crate::fs::file::FileData;
 use crate::fs::memfd::MemFile;
@@ -180,14 +181,14 @@ async fn read_pieces(
 
 /// A file whose bytes are an object's.
 enum Stored<'a> {
-    Disk(Arc<FileData>),
+    Disk(Arc<FileData>, &'static DataVolume),
     Memory(&'a MemFile),
 }
 
 impl<'a> Stored<'a> {
     async fn of(file: &'a OpenFile) -> Result<Self, Errno> {
         match &file.kind {
-            Kind::Disk(inode) => inode.file().await.map(Self::Disk),
+            Kind::Disk(inode) => Ok(Self::Disk(inode.file().await?, inode.volume())),
             Kind::Memory(memory) => Ok(Self::Memory(memory)),
             _ => Err(Errno::EINVAL),
         }
@@ -195,14 +196,14 @@ impl<'a> Stored<'a> {
 
     async fn read(&self, from: u64, space: SpaceId, out: u64, len: u64) -> SysResult {
         match self {
-            Self::Disk(data) => data.read(from, space, out, len).await,
+            Self::Disk(data, _) => data.read(from, space, out, len).await,
             Self::Memory(memory) => memory.read(from, space, out, len).await,
         }
     }
 
     async fn write(&self, place: WriteAt, space: SpaceId, from: u64, len: u64) -> Result<(u64, u64), Errno> {
         match self {
-            Self::Disk(data) => data.write(place, space, from, len).await,
+            Self::Disk(data, volume) => data.write(volume, place, space, from, len).await,
             Self::Memory(memory) => memory.write(place, space, from, len).await,
         }
     }

@@ -70,6 +70,12 @@ impl Object {
 }
 
 impl<P: Platform> Core<P> {
+    /// Whether a page of an area is behind the end of the area's object.
+    pub fn is_behind_end(&mut self, area: &Vma, page: Vpn) -> bool {
+        let Some((id, page, _)) = area.object_page(page) else { return false };
+        self.objects.get_mut(id).is_none_or(|object| page >= object.end())
+    }
+
     /// Adds an area in a place that is free, if there is memory for it and its object, if it has one, is still there.
     pub fn insert_area(&mut self, space: SpaceId, area: Vma) -> Result<(), MapError> {
         let s = self.spaces.get_mut(space).ok_or(MapError::SpaceGone)?;

@@ -192,7 +192,8 @@ impl<P: Platform> Mm<P> {
                 None => self.begin_prepare(core, holds, (id, page), ahead),
             });
         }
-        if core.objects.dirty() >= self.dirty_limit as u64 {
+        // Of pages that are held none is cleaned for another, so they do not count: there is always one that can be.
+        if core.objects.dirty() >= self.dirty_limit as u64 && core.objects.dirty() > core.held {
             self.hold(core, frame, holds);
             return Err(self.relieve_of_dirt(core));
         }

@@ -212,7 +212,11 @@ impl<P: Platform> Mm<P> {
 
     async fn object_copy(&self, mut job: Job<'_>) -> Result<u64, ObjectError> {
         let len = job.peer.len();
-        job.offset.checked_add(len).filter(|end| *end <= MAX_OBJECT).ok_or(ObjectError::TooLarge)?;
+        let end = job.offset.checked_add(len).filter(|end| *end <= MAX_OBJECT).ok_or(ObjectError::TooLarge)?;
+        if job.way == Way::Write && end > self.object_size(job.id).ok_or(ObjectError::Gone)? {
+            // What is left behind the end must not come back as the object grows.
+            self.complete_cut(job.id, Some(job.space)).await?;
+        }
         let mut held = KernelHolds::new(self);
         let mut pins = Pins { mm: self, frames: ArrayVec::new() };
         let mut done = 0;
@@ -328,6 +332,11 @@ impl<P: Platform> Mm<P> {
             }
             if count == 0 {
                 return Went::Ended;
+            }
+            // Before the object's page is touched: one behind the end is dirty only once the end has moved, or it would be written to blocks
+            // that its store may take back.
+            if !core.has_user_side(job, *done) {
+                return Went::Unpinned;
             }
             let page = (job.id, ObjectPage::holding(at));
             let ahead = (at + until - *done).div_ceil(PAGE_SIZE as u64) - page.1.as_u64();
@@ -483,6 +492,14 @@ impl<P: Platform> Mm<P> {
 }
 
 impl<P: Platform> Core<P> {
+    /// Whether the program's page that a copy has come to is there, if it has one.
+    fn has_user_side(&mut self, job: &Job<'_>, done: u64) -> bool {
+        let Peer::User(addr, _) = job.peer else { return true };
+        let page = VirtAddr::new(addr.as_u64() + done).page();
+        let record = self.record_for(job.space, page, job.way.to_user());
+        matches!(record, Record::Resident(_)) || (record == Record::Zero && job.way == Way::Write)
+    }
+
     /// Who asks for a page of an object that is not about any page of a space.
     pub(super) fn request_for(&mut self, space: SpaceId, access: Access) -> Request {
         let group = self.spaces.get_mut(space).map_or(GroupId::ROOT, |s| s.group);

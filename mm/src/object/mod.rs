@@ -23,12 +23,13 @@ pub use area::{Backing, Sharing};
 pub use vacate::Vacant;
 
 use crate::addr::{PAGE_SIZE, PageRange, Vpn};
-use crate::arena::Arena;
+use crate::arena::{Arena, Names};
 use crate::fault::FaultError;
 use crate::file_store::{FileError, FileId};
 use crate::home::Home;
 use crate::index::PageIndex;
 use crate::manager::{Core, Mm, NoMemory};
+use crate::ops::OpKind;
 use crate::page::Record;
 use crate::platform::Platform;
 use crate::space::CHUNK;
@@ -44,6 +45,7 @@ impl ObjectId {
     /// Bits of a name: it must fit beside a page number in 64 bits.
     pub(crate) const BITS: u32 = 26;
     const SLOT_BITS: u32 = 16;
+    const NAMES: Names = Names { slots: 1 << Self::SLOT_BITS, generations: (1 << (Self::BITS - Self::SLOT_BITS)) - 1 };
 
     pub(crate) fn new(raw: u32) -> Self {
         Self(raw)
@@ -163,6 +165,8 @@ pub(crate) struct Object {
     pub singly: bool,
     /// Pages that are being taken out: nobody gets one of them until that is over.
     closed: Option<Range<ObjectPage>>,
+    /// Something may be left of what was behind the end when it moved forward last.
+    pub cut_short: bool,
     /// The next of those that are doomed.
     next_doomed: Option<ObjectId>,
 }
@@ -219,7 +223,7 @@ pub(crate) struct Objects {
 
 impl Objects {
     fn insert(&mut self, object: Object) -> Option<ObjectId> {
-        let (slot, generation) = self.arena.insert(object, 1 << ObjectId::SLOT_BITS)?;
+        let (slot, generation) = self.arena.insert(object, ObjectId::NAMES)?;
         Some(ObjectId::of(slot, generation))
     }
 
@@ -329,6 +333,7 @@ impl<P: Platform> Mm<P> {
             write_error: None,
             singly: false,
             closed: None,
+            cut_short: false,
             next_doomed: None,
         };
         self.core.with_lock(|core| core.objects.insert(object)).ok_or(NoMemory)
@@ -350,13 +355,23 @@ impl<P: Platform> Mm<P> {
     }
 
     /// What was prepared behind an object's end, for stores that did not come, is not prepared any more: its store takes the blocks
-    /// back. To be called while nobody writes to the object through system calls.
-    pub fn forget_prepared(&self, id: ObjectId) {
+    /// back. Nothing is being prepared there when this returns. To be called while nobody writes to the object through system calls.
+    pub async fn forget_prepared(&self, id: ObjectId) {
+        let Some(end) = self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.end())) else { return };
+        self.until_over(move |op| op.kind == OpKind::Prepare && op.target.reaches(id, end)).await;
+        // Pages there are blank and clean, but say themselves that they were prepared for.
+        while self.core.with_lock(|core| self.release_object_pages(core, id, end..ObjectPage::LAST)) {}
         self.core.with_lock(|core| {
             if let Some(object) = core.objects.get_mut(id) {
                 object.forget_prepared();
             }
         });
+    }
+
+    /// Whether a cut of an object is under way, or was given up or failed before it came to its end. Whoever keeps files has it cut once
+    /// more, at the end that it has, and frees the blocks behind that, before the object may grow.
+    pub fn object_is_cut_short(&self, id: ObjectId) -> bool {
+        self.core.with_lock(|core| core.objects.get_mut(id).is_some_and(|object| object.cut_short))
     }
 
     /// Whether any area maps an object: whoever keeps a file waits with its last close until none does.

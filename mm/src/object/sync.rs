@@ -45,12 +45,20 @@ enum Which {
     All,
     /// Those that were dirty the last time; the others are noted for the next.
     Old,
+    /// Those that nobody holds. Who stores to several pages at once needs them all dirty, and would never get on if one were cleaned for the
+    /// next.
+    Unheld,
 }
 
 impl<P: Platform> Mm<P> {
     /// Writes the dirty pages of an object's range; when this returns `Ok`, what was stored before the call is where the store keeps it (its
     /// own caches aside), and nothing is being prepared that was begun before. An error that write-back met since the last call is told once.
+    /// Memory that is no file's has no such place, so there is nothing to do.
     pub async fn sync_object(&self, id: ObjectId, range: Range<ObjectPage>) -> Result<(), ObjectError> {
+        let is_file = self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.file().is_some()));
+        if !is_file.ok_or(ObjectError::Gone)? {
+            return Ok(());
+        }
         self.sweep(id, range.clone(), Which::All).await;
         let begun = self.core.with_lock(|core| core.ops.begun());
         let changes = |kind| matches!(kind, OpKind::Clean | OpKind::Prepare);
@@ -160,9 +168,10 @@ impl<P: Platform> Core<P> {
                     let desc = table.get_mut(frame);
                     let again = desc.residence() == Residence::Cleaning && desc.rewritten();
                     let young = which == Which::Old && !desc.old();
+                    let held = which == Which::Unheld && desc.holds() > 0;
                     if desc.residence() == Residence::Dirty && young {
                         desc.set_old(true);
-                    } else if desc.residence() == Residence::Dirty || (again && which == Which::All) {
+                    } else if (desc.residence() == Residence::Dirty && !held) || (again && which == Which::All) {
                         found = Some((ObjectPage::new(page.as_u64()), desc.residence()));
                     }
                 }
@@ -176,7 +185,7 @@ impl<P: Platform> Core<P> {
         (found, Some(ObjectPage::new(start.as_u64())))
     }
 
-    /// A dirty page of any file, from where the last search ended; `None` if there was none among those looked at.
+    /// A dirty page of any file that nobody holds, from where the last search ended; `None` if there was none among those looked at.
     fn find_dirt(&mut self) -> Option<FilePage> {
         for _ in 0..=self.objects.len() {
             let Broom { slot, page } = self.broom;
@@ -185,7 +194,7 @@ impl<P: Platform> Core<P> {
                 continue;
             };
             let first = if at == slot { page } else { 0 };
-            let (found, more) = self.next_dirty((id, ObjectPage::new(first)), ObjectPage::LAST, Which::All);
+            let (found, more) = self.next_dirty((id, ObjectPage::new(first)), ObjectPage::LAST, Which::Unheld);
             if let Some((page, Residence::Dirty)) = found {
                 self.broom = Broom { slot: at, page: page.as_u64() + 1 };
                 return Some((id, page));

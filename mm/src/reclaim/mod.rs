@@ -308,6 +308,7 @@ impl<P: Platform> Mm<P> {
             core.counters.pgdrop_clean += 1;
             return Fate::Freed;
         }
+        self.leave_tail(core, home, frame);
         if let Some(word) = self.memory.with_words(frame, fill_pattern) {
             let token = core.table.take_as(frame, Residence::Dirty);
             self.leave(core, token, PageCopy::Fill(word)); // step 6, without I/O

@@ -102,7 +102,11 @@ impl<P: Platform> Mm<P> {
     }
 
     fn fork_page(&self, core: &mut Core<P>, Family { parent, child }: Family, page: Vpn, record: Record) {
-        let Some(true) = core.spaces.get_mut(child).map(|s| s.vmas.find(page).is_some()) else { return };
+        let Some(Some(area)) = core.spaces.get_mut(child).map(|s| s.vmas.find(page)) else { return };
+        // A cut that is under way may have been at the child's areas already, and would miss what comes there now.
+        if core.is_behind_end(&area, page) {
+            return;
+        }
         let (twin, class) = match record {
             Record::Absent => return,
             Record::Zero => (record, PageClass::Zero),

@@ -31,7 +31,7 @@ pub(crate) use userpager::{QUEUES, UserPagers};
 pub use vma::{Charge, Label, Liveness, Lock, MAX_AREAS, Vma, VmaMap};
 
 use crate::addr::{PageRange, Vpn};
-use crate::arena::Arena;
+use crate::arena::{Arena, Names};
 use crate::group::GroupId;
 use crate::index::PageIndex;
 use crate::platform::PageTable;
@@ -50,6 +50,10 @@ impl SpaceId {
     /// Bits of a name: it must fit beside a page number in 64 bits.
     pub(crate) const BITS: u32 = 28;
     const SLOT_BITS: u32 = 14;
+    /// A name that no space ever has, as there are never so many at a time.
+    pub(crate) const NOBODY: Self = Self((1 << Self::BITS) - 1);
+    const NAMES: Names =
+        Names { slots: (1 << Self::SLOT_BITS) - 1, generations: (1 << (Self::BITS - Self::SLOT_BITS)) - 1 };
 
     pub(crate) fn new(raw: u32) -> Self {
         Self(raw)
@@ -137,7 +141,7 @@ impl<T: PageTable> Spaces<T> {
             condemned,
             dying,
         };
-        self.arena.insert(space, 1 << SpaceId::SLOT_BITS).map(|(slot, generation)| SpaceId::of(slot, generation))
+        self.arena.insert(space, SpaceId::NAMES).map(|(slot, generation)| SpaceId::of(slot, generation))
     }
 
     /// The space of that name, dying ones included.

@@ -142,6 +142,8 @@ impl<P: Platform> Mm<P> {
             next = self.core.with_lock(|core| self.move_chunk(core, space, rest, (from.start, target.start)));
             crate::yield_now().await;
         }
+        // Pages behind the end of their object did not go along.
+        self.release_pages(space, from).await;
         self.core.with_lock(|core| {
             self.remove_area(core, space, from);
             if let Some(s) = core.spaces.get_mut(space) {
@@ -158,8 +160,14 @@ impl<P: Platform> Mm<P> {
             pages.push((page, record));
             record
         });
+        let target = PageRange { start: to, end: to.offset(rest.end.as_u64() - from.as_u64()) };
+        let area = s.vmas.first_dying(target)?;
         for (page, record) in pages {
             let place = to.offset(page.as_u64() - from.as_u64());
+            // A cut that is under way may have been at the new place already, and would miss what comes there now.
+            if core.is_behind_end(&area, place) {
+                continue;
+            }
             core.unmap_page(self.frames, (space, page));
             // The D bit that was taken in just now may have changed what the page is, but not its record.
             core.rehome(Home::Private(space, page), Home::Private(space, place), record);

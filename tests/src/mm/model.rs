@@ -2,6 +2,14 @@
 //!
 //! Owns the expectation. Threads of the storm run at once, so while a change is under way a page may be as before or as after it: the
 //! model keeps every value a word may have, and drops those that an observation rules out. When nothing is under way there is one.
+//!
+//! Objects with an end are in [`file`], private windows of them in [`private`].
+
+pub mod file;
+pub mod private;
+
+use file::FileModel;
+use private::Private;
 
 use mm::fault::FaultError;
 use mm::platform::{Access, Rights};
@@ -82,6 +90,12 @@ pub struct Model {
     variant: u32,
     /// Forks under way: parent and child.
     forks: Vec<(usize, usize)>,
+    /// Objects with an end.
+    pub files: Vec<FileModel>,
+    /// Pages of private windows of them that are not the file's.
+    private: BTreeMap<Key, Private>,
+    /// Windows, by space and number, that change: what is there may not be mapped, or not so that it can be used.
+    pub unsteady: BTreeSet<(usize, usize)>,
 }
 
 impl core::fmt::Debug for Page {
@@ -133,6 +147,17 @@ impl Model {
         codes.map(|code| self.losses.get(&code).copied().unwrap_or(0)).sum()
     }
 
+    /// Whether the disk has lost a page with words that were written to an object with an end: they may have been copied to another.
+    pub fn was_file_lost(&self, first_arena: usize) -> bool {
+        self.losses.keys().any(|code| (code >> 12 & 0x3f) as usize >= first_arena)
+    }
+
+    /// Whether the disk has lost a page with words that were written there, in any program.
+    pub fn was_lost(&self, arena: usize, page: usize) -> bool {
+        let place = Key { space: 0, arena, page }.code();
+        self.losses.keys().any(|code| code & 0x3_ffff == place)
+    }
+
     /// A word was written.
     pub fn write(&mut self, key: Key, at: u16, value: u64) {
         self.page(key).write(at, value);
@@ -172,6 +197,8 @@ impl Model {
             *self.page(twin) = Page { lineage, version, copies: 0, change: None, losses_seen: 0, ..page };
             self.page(twin).losses_seen = self.losses_of(twin) - unseen;
         }
+        self.fork_private(parent, child);
+        self.unsteady.retain(|(space, _)| *space != child);
         self.forks.push((parent, child));
     }
 

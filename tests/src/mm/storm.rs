@@ -1,13 +1,24 @@
 //! The property test: threads of several programs do random things to their memory, and the model says what they may see.
 //!
-//! Owns the threads and their choice of operations. The page tables are dropped and the machine is inspected at random between them.
+//! Owns the threads and their choice of operations: everything that programs may do, all of it at once, in proportions that the seed
+//! chooses. The page tables are dropped and the machine is inspected at random in between.
+//!
+//! - [`accesses`]: words and bytes of memory. [`areas`], [`advice`]: what is mapped. [`forks`]: children. [`windows`]: an object for all.
+//! - [`files`]: objects with an end, by system call. [`mappings`]: windows of them. [`lives`]: what comes and goes. [`patience`]: what is given up.
 
 mod accesses;
 mod advice;
 mod areas;
+mod files;
 mod forks;
+mod lives;
+mod mappings;
+mod patience;
 mod windows;
 
+use self::files::File;
+use self::mappings::LANES;
+use super::model::file::{FileModel, WORDS};
 use super::model::{Key, Model};
 use super::{PAGE, Watched, World, numbered, settings};
 use executor::sim::{Journal, Order, Rng, Settings, Spurious};
@@ -17,7 +28,7 @@ use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
 use mm::group::{GroupId, GroupLimits};
 use mm::object::ObjectId;
-use mm::sim::{DiskConfig, PerMille, SimConfig, SimMachine};
+use mm::sim::{DiskConfig, FilesConfig, PerMille, SimConfig, SimMachine};
 use mm::space::SpaceId;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,6 +44,12 @@ const CHILDREN: usize = 3;
 
 /// Memory groups that programs move between.
 const GROUPS: usize = 2;
+
+/// Objects with an end: files, and in the last place memory that is shared by name.
+const FILES: usize = 3;
+
+/// Most pages of each.
+const FILE_PAGES: usize = 24;
 
 /// What a storm is like.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +70,8 @@ pub struct StormConfig {
     pub forks: Forks,
     /// Whether there may be too little swap. A program that is out of memory ends, as it would in the kernel.
     pub supply: Supply,
+    /// Of a hundred operations, how many are about objects with an end.
+    pub filing: u64,
 }
 
 /// Whether programs fork.
@@ -86,18 +105,29 @@ impl StormConfig {
             discards: rng.below(2) == 0,
             ..DiskConfig::good(16_384)
         };
-        let mm = Config { torture: rng.below(3) != 0, operations: 8 + rng.below(89) as usize, ..Config::default() };
+        let mm = Config {
+            torture: rng.below(3) != 0,
+            operations: 8 + rng.below(89) as usize,
+            dirty_pages: Some(2 + rng.below(12) as usize),
+            mappings: (rng.below(2) == 0).then(|| rng.below(40) as usize),
+            ..Config::default()
+        };
         let frames = 56 + 11 * CHILDREN + rng.below(70) as usize;
-        let machine = SimConfig { frames, disk: Some(disk), files: None, mm, tlb: 1 + rng.below(48) as usize, seed };
+        let fails = rng.below(3) == 0;
+        let mut errors = || PerMille(if fails { rng.below(60) as u16 } else { 0 });
+        // Room for all files at their longest, and a few that come and go.
+        let files = FilesConfig { read_errors: errors(), write_errors: errors(), ..FilesConfig::good(3 * FILE_PAGES) };
+        let files = Some(FilesConfig { depth: 1 + rng.below(8) as usize, ..files });
+        let machine = SimConfig { frames, disk: Some(disk), files, mm, tlb: 1 + rng.below(48) as usize, seed };
         let (spaces, threads, arenas) = (3, 3, 3);
-        let (supply, forks) = (Supply::Ample, Forks::Some);
-        Self { machine, spaces, threads, arenas, operations, inspect_every: 64, forks, supply }
+        let (supply, forks, filing) = (Supply::Ample, Forks::Some, [10, 30, 70][rng.below(3) as usize]);
+        Self { machine, spaces, threads, arenas, operations, inspect_every: 64, forks, supply, filing }
     }
 
     /// The same with a disk that may not hold what RAM does not.
     pub fn tight(seed: u64, operations: u64) -> Self {
         let mut config = Self::usual(seed, operations);
-        let slots = 40 + Rng::new(executor::sim::Seed(!seed)).below(120) as u32;
+        let slots = 100 + Rng::new(executor::sim::Seed(!seed)).below(400) as u32;
         config.machine.disk = config.machine.disk.map(|disk| DiskConfig { slots, write_errors: PerMille(0), ..disk });
         Self { supply: Supply::Tight, ..config }
     }
@@ -122,6 +152,14 @@ pub struct Outcome {
     pub forks: u64,
     /// Pages that were copied because somebody wrote to a shared one.
     pub copied: u64,
+    /// Pages of files that were read in.
+    pub filed_in: u64,
+    /// Pages of files that were written out.
+    pub filed_out: u64,
+    /// Calls that were given up half-way.
+    pub given_up: usize,
+    /// Programs that were killed.
+    pub killed: usize,
 }
 
 /// What all threads share.
@@ -129,6 +167,8 @@ struct Stage {
     machine: Arc<SimMachine>,
     /// What all programs share.
     object: ObjectId,
+    /// Objects with an end that all programs share.
+    files: Vec<File>,
     journal: Journal,
     /// Spaces by number: those of the programs, and those of children.
     spaces: Mutex<Vec<SpaceId>>,
@@ -149,6 +189,10 @@ struct Stage {
 struct Counts {
     forks: u64,
     out_of_memory: usize,
+    given_up: usize,
+    killed: usize,
+    /// Files that came and went.
+    files: u64,
 }
 
 /// A thread of a program.
@@ -166,25 +210,10 @@ struct Thread {
 pub fn run(config: StormConfig, seed: u64) -> Outcome {
     let spurious = if seed.is_multiple_of(2) { Spurious::OneIn(50) } else { Spurious::Never };
     let order = if seed.is_multiple_of(5) { Order::AsInKernel } else { Order::Shuffled };
-    let settings = Settings { order, spurious, ..settings(seed) };
+    let settings = Settings { order, spurious, max_steps: 200 * config.operations + 1_000_000, ..settings(seed) };
     let mut world = World::new(config.machine, settings);
     let spaces: Vec<_> = (0..config.spaces).map(|_| world.machine.create_space().expect("a root")).collect();
-    let object = world.machine.mm().create_object(ARENA_PAGES as u64 * PAGE).expect("there is room");
-    let groups: Vec<_> = (0..GROUPS).map(|_| world.machine.mm().create_group().expect("room")).collect();
-    let stage = Arc::new(Stage {
-        machine: world.machine.clone(),
-        object,
-        journal: world.sim.journal(),
-        spaces: Mutex::new([&spaces[..], &[spaces[0]; CHILDREN]].concat()),
-        groups: groups.clone(),
-        model: Mutex::default(),
-        busy: Mutex::new(vec![false; (config.spaces + CHILDREN) * config.arenas]),
-        ended: Mutex::default(),
-        children: Mutex::default(),
-        counts: Mutex::default(),
-        config,
-    });
-    stage.map_shared(&spaces);
+    let stage = Stage::new(&world, config, &spaces);
     stage.end_victims(&mut world);
     let threads = config.spaces * config.threads;
     for number in 0..threads {
@@ -199,18 +228,12 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
     });
     world.settle();
     let counters = world.machine.mm().snapshot().counters;
-    world.machine.mm().close_object(object);
     spaces.into_iter().for_each(|space| world.destroy(space));
-    for group in groups {
-        let left = world.machine.mm().group_stats(group).map(|stats| (stats.frames, stats.slots));
-        assert_eq!(left, Some((0, 0)), "nothing is charged for programs that are gone");
-        let machine = world.machine.clone();
-        world.run("rmdir", async move { machine.mm().remove_group(group).await });
-    }
+    stage.take_down(&mut world);
     world.assert_empty();
     let (model, losses) = (stage.model.lock().expect("nobody panicked"), world.machine.disk().losses());
     assert!(counters.swap_read_err + counters.swap_audit_err <= losses.len() as u64, "losses nobody injected");
-    let Counts { forks, out_of_memory: ended } = *stage.counts.lock().expect("nobody panicked");
+    let Counts { forks, out_of_memory: ended, given_up, killed, .. } = *stage.counts.lock().expect("nobody panicked");
     assert!(counters.oom_kill >= ended as u64 && (ended == 0 || config.supply == Supply::Tight));
     Outcome {
         hash: world.sim.journal().hash(),
@@ -221,10 +244,98 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
         out_of_memory: ended,
         forks,
         copied: counters.pgcow,
+        filed_in: counters.pgfilein,
+        filed_out: counters.pgfileout,
+        given_up,
+        killed,
     }
 }
 
 impl Stage {
+    fn new(world: &World, config: StormConfig, spaces: &[SpaceId]) -> Arc<Self> {
+        let machine = world.machine.clone();
+        let object = machine.mm().create_object(ARENA_PAGES as u64 * PAGE).expect("there is room");
+        let files = File::all(&machine);
+        let mut model = Model::default();
+        model.files.resize_with(FILES, FileModel::default);
+        let claims = (config.spaces + CHILDREN) * (config.arenas + 1 + LANES);
+        let stage = Self {
+            object,
+            files,
+            journal: world.sim.journal(),
+            spaces: Mutex::new([spaces, &[spaces[0]; CHILDREN]].concat()),
+            groups: (0..GROUPS).map(|_| machine.mm().create_group().expect("room")).collect(),
+            model: Mutex::new(model),
+            busy: Mutex::new(vec![false; claims]),
+            ended: Mutex::default(),
+            children: Mutex::default(),
+            counts: Mutex::default(),
+            config,
+            machine,
+        };
+        stage.map_shared(spaces);
+        stage.map_files(spaces);
+        Arc::new(stage)
+    }
+
+    /// All programs are gone: what is in the objects is what the model has, word by word, and then they go, too.
+    fn take_down(&self, world: &mut World) {
+        let fails = self.files_fail();
+        self.machine.files().reconfigure(|config| {
+            (config.read_errors, config.write_errors) = (PerMille(0), PerMille(0));
+        });
+        let model = self.model();
+        for (number, file) in self.files.iter().enumerate() {
+            let (machine, object, name) = (self.machine.clone(), file.object, file.name);
+            let (words, space) = (file.words(&machine), self.spaces.lock().expect("nobody panicked")[0]);
+            let contents = world.run("look", async move {
+                let synced = machine.mm().sync_object(object, files::ALL).await;
+                assert!(synced.is_ok() || fails, "{synced:?}");
+                machine.mm().sync_object(object, files::ALL).await.expect("errors are told once");
+                let mut bytes = vec![0; words as usize * 8];
+                for (page, part) in (0..).zip(bytes.chunks_mut(PAGE as usize)) {
+                    if let Some(name) = name {
+                        let held = machine.files().contents(name, page).unwrap_or([0; WORDS as usize]);
+                        let held: Vec<u8> = held.iter().flat_map(|word| word.to_le_bytes()).collect();
+                        part.copy_from_slice(&held[..part.len()]);
+                    } else {
+                        let read = machine.mm().object_read_bytes(object, page * PAGE, space, part).await;
+                        // A page that the disk has lost may be anything.
+                        part.fill(if read.is_ok() { continue } else { 0xff });
+                    }
+                }
+                bytes
+            });
+            for (at, word) in (0..).zip(contents.chunks(8)) {
+                let word = u64::from_le_bytes(word.try_into().expect("8 bytes"));
+                let lost = word == u64::MAX && name.is_none();
+                let excused = lost && model.was_file_lost(self.config.arenas + 1);
+                assert!(
+                    excused || model.files[number].may_hold(at, word),
+                    "word {at} of {number} is {word:#x} in the end"
+                );
+            }
+            self.machine.mm().close_object(object);
+        }
+        self.machine.mm().close_object(self.object);
+        world.settle();
+        for &group in &self.groups {
+            let left = self.machine.mm().group_stats(group).map(|stats| (stats.frames, stats.slots));
+            assert_eq!(left, Some((0, 0)), "nothing is charged for programs that are gone");
+            let machine = self.machine.clone();
+            world.run("rmdir", async move { machine.mm().remove_group(group).await });
+        }
+    }
+
+    /// Whether the disk with files fails now and then.
+    fn files_fail(&self) -> bool {
+        self.config.machine.files.is_some_and(|files| files.read_errors.0 > 0 || files.write_errors.0 > 0)
+    }
+
+    fn count<R>(&self, change: impl FnOnce(&mut Counts) -> R) -> R {
+        change(&mut self.counts.lock().expect("nobody panicked"))
+    }
+
     fn model(&self) -> MutexGuard<'_, Model> {
         let mut model = self.model.lock().expect("nobody panicked");
         model.note_losses(&self.machine.disk().losses());
@@ -281,12 +392,17 @@ impl Thread {
             self.stage.machine.mm().release_holds(&mut self.holds);
         }
         match choice {
-            0..38 => self.load().await,
-            38..74 => self.store().await,
-            74..82 => self.store_across().await,
+            _ if self.rng.below(100) < self.stage.config.filing => self.operate_on_files(choice).await,
+            0..36 => self.load().await,
+            36..70 => self.store().await,
+            70..82 => self.store_across().await,
             82..84 => self.fill().await,
-            84..88 => self.copy_out().await,
-            88..92 => self.copy_in().await,
+            84..87 => self.copy_out().await,
+            87..90 => self.copy_in().await,
+            90 if self.rng.below(2) == 0 => self.supplied_memory().await,
+            90 => self.evict_some(),
+            91 if self.rng.below(2) == 0 => self.killed_program().await,
+            91 => self.short_lived_object().await,
             92 => self.map().await,
             93 if self.rng.below(2) == 0 => self.remap().await,
             93 => self.unmap().await,
@@ -295,11 +411,33 @@ impl Thread {
             95 => self.discard().await,
             96 if self.rng.below(2) == 0 => self.drop_table(),
             96 => self.window().await,
-            97 if self.stage.config.forks == Forks::Some && self.rng.below(3) == 0 => self.fork().await,
+            97 if self.stage.config.forks == Forks::Some && self.rng.below(2) == 0 => self.fork().await,
             97 => self.short_lived_space().await,
             98 if self.rng.below(8) == 0 => self.regroup(),
             98 => self.stage.machine.mm().release_holds(&mut self.holds),
             _ if self.rng.below(20) == 0 => self.stage.machine.disk().alter_any(),
+            _ => yield_now().await,
+        }
+    }
+
+    async fn operate_on_files(&mut self, choice: u64) {
+        match choice {
+            0..44 => self.load_file().await,
+            44..82 => self.store_file().await,
+            82..86 => self.read_file().await,
+            86..91 => self.write_file().await,
+            91 => self.copy_between_files().await,
+            92..94 => self.cut_file().await,
+            94 if self.rng.below(2) == 0 => self.cut_file().await,
+            94 => self.punch_file().await,
+            95 | 96 => self.write_back().await,
+            97 => self.change_window().await,
+            98 if self.stage.config.forks == Forks::Some && self.rng.below(2) == 0 => self.fork().await,
+            98 => self
+                .stage
+                .machine
+                .mm()
+                .drop_page_table(self.id(), self.stage.file_addr(self::mappings::Lane::Shared(0), 0).page()),
             _ => yield_now().await,
         }
     }

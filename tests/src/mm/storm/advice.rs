@@ -9,7 +9,7 @@ use mm::fault::FaultError;
 use mm::space::{Cooling, Lock, Move, Populate, PopulateError};
 
 /// Where arenas are moved to for a while: as far from their places as all arenas together.
-const ELSEWHERE: u64 = 1 << 40;
+pub(super) const ELSEWHERE: u64 = 1 << 40;
 
 impl Thread {
     /// Moves a range somewhere else and back, if it is one area; what is in it stays the same.

@@ -1,6 +1,6 @@
 //! What threads of the storm do to areas: map, unmap, protect, discard; and programs that come and go.
 
-use super::{ARENA_PAGES, Stage, Supply, Thread};
+use super::{ARENA_PAGES, LANES, Stage, Supply, Thread};
 use crate::mm::model::{Change, Key};
 use crate::mm::{PAGE, anonymous, word};
 use mm::fault::{FaultError, Holds};
@@ -26,7 +26,7 @@ impl Drop for Claim {
 impl Thread {
     /// Takes the right to change an arena; nobody else changes it meanwhile, but everybody goes on using it.
     pub(super) fn claim(&self, arena: usize) -> Option<Claim> {
-        let index = self.space * self.stage.config.arenas + arena;
+        let index = self.space * (self.stage.config.arenas + 1 + LANES) + arena;
         let mut busy = self.stage.busy.lock().expect("nobody panicked");
         (!core::mem::replace(&mut busy[index], true)).then(|| Claim { stage: self.stage.clone(), index })
     }

@@ -1,6 +1,6 @@
 //! What threads of the storm do when they fork: the same thread goes on as the child for a while, among the other threads of the parent.
 
-use super::{CHILDREN, Supply, Thread};
+use super::{CHILDREN, LANES, Supply, Thread};
 use std::pin::Pin;
 
 /// Most operations that a child lives for.
@@ -12,8 +12,9 @@ impl Thread {
         Box::pin(async move {
             let machine = self.stage.machine.clone();
             // What others do to the areas of the parent meanwhile is not the model's concern.
-            let claims: Vec<_> = (0..self.stage.config.arenas).map_while(|arena| self.claim(arena)).collect();
-            if claims.len() < self.stage.config.arenas {
+            let all = self.stage.config.arenas + 1 + LANES;
+            let claims: Vec<_> = (0..all).map_while(|arena| self.claim(arena)).collect();
+            if claims.len() < all {
                 return;
             }
             let Some(child) = self.child_to_be() else { return };
