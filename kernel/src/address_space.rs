@@ -233,6 +233,15 @@ fn flags(rights: Rights) -> EntryFlags {
     flags
 }
 
+/// What [`flags`] made of rights.
+fn rights(entry: Entry) -> Rights {
+    Rights {
+        access: entry.has(EntryFlags::USER).into(),
+        write: entry.has(EntryFlags::WRITABLE).into(),
+        execute: (!entry.has(EntryFlags::NO_EXECUTE)).into(),
+    }
+}
+
 impl PageTable for UserTables {
     #[inline(always)]
     fn map(
@@ -298,6 +307,12 @@ impl PageTable for UserTables {
         let address = page.addr().as_u64();
         let entry = self.leaf(address)?.table.load(Level::One.index(address));
         entry.is_present().then(|| mapping(entry))
+    }
+
+    fn rights(&self, page: Vpn) -> Option<Rights> {
+        let address = page.addr().as_u64();
+        let entry = self.leaf(address)?.table.load(Level::One.index(address));
+        entry.is_present().then(|| rights(entry))
     }
 
     fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>) {

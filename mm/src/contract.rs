@@ -1,13 +1,13 @@
 //! What every [`PageTable`] does, as one suite: the simulator's on the host and the kernel's on the machine keep the same contract.
 //!
 //! Owns a plain model of page tables and a random walk that holds a real one against it, operation by operation: what is mapped where,
-//! with which bits, which tables there are, and that every frame taken for a table comes back. Why this is part of the crate and not a
+//! with which rights and bits, which tables there are, and that every frame taken for a table comes back. Why this is part of the crate and not a
 //! test: the kernel runs it too (`selftest=page-tables`), and what the host's tests show of `mm` is true of the machine as far as the
 //! two page tables are alike.
 
 use crate::addr::{Pfn, Vpn};
 use crate::frame::Frame;
-use crate::platform::{Mapping, NoTableFrame, PageTable, Rights};
+use crate::platform::{Mapping, NoTableFrame, PageTable, Permission, Rights};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
@@ -52,9 +52,17 @@ fn page(random: &mut Random) -> Vpn {
     Vpn::new(512 + far + random.below(12) * (1 + random.below(2) * 40))
 }
 
+/// Rights that entries have. Reading is part of all: what allows nothing has no entry.
+const RIGHTS: [Rights; 4] = [
+    Rights::READ,
+    Rights::READ_WRITE,
+    Rights::READ_EXECUTE,
+    Rights { execute: Permission::Allowed, ..Rights::READ_WRITE },
+];
+
 /// What a table must say.
 #[derive(Default)]
-struct Model(BTreeMap<Vpn, Pfn>);
+struct Model(BTreeMap<Vpn, (Pfn, Rights)>);
 
 impl Model {
     /// Tables that there are if none is empty.
@@ -66,7 +74,10 @@ impl Model {
     /// The pages that share a last-level table with `page`.
     fn beside(&self, page: Vpn) -> Vec<(Vpn, Pfn)> {
         let first = page.as_u64() >> COVERS[0] << COVERS[0];
-        self.0.range(Vpn::new(first)..Vpn::new(first + (1 << COVERS[0]))).map(|(page, frame)| (*page, *frame)).collect()
+        self.0
+            .range(Vpn::new(first)..Vpn::new(first + (1 << COVERS[0])))
+            .map(|(page, (frame, _))| (*page, *frame))
+            .collect()
     }
 }
 
@@ -85,28 +96,29 @@ pub fn walk(
     let (mut random, mut model, mut done) = (Random(seed), Model::default(), Walked::default());
     for _ in 0..steps {
         let page = page(&mut random);
-        let expected = model.0.get(&page).copied();
+        let expected = model.0.get(&page).map(|(frame, _)| *frame);
+        let rights = RIGHTS[random.below(RIGHTS.len() as u64) as usize];
         match random.below(8) {
             0..4 if expected.is_none() => {
                 let frame = targets[random.below(targets.len() as u64) as usize];
                 // Now and then there is no frame for a table: then nothing has changed.
                 let mut left = if random.below(6) == 0 { random.below(3) } else { 3 };
-                let rights = [Rights::READ, Rights::READ_WRITE, Rights::READ_EXECUTE][random.below(3) as usize];
                 let mut take = || {
                     left = left.checked_sub(1)?;
                     frames.take()
                 };
                 match table.map(page, frame, rights, &mut take) {
                     Ok(_) => {
-                        model.0.insert(page, frame);
+                        model.0.insert(page, (frame, rights));
                         done.mapped += 1;
                     }
                     Err(NoTableFrame) => done.refused += 1,
                 }
             }
             0..4 => {
-                let stale = table.protect(page, Rights::READ).expect("it is mapped");
+                let stale = table.protect(page, rights).expect("it is mapped");
                 assert_clean(table.flush(stale), expected, page);
+                model.0.entry(page).and_modify(|(_, allowed)| *allowed = rights);
             }
             4 | 5 => {
                 let Some(stale) = table.unmap(page) else {
@@ -136,8 +148,14 @@ pub fn walk(
             }
             _ => drop_table(table, frames, &mut model, page, &mut done),
         }
-        assert_eq!(table.lookup(page).map(|mapping| mapping.frame), model.0.get(&page).copied(), "{page:?}");
+        let now = table.lookup(page).map(|mapping| mapping.frame).zip(table.rights(page));
+        assert_eq!(now, model.0.get(&page).copied(), "{page:?}");
+        assert_eq!(table.lookup(page).is_some(), table.rights(page).is_some(), "{page:?}");
         assert_eq!(table.tables(), model.tables(), "tables, with {} pages mapped", model.0.len());
+    }
+    // What is done to a page leaves the rights of all others alone.
+    for (page, (_, rights)) in &model.0 {
+        assert_eq!(table.rights(*page), Some(*rights), "{page:?}");
     }
     while let Some((&page, _)) = model.0.first_key_value() {
         drop_table(table, frames, &mut model, page, &mut done);

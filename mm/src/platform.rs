@@ -183,6 +183,8 @@ pub trait PageTable: Send + 'static {
     fn harvest(&mut self, page: Vpn) -> Option<Stale<Mapping>>;
     /// Reads the entry of `page`.
     fn lookup(&self, page: Vpn) -> Option<Mapping>;
+    /// What the entry of `page` lets a program do: for checks.
+    fn rights(&self, page: Vpn) -> Option<Rights>;
     /// Shows every mapping of the last-level table that covers `page`, in order, until `each` breaks off.
     fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>);
     /// Removes every mapping of the last-level table that covers `page` and gives up that table and those above it that it leaves

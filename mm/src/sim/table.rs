@@ -110,11 +110,6 @@ impl SimTable {
         self.tables[0].iter().map(|(part, (frame, _))| (frame.pfn(), Vpn::new(part << COVERS[0])))
     }
 
-    /// What the entry of a page allows, for checks.
-    pub(super) fn rights(&self, page: Vpn) -> Option<Rights> {
-        self.ptes.get(&page).map(|pte| pte.rights)
-    }
-
     /// One entry fewer in the tables above `page`; those left without any are given up.
     fn retire(&mut self, page: Vpn, entries: u16) -> RetiredTables {
         let mut retired = RetiredTables::new();
@@ -209,6 +204,10 @@ impl PageTable for SimTable {
 
     fn lookup(&self, page: Vpn) -> Option<Mapping> {
         self.ptes.get(&page).map(|pte| pte.mapping())
+    }
+
+    fn rights(&self, page: Vpn) -> Option<Rights> {
+        self.ptes.get(&page).map(|pte| pte.rights)
     }
 
     fn each_mapping(&self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping) -> ControlFlow<()>) {
