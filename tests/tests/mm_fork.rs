@@ -8,9 +8,10 @@ use mm::fault::{FaultError, FaultKind};
 use mm::frame::FrameKind;
 use mm::platform::{Access, Rights};
 use mm::sim::{SimConfig, SimMachine};
-use mm::space::{Move, SpaceId};
+use mm::space::{Move, Populate, SpaceId};
 use mm::stats::PageClass;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use tests::mm::{
     PAGE, Thread, World, assert_empty, destroy, numbered, pages, ready, run, settings, settle, space_with, start, word,
 };
@@ -364,5 +365,70 @@ fn a_fork_or_a_change_that_is_dropped_leaves_the_turn_to_others() {
             assert_empty(sim, &machine);
         });
         assert!(dropped > 2, "dropped {dropped} times");
+    }
+}
+
+/// Three threads change areas without end, one always in the middle of it; and then two fork without end beside one that changes them.
+#[test]
+fn neither_forks_nor_changes_starve_beside_each_other() {
+    for seed in 0..10 {
+        let mut world = World::seeded(SimConfig::new(512, 256), seed);
+        let (parent, area) = world.space_with(900);
+        let machine = world.machine.clone();
+        world.run("fill", async move {
+            machine.mm().populate(parent, area, 900 * PAGE, Populate::Read).await.expect("zeroes are free");
+        });
+        let done = Arc::new(AtomicBool::new(false));
+        let changes = Arc::new(AtomicU32::new(0));
+        for number in 0..3 {
+            let (machine, done, changes) = (world.machine.clone(), done.clone(), changes.clone());
+            let changer = async move {
+                for turn in 0.. {
+                    let rights = if turn % 2 == 0 { Rights::READ } else { Rights::READ_WRITE };
+                    machine.mm().protect(parent, area, 900 * PAGE, rights).await.expect("its own");
+                    changes.fetch_add(1, Relaxed);
+                    if done.load(Relaxed) {
+                        return;
+                    }
+                }
+            };
+            world.sim.spawn(Class::User, numbered("changer", number), changer).detach();
+        }
+        let (machine, count) = (world.machine.clone(), changes.clone());
+        let (begun, ended) = world.run("fork", async move {
+            while count.load(Relaxed) < 5 {
+                executor::yield_now().await;
+            }
+            let begun = count.load(Relaxed);
+            let child = fork_on(&machine, parent).await;
+            let ended = count.load(Relaxed);
+            machine.mm().destroy_space(child).await;
+            (begun, ended)
+        });
+        assert!(ended <= begun + 3, "seed {seed}: {} changes went before", ended - begun);
+        // Now forks in plenty.
+        let forks = Arc::new(AtomicU32::new(0));
+        for number in 0..2 {
+            let (machine, done, forks) = (world.machine.clone(), done.clone(), forks.clone());
+            let forker = async move {
+                while !done.load(Relaxed) {
+                    let child = fork_on(&machine, parent).await;
+                    forks.fetch_add(1, Relaxed);
+                    machine.mm().destroy_space(child).await;
+                }
+            };
+            world.sim.spawn(Class::User, numbered("forker", number), forker).detach();
+        }
+        let (before, own) = (changes.load(Relaxed), changes.clone());
+        world.run("wait", async move {
+            while own.load(Relaxed) < before + 20 {
+                executor::yield_now().await;
+            }
+        });
+        assert!(forks.load(Relaxed) > 2, "seed {seed}: they took turns");
+        done.store(true, Relaxed);
+        world.sim.run().unwrap_or_else(|stuck| panic!("{stuck}"));
+        world.destroy(parent);
+        world.assert_empty();
     }
 }

@@ -25,7 +25,7 @@ pub use map::{MapError, MapRequest, Placement};
 pub use remap::Move;
 use submap::Scopes;
 pub use submap::{MAX_SUBMAPS, Scope};
-pub(crate) use turns::Turn;
+use turns::Turns;
 pub use userpager::{Contents, Question, UserPagerError, UserPagerId, Wake};
 pub(crate) use userpager::{QUEUES, UserPagers};
 pub use vma::{Charge, Label, Liveness, Lock, MAX_AREAS, Vma, VmaMap};
@@ -96,7 +96,7 @@ pub(crate) struct Space<T> {
     /// Which pages were missing, and how those fared that were read ahead.
     pub ahead: History,
     /// Who may do what with the areas now.
-    pub turn: Turn,
+    pub turns: Turns,
     /// What it is when somebody must end, and how much larger it counts than it is.
     pub standing: Standing,
     pub adjustment: Adjustment,
@@ -122,7 +122,7 @@ impl<T: PageTable> Spaces<T> {
     pub fn insert(&mut self, table: T, layout: SpaceLayout) -> Option<SpaceId> {
         let (vmas, index, pages) = (VmaMap::with_most(self.most_areas), PageIndex::default(), PageCounts::default());
         let (group, lock_limit, lock_future) = (GroupId::ROOT, LockLimit::default(), Lock::Unlocked);
-        let (ahead, scopes, turn) = (History::default(), Scopes::with_most(self.most_areas), Turn::Changed(0));
+        let (ahead, scopes, turns) = (History::default(), Scopes::with_most(self.most_areas), Turns::default());
         let (standing, adjustment, condemned, dying) = (Standing::default(), Adjustment::default(), false, false);
         let space = Space {
             table,
@@ -135,7 +135,7 @@ impl<T: PageTable> Spaces<T> {
             lock_future,
             scopes,
             ahead,
-            turn,
+            turns,
             standing,
             adjustment,
             condemned,
