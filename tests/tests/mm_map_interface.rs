@@ -6,7 +6,7 @@ use mm::platform::Rights;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::{
     Charge, Cooling, Label, Lock, LockLimit, MapError, MapRequest, Move, Overcommit, Placement, Populate,
-    PopulateError, Residency, SpaceId,
+    PopulateError, Residency, Scope, SpaceId,
 };
 use std::sync::Arc;
 use tests::mm::{PAGE, Thread, World, anonymous, polled, ready, word};
@@ -285,4 +285,37 @@ fn m3_a_page_that_was_only_read_is_not_written_out_again() {
     assert_eq!(out(&mut world), 130, "what was written is written");
     world.destroy(space);
     world.assert_empty();
+}
+
+/// A block of which nothing is left takes no place among those that there may be, however it went.
+#[test]
+fn m10_blocks_that_are_replaced_unmapped_or_moved_are_forgotten() {
+    let mm = Config { areas: 8, ..Config::default() };
+    let mut world = World::seeded(SimConfig { mm, ..SimConfig::new(64, 64) }, 1);
+    let (machine, space) = (world.machine.clone(), world.machine.create_space().expect("a root"));
+    let mm = machine.mm();
+    for turn in 0..30 {
+        let block = ready(mm.allocate(space, Scope::Space, 4 * PAGE, Rights::READ_WRITE)).expect("there is room");
+        match turn % 4 {
+            0 => {
+                assert_eq!(ready(mm.map(space, anonymous(Placement::Fixed(block), 4))), Ok(block));
+                assert_eq!(ready(mm.free_block(space, block)), Err(MapError::Invalid), "it is another's now");
+                ready(mm.unmap(space, block, 4 * PAGE)).unwrap();
+            }
+            1 => {
+                ready(mm.unmap(space, word(block, 1, 0), 2 * PAGE)).unwrap();
+                assert_eq!(ready(mm.unmap(space, block, 4 * PAGE)), Ok(()), "the rest");
+            }
+            2 => {
+                let there = VirtAddr::new(1 << 33);
+                polled(mm.remap(space, block, 4 * PAGE, 4 * PAGE, Move::To(there)), || ()).unwrap();
+                ready(mm.unmap(space, there, 4 * PAGE)).unwrap();
+            }
+            _ => {
+                ready(mm.unmap(space, word(block, 1, 0), 2 * PAGE)).unwrap();
+                assert_eq!(ready(mm.free_block(space, block)), Ok(()), "what is left of it");
+            }
+        }
+    }
+    world.destroy(space);
 }

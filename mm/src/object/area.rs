@@ -7,7 +7,7 @@ use super::{Object, ObjectId, ObjectPage};
 use crate::addr::{PageRange, Vpn};
 use crate::manager::{Core, Mm};
 use crate::platform::Platform;
-use crate::space::{CHUNK, MapError, SpaceId, Vma};
+use crate::space::{CHUNK, Label, MapError, SpaceId, Vma};
 use arrayvec::ArrayVec;
 
 /// Whether what is written in an area is written to its object.
@@ -96,7 +96,11 @@ impl<P: Platform> Mm<P> {
     /// Removes the first area of a range, or what it has of it. Its pages are released already.
     pub(crate) fn remove_area(&self, core: &mut Core<P>, space: SpaceId, range: PageRange) {
         let Core { spaces, objects, .. } = core;
-        let Some(gone) = spaces.get_mut(space).and_then(|s| s.vmas.take_first(range)) else { return };
+        let Some(s) = spaces.get_mut(space) else { return };
+        let Some(gone) = s.vmas.take_first(range) else { return };
+        if gone.label == Label::Block {
+            s.scopes.leave(&s.vmas, gone.range.start);
+        }
         let Backing::Object { object: id, sharing, .. } = gone.backing else { return };
         let Some(object) = objects.get_mut(id) else { return };
         object.mapped -= gone.range.len();

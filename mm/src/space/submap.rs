@@ -47,7 +47,7 @@ fn contains(outer: PageRange, inner: PageRange) -> bool {
 }
 
 impl Scopes {
-    /// None yet; at most so many blocks. They are counted by themselves: one that is unmapped in another way leaves its entry.
+    /// None yet; at most so many blocks. They are counted by themselves: one that moves elsewhere is a block no more.
     pub fn with_most(blocks: usize) -> Self {
         Self { submaps: Submaps::new(), blocks: VmaMap::with_most(blocks) }
     }
@@ -67,7 +67,7 @@ impl Scopes {
         self.blocks.iter_from(page)
     }
 
-    /// Enters a block. Older ones that lie there have been unmapped by other means.
+    /// Enters a block, in a gap: what is left there of others has been replaced in part, and the rest unmapped.
     pub fn enter(&mut self, block: Vma) -> Result<(), MapError> {
         while self.blocks.take_first(block.range).is_some() {}
         if self.blocks.is_full_for(1) || !self.blocks.make_room(1) {
@@ -75,6 +75,14 @@ impl Scopes {
         }
         self.blocks.insert(block);
         Ok(())
+    }
+
+    /// A block's pages at `page` are gone; if nothing of it is left among the areas, so is the block.
+    pub fn leave(&mut self, areas: &VmaMap, page: Vpn) {
+        let Some(Vma { range, .. }) = self.blocks.find(page) else { return };
+        if !areas.overlapping(range).any(|area| area.label == Label::Block) {
+            self.blocks.take_first(range);
+        }
     }
 
     /// The submap that starts at a page.
