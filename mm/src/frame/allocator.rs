@@ -75,8 +75,19 @@ struct Failure {
     /// Which one since the last failure, and the last that is to fail so.
     nth: u32,
     last: u32,
+    /// What comes after one that fails.
+    then: Then,
     /// How many have failed.
     failed: u32,
+}
+
+/// How failures go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    /// The next comes one allocation later than this did.
+    Rarer,
+    /// It is the next.
+    Next,
 }
 
 /// Why frames cannot be freed. Each is counted.
@@ -341,8 +352,15 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// Makes allocations fail: the `first`-th from now on, then the `first + 1`-th from there, up to the `last`-th.
     pub fn fail(&self, first: u32, last: u32) {
-        let failure = (first > 0).then_some(Failure { left: first, nth: first, last, failed: 0 });
+        let then = Then::Rarer;
+        let failure = (first > 0).then_some(Failure { left: first, nth: first, last, then, failed: 0 });
         self.pool.with_lock(|pool| pool.failure = failure);
+    }
+
+    /// Makes `count` allocations fail in a row, from the `first`-th on.
+    pub fn fail_in_a_row(&self, first: u32, count: u32) {
+        let failure = Failure { left: first, nth: 1, last: count, then: Then::Next, failed: 0 };
+        self.pool.with_lock(|pool| pool.failure = Some(failure));
     }
 
     /// How many allocations have failed because [`Self::fail`] said so; the last one ends the counting.
@@ -431,7 +449,7 @@ impl Pool {
         if now {
             failure.nth += 1;
             failure.failed += 1;
-            failure.left = failure.nth;
+            failure.left = if failure.then == Then::Next { 1 } else { failure.nth };
         }
         now
     }
