@@ -254,6 +254,18 @@ static void deletion(void) {
         usleep(1000);
 }
 
+// What is reserved behind the end goes with a cut, and with the file.
+static void reserved_behind(int size, int cut) {
+    long before = free_blocks();
+    int fd = open("behind", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    claim("reserve", fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 256 * PAGE), 0);
+    claim("a size", ftruncate(fd, size) | fsync(fd), 0);
+    claim("a cut", ftruncate(fd, cut) | fsync(fd), 0);
+    claim("unlink", unlink("behind") | fsync(fd) | close(fd), 0);
+    while (free_blocks() != before)
+        usleep(1000);
+}
+
 int main(int argc, char **argv) {
     int is_ours = argc > 1 && strcmp(argv[1], "refuses") == 0;
     holes_and_windows();
@@ -261,8 +273,12 @@ int main(int argc, char **argv) {
     reserved(is_ours);
     while_others_store();
     in_memory();
-    if (is_ours)
+    if (is_ours) {
         deletion();
+        reserved_behind(PAGE, 0);
+        reserved_behind(PAGE, PAGE);
+        reserved_behind(200 * PAGE, 100 * PAGE);
+    }
     const char *names[] = {"holes", "many", "reserved", "zeroed", "storm"};
     for (int i = 0; i < 5; i++)
         if (!is_ours || i > 1) // two are left for whoever looks at the disk

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use executor::Duration;
-use maitake_sync::{Mutex as Gate, WaitCell};
+use maitake_sync::{Mutex as Gate, MutexGuard as GateGuard, WaitCell};
 use mm::object::ObjectId;
 use mm::space::SpaceId;
 use mutex_traits::ConstInit;
@@ -243,20 +243,32 @@ impl DataVolume {
         }
     }
 
-    /// Buries the next of those that nobody uses any more; one that is still mapped is kept until later. `false` if there is none. Under
-    /// the lock of burials.
-    pub(super) async fn bury_next(&self) -> bool {
-        let Some(ino) = self.nameless.lock().released.pop() else { return false };
+    /// Buries the next of those that nobody uses any more; one that is still mapped is kept until later. Under the lock of burials, and by
+    /// a task that nobody ends: a burial given up half-way is in no list.
+    async fn bury_next(&self) {
+        let Some(ino) = self.nameless.lock().released.pop() else { return };
         if self.file_in_use(ino).is_some_and(|file| file.is_mapped()) {
             self.nameless.lock().kept.push(ino);
         } else {
             self.bury(ino).await;
         }
-        true
+    }
+
+    /// Waits until the housekeeper has buried all that nobody uses, and keeps it from burying more.
+    pub(super) async fn no_burials(&self) -> GateGuard<'_, (), IrqLock> {
+        loop {
+            let burials = self.burials.lock().await;
+            if self.nameless.lock().released.is_empty() {
+                return burials;
+            }
+            drop(burials);
+            self.released.wake();
+            crate::executor().end_turn().await;
+        }
     }
 
     /// Those that were still mapped may not be by now.
-    fn release_kept(&self) {
+    pub(super) fn release_kept(&self) {
         let mut nameless = self.nameless.lock();
         let Nameless { in_use, released, kept } = &mut *nameless;
         released.append(kept);

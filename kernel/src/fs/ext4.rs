@@ -18,7 +18,6 @@ use super::actor::{Settings, buffer};
 use super::attributes::{Attributes, DATA_DEVICE, FileType, Moment};
 use super::blocks::{BLOCK, BlockFailed, Blocks, Device, Payload, Writable};
 use super::extents::{Extent, Extents, FilePage, Run};
-use super::holes::Left;
 use super::recovery_mark;
 use crate::arch::fiber::Suspender;
 use crate::syscall::errno::Errno;
@@ -337,18 +336,14 @@ impl<'a, B: Blocks> Volume<'a, B> {
         payload.passing(|| ext4.write_inode(number, page.0 * BLOCK as u64, &zeroes[..pages * BLOCK])).map_err(errno)
     }
 
-    /// Sets the file's size, as far as it is another one, and when it was modified. If that takes many blocks away, it takes some of them
-    /// and is to be called again.
-    pub fn settle(&mut self, ino: Ino, size: u64, modified: Moment) -> Result<Left, Errno> {
-        if self.take_from_end(ino, size)? == Left::More {
-            return Ok(Left::More);
-        }
+    /// Sets the file's size, as far as it is another one, and when it was modified. All in one go, however many blocks that takes away:
+    /// after a power cut the file has its old end and everything up to it, or the new one (the library sees to that).
+    pub fn settle(&mut self, ino: Ino, size: u64, modified: Moment) -> Result<(), Errno> {
         let before = self.inspect(ino)?.attributes.size;
         if before != size {
             self.resize(ino, before, size)?;
         }
-        self.change(ino, Change { modified: Some(modified), ..Change::default() })?;
-        Ok(Left::Few)
+        self.change(ino, Change { modified: Some(modified), ..Change::default() })
     }
 
     /// The block that the end lies in is left as it is: its page is the memory manager's.

@@ -27,7 +27,6 @@ use super::blocks::BLOCK;
 use super::disk::{DataVolume, WriteAt};
 use super::ext4::Ino;
 use super::extents::{Extent, Extents, FilePage, Run};
-use super::holes::Left;
 use crate::mm;
 use crate::sync::{IrqLock, Mutex};
 use crate::syscall::errno::Errno;
@@ -185,9 +184,7 @@ impl FileData {
         self.extents.lock().cut(FilePage(size.div_ceil(BLOCK as u64)));
         let modified = Moment { ns: time::wall_clock_ns().cast_signed() };
         let ino = self.ino;
-        while volume.call(move |volume| volume.settle(ino, size, modified)).await? == Left::More {
-            crate::executor().end_turn().await;
-        }
+        volume.call(move |volume| volume.settle(ino, size, modified)).await?;
         self.cut.store(false, Ordering::Relaxed);
         self.settled.store(changes, Ordering::Relaxed);
         Ok(())

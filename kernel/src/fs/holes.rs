@@ -1,4 +1,4 @@
-//! Holes: fallocate(2) with `FALLOC_FL_PUNCH_HOLE` and `FALLOC_FL_ZERO_RANGE`; and the blocks at a file's end, taken away in steps.
+//! Holes: fallocate(2) with `FALLOC_FL_PUNCH_HOLE` and `FALLOC_FL_ZERO_RANGE`; and the blocks of a file that is buried, taken away in steps.
 //!
 //! Owns what becomes of a range's pages and blocks, and in which order. Does not own how pages are taken out of an object
 //! (`mm::object::vacate`) nor how the library removes blocks. Neighbours: `file.rs` (the gate, the extents), `ext4.rs`.
@@ -43,14 +43,15 @@ pub enum Emptied {
 pub enum Left {
     /// More than should go in one step.
     More,
-    /// What the truncation or the burial itself can see to.
+    /// What the burial itself sees to.
     Few,
 }
 
 impl DataVolume {
-    /// Takes most of a file's blocks away, and lets others have the fiber in between.
+    /// Takes most of the blocks of a file without names away, and lets others have the fiber in between. After a power cut what is left
+    /// goes, because the inode is on the list of orphans.
     pub(super) async fn thin(&self, ino: Ino) -> Result<(), Errno> {
-        while self.call(move |volume| volume.take_from_end(ino, 0)).await? == Left::More {
+        while self.call(move |volume| volume.take_from_end(ino)).await? == Left::More {
             // As if preempted: a thread whose slice ended while the fiber worked comes first.
             crate::executor().end_turn().await;
         }
@@ -166,20 +167,25 @@ impl<B: Blocks> Volume<'_, B> {
             .map_err(library_errno)
     }
 
-    /// Takes away at most [`STEP`] of the blocks at a file's end, but none before `behind`: a part of what a truncation or a burial
-    /// would otherwise do in one go. In memory there must be none of the pages.
-    pub fn take_from_end(&mut self, ino: Ino, behind: u64) -> Result<Left, Errno> {
+    /// Takes away at most [`STEP`] of the blocks at a file's end: a part of what a burial would otherwise do in one go. In memory there
+    /// must be none of the pages.
+    fn take_from_end(&mut self, ino: Ino) -> Result<Left, Errno> {
         const ONE: u64 = BLOCK as u64;
         let Attributes { kind, size, .. } = self.inspect(ino)?.attributes;
-        let first = behind.next_multiple_of(ONE);
         // Of other kinds the library shows no extents, and they are small.
-        if kind != FileType::Regular || size <= first {
+        if kind != FileType::Regular || size == 0 {
             return Ok(Left::Few);
         }
         let number = ino.raw()?;
-        let map = self.library().inode_extents(number, first, size - first, FileExtentTarget::Data, usize::MAX);
-        let (mut left, mut from) = (STEP, first);
-        for extent in map.map_err(library_errno)?.extents.iter().rev() {
+        let map = self.library().inode_extents(number, 0, size, FileExtentTarget::Data, usize::MAX);
+        let extents = map.map_err(library_errno)?.extents;
+        // One that goes on behind the end, where blocks were reserved, is shown whole; only its middle could be removed (see `split_before`).
+        let is_beyond = |extent: &rsext4::FileExtent| extent.logical_start + extent.length > size.next_multiple_of(ONE);
+        if extents.last().is_some_and(is_beyond) {
+            return Ok(Left::Few);
+        }
+        let (mut left, mut from) = (STEP, 0);
+        for extent in extents.iter().rev() {
             let blocks = extent.length.div_ceil(ONE);
             if blocks >= left {
                 from = extent.logical_start + (blocks - left) * ONE;
@@ -187,7 +193,7 @@ impl<B: Blocks> Volume<'_, B> {
             }
             left -= blocks;
         }
-        if from <= first {
+        if from == 0 {
             return Ok(Left::Few);
         }
         let operation = RangeOperation::PunchHole;

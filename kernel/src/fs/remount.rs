@@ -27,8 +27,8 @@ use crate::syscall::errno::Errno;
 impl DataVolume {
     /// Writes everything, forgets it, and mounts the file system anew.
     pub async fn remount(&self) -> Result<(), Errno> {
-        let _no_burials = self.burials.lock().await;
-        while self.bury_next().await {}
+        self.release_kept();
+        let _no_burials = self.no_burials().await;
         if self.has_nameless() {
             return Err(Errno::EBUSY);
         }

@@ -28,10 +28,15 @@ pub(super) async fn mount(thread: &Thread, target: u64, flags: u64) -> SysResult
     if !node.is_mount_point() {
         return Err(Errno::EINVAL);
     }
-    let Vnode::Disk(root) = node else { return Ok(0) };
-    let volume = root.volume();
-    match (flags & flag::MS_RDONLY != 0, volume.check_writable()) {
-        _ if flags & !(flag::MS_REMOUNT | flag::MS_RDONLY | NO_MATTER) != 0 => Err(Errno::EOPNOTSUPP),
+    let read_only = flags & flag::MS_RDONLY != 0;
+    let volume = match node {
+        _ if flags & !(flag::MS_REMOUNT | flag::MS_RDONLY | NO_MATTER) != 0 => return Err(Errno::EOPNOTSUPP),
+        Vnode::Disk(root) => root.volume(),
+        // What the kernel makes up is made up anew anyway.
+        _ if read_only => return Err(Errno::EOPNOTSUPP),
+        _ => return Ok(0),
+    };
+    match (read_only, volume.check_writable()) {
         // A disk that is written to stays so.
         (true, Ok(())) => Err(Errno::EOPNOTSUPP),
         (false, Err(read_only)) => Err(read_only),

@@ -360,7 +360,11 @@ impl<P: Platform> Mm<P> {
         let Some(end) = self.core.with_lock(|core| core.objects.get_mut(id).map(|object| object.end())) else { return };
         self.until_over(move |op| op.kind == OpKind::Prepare && op.target.reaches(id, end)).await;
         // Pages there are blank and clean, but say themselves that they were prepared for.
-        while self.core.with_lock(|core| self.release_object_pages(core, id, end..ObjectPage::LAST)) {}
+        while self.core.with_lock(|core| self.release_object_pages(core, id, end..ObjectPage::LAST)) {
+            self.announce_frames();
+            crate::yield_now().await;
+        }
+        self.announce_frames();
         self.core.with_lock(|core| {
             if let Some(object) = core.objects.get_mut(id) {
                 object.forget_prepared();
