@@ -111,6 +111,22 @@ fn e6_one_area_too_many_is_refused_and_nothing_else_changes() {
     world.assert_empty();
 }
 
+/// Nearby is the highest gap that ends no higher than the wish. No program asks for that: Linux promises another place and no
+/// more, and programs' claims are to hold there, too.
+#[test]
+fn m9_a_wish_that_cannot_be_met_is_moved_to_the_nearest_gap_below() {
+    let mut world = World::seeded(SimConfig::new(64, 64), 1);
+    let space = world.machine.create_space().expect("a root");
+    let at = |page: u64| VirtAddr::new(0x4000_0000 + page * PAGE);
+    // The wish, its pages, and where they are put: met; all of it taken; the same again; its first page taken.
+    for (wish, pages, place) in [(100, 8, 100), (104, 4, 96), (104, 4, 92), (107, 2, 90), (95, 1, 89)] {
+        let found = ready(world.machine.mm().map(space, anonymous(Placement::Hint(at(wish)), pages)));
+        assert_eq!(found, Ok(at(place)), "{pages} pages wished for at {wish}");
+    }
+    world.destroy(space);
+    world.assert_empty();
+}
+
 #[test]
 fn p10_space_without_contents_costs_areas_and_nothing_else() {
     let mut world = World::seeded(SimConfig::new(64, 64), 1);
