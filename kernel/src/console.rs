@@ -91,6 +91,13 @@ pub fn print(message: fmt::Arguments<'_>) {
     }
 }
 
+/// Waits until everything has left the port. Not if somebody is in the middle of writing: that is who panicked.
+pub fn flush() {
+    if let Some(uart) = PORT.try_lock().as_mut().and_then(|port| port.uart.as_mut()) {
+        let _ = uart.flush();
+    }
+}
+
 /// For a panic: writes whatever the state of the lock.
 pub fn print_in_panic(message: fmt::Arguments<'_>) {
     if let Some(mut port) = PORT.try_lock() {

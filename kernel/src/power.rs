@@ -26,6 +26,9 @@ pub fn end(end: End) -> ! {
     if end == End::Clean {
         log::debug!("{} bytes of the kernel stack were never used; {:?}", stack::unused(), heap::stats());
     }
+    // A port takes 16 bytes ahead; where the host is slow to read, the last of them would go with the machine.
+    console::flush();
+    telemetry::flush();
     let mode = options::get().map_or(ExitMode::PowerOff, |options| options.exit);
     if mode == ExitMode::Debug {
         debug_exit(end);

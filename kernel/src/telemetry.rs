@@ -102,6 +102,13 @@ fn understand(line: &[u8]) -> Option<Command> {
     total.parse().ok().map(Command::EndOfInput)
 }
 
+/// Waits until everything has left the port. Not if somebody is in the middle of sending: that is who panicked.
+pub fn flush() {
+    if let Some(uart) = PORT.try_lock().as_mut().and_then(|port| port.uart.as_mut()) {
+        let _ = uart.flush();
+    }
+}
+
 /// For a panic: sends a line whatever the state of the lock, if the channel had been opened.
 pub fn line_in_panic(telemetry: Telemetry, line: fmt::Arguments<'_>) {
     if telemetry == Telemetry::Off {

@@ -109,6 +109,7 @@ impl<P: Platform> Mm<P> {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             let moving = self.end_move(core, token.pfn());
             let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
+            core.counters.pswpin += u64::from(result.is_ok());
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
                 self.free_user(core, token.returned());
@@ -128,7 +129,6 @@ impl<P: Platform> Mm<P> {
 
     /// Step 13: the page is as it left.
     fn settle_filled(&self, core: &mut Core<P>, token: IoFrame, copy: PageCopy) -> Pfn {
-        core.counters.pswpin += 1;
         let frame = core.table.keep(token);
         core.set_residence(frame, Residence::Clean);
         let desc = core.table.get_mut(frame);
@@ -170,6 +170,7 @@ impl<P: Platform> Mm<P> {
     fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             core.count_leaving(token.pfn(), -1);
+            core.counters.pswpout += u64::from(result.is_ok());
             let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
@@ -182,9 +183,7 @@ impl<P: Platform> Mm<P> {
                 self.stay(core, token, None);
             } else if core.table.get(token.pfn()).residence() == Residence::Evicting {
                 self.leave(core, token.returned(), PageCopy::Slot(slot, page.tag));
-                core.counters.pswpout += 1;
             } else {
-                core.counters.pswpout += 1;
                 self.stay(core, token, Some(PageCopy::Slot(slot, page.tag)));
             }
         }

@@ -21,9 +21,9 @@ pub struct Counters {
     pub pgmajfault: u64,
     /// Faults that ended in an error, or whose thread was killed meanwhile.
     pub pgfailfault: u64,
-    /// Pages read from the store.
+    /// Pages read from the store, whether anybody still wants them by then or not: the store counts the same.
     pub pswpin: u64,
-    /// Pages written to the store.
+    /// Pages written to the store, likewise.
     pub pswpout: u64,
     /// Pages read ahead of one that was wanted.
     pub swap_ra: u64,

@@ -276,8 +276,11 @@ fn a_page_nobody_wants_any_more_is_gone_at_once_and_its_frame_when_the_disk_is_d
     let (mut world, space, _) = begin_window(12);
     let machine = world.machine.clone();
     world.run("destroy", async move { machine.mm().destroy_space(space).await });
-    assert_eq!(world.machine.mm().snapshot().orphaned_io, 5);
+    let before = world.machine.mm().snapshot();
+    assert_eq!(before.orphaned_io, 5);
     go_on(&mut world);
+    let after = world.machine.mm().snapshot().counters;
+    assert_eq!(after.pswpin - before.counters.pswpin, 5, "they were read, wanted or not");
     world.assert_empty();
 }
 
