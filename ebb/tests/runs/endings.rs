@@ -1,6 +1,6 @@
 //! Every way a run can end: its status, its outcome, and that nothing is left running.
 
-use super::bench::{Bench, names, send, wait_gone};
+use super::bench::{Bench, names, poll, send, wait_gone};
 
 #[test]
 fn a_program_s_status_is_the_command_s() {
@@ -109,11 +109,12 @@ fn no_qemu_survives_an_ebb_that_is_killed() {
     let mut bench = Bench::new("boot; pid pid; hang").env("EBB_FAKE_DEAF", "1").program(&["./prog"]);
     let mut child = bench.start();
     let pid = bench.qemu_pid("pid");
+    let scratch = names(&bench.path("out")).into_iter().find(|name| name.starts_with(".run-")).unwrap();
+    // The swap image loses its name once QEMU has it open, which may be after the guest has begun.
+    poll(|| (names(&bench.path("out").join(&scratch)) == ["qemu.log"]).then_some(()));
     send("KILL", child.id());
     child.wait().unwrap();
     wait_gone(pid);
-    let scratch = names(&bench.path("out")).into_iter().find(|name| name.starts_with(".run-")).unwrap();
-    assert_eq!(names(&bench.path("out").join(scratch)), ["qemu.log"], "the swap image is gone already");
     // The next run tidies up after it; finish() looks for what is left.
     bench.command.env("EBB_FAKE", "boot; exit exited 0; end 33").env_remove("EBB_FAKE_DEAF");
     let child = bench.start();

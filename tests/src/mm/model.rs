@@ -147,9 +147,9 @@ impl Model {
         codes.map(|code| self.losses.get(&code).copied().unwrap_or(0)).sum()
     }
 
-    /// Whether the disk has lost a page with words that were written to an object with an end: they may have been copied to another.
-    pub fn was_file_lost(&self, first_arena: usize) -> bool {
-        self.losses.keys().any(|code| (code >> 12 & 0x3f) as usize >= first_arena)
+    /// Whether the disk has lost any page. Which object's page it was its words do not tell: they may have been copied from anywhere.
+    pub fn was_any_lost(&self) -> bool {
+        self.losses_read > 0
     }
 
     /// Whether the disk has lost a page with words that were written there, in any program.

@@ -82,7 +82,7 @@ impl Thread {
 
     /// Whether an error may be due to a disk.
     pub(super) fn is_excused(&self, model: &Model) -> bool {
-        self.stage.files_fail() || model.was_file_lost(self.stage.config.arenas + 1)
+        self.stage.files_fail() || model.was_any_lost()
     }
 
     /// An object's call has failed: an error of the disk, of which there must be one, or no memory.
