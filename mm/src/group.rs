@@ -191,11 +191,9 @@ impl Groups {
         self.iter().filter(|(_, group)| group.wanting).map(|(id, _)| id).min_by_key(|id| turn(*id))
     }
 
-    /// As [`Self::first_wanting`]; the next call begins behind it.
-    pub fn next_wanting(&mut self) -> Option<GroupId> {
-        let id = self.first_wanting()?;
+    /// It was a group's turn.
+    pub fn set_served(&mut self, id: GroupId) {
         self.served = usize::from(id.0) % MAX_GROUPS + 1;
-        Some(id)
     }
 
     /// Somebody waits for room in `id`.

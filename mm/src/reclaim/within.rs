@@ -4,16 +4,17 @@
 //! takes from every group in proportion.
 
 use super::{CHUNK, CLUSTER, Fate, Mm, Platform, Round};
-use crate::group::{GroupId, GroupState, MAX_GROUPS};
+use crate::group::{GroupId, GroupState};
 use crate::manager::Core;
 
 impl<P: Platform> Mm<P> {
     /// One round for the groups in which somebody waits, until one of them takes it all.
     pub(super) fn reclaim_in_groups(&self, core: &mut Core<P>) -> Round {
-        let mut most = Round::Enough;
-        // Each at most once: one that waits for something must not keep another from its turn.
-        for _ in 0..MAX_GROUPS {
-            let Some(id) = core.groups.next_wanting() else { break };
+        let (mut most, mut looked) = (Round::Enough, 0_u32);
+        // Each at most once: one that waits for something must not keep another from its turn, nor begin anew and say that there is more.
+        while let Some(id) = core.groups.first_wanting().filter(|id| looked & 1 << id.raw() == 0) {
+            core.groups.set_served(id);
+            looked |= 1 << id.raw();
             most = most.max(self.look_in_group(core, id));
             if most == Round::More {
                 break;
