@@ -4,18 +4,39 @@
 #define CHECK_H
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int wrong;
+/* Claims that did not hold; claims by `claim`. */
+static int wrong, claims;
 
-static inline void expect(int true_, const char *what, long value)
+/* That something holds; else what it was that did not, as printf writes it. */
+__attribute__((format(printf, 2, 3))) static inline void expectf(int true_, const char *what, ...)
 {
     if (true_)
         return;
-    printf("BROKEN %s: %ld (%#lx), errno %d\n", what, value, value, errno);
+    int error = errno;
+    va_list values;
+    va_start(values, what);
+    printf("BROKEN ");
+    vprintf(what, values);
+    printf(", errno %d\n", error);
+    fflush(stdout);
+    va_end(values);
     wrong++;
+}
+
+static inline void expect(int true_, const char *what, long value)
+{
+    expectf(true_, "%s: %ld (%#lx)", what, value, value);
+}
+
+static inline void claim(const char *what, long found, long expected)
+{
+    claims++;
+    expectf(found == expected, "%s: found %ld, expected %ld", what, found, expected);
 }
 
 /* fork, with nothing in the buffer that both would print. */

@@ -17,17 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { WORKERS = 4, ROUNDS = 200, CLOSES = 20, TURNS = 50 };
-
-static int broken, claims;
-
-static void claim(const char *what, long found, long expected) {
-    claims++;
-    if (found != expected) {
-        broken++;
-        printf("BROKEN %s: found %ld, expected %ld\n", what, found, expected);
-    }
-}
 
 static struct flock range(int type, long start, long length) {
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
@@ -72,7 +64,7 @@ static void ranges(int fd) {
         claim("its process", asked.l_pid, getppid());
         asked = range(F_WRLCK, 5000, 1);
         claim("F_GETLK of a free range", fcntl(other, F_GETLK, &asked) == 0 && asked.l_type == F_UNLCK, 1);
-        _exit(broken);
+        _exit(wrong);
     }
     int status;
     waitpid(child, &status, 0);
@@ -130,7 +122,7 @@ static void waiting(int fd) {
         claim("written", write(told[1], "x", 1), 1);
         // The parent waits for the second byte: one of the two is told of the circle.
         int first = lock(own, F_SETLKW, F_WRLCK, 0, 1);
-        _exit(broken ? 100 : first);
+        _exit(wrong ? 100 : first);
     }
     char byte;
     claim("read", read(told[0], &byte, 1), 1);
@@ -242,6 +234,6 @@ int main(void) {
     waiting(fd);
     closed_while_waiting();
     counters(fd);
-    printf(broken ? "FAIL file-locks broken=%d claims=%d\n" : "OK file-locks broken=%d claims=%d\n", broken, claims);
-    return broken != 0;
+    printf(wrong ? "FAIL file-locks broken=%d claims=%d\n" : "OK file-locks broken=%d claims=%d\n", wrong, claims);
+    return wrong != 0;
 }

@@ -13,10 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, PAGES = 16 };
 
 static sigjmp_buf back;
-static int broken, claims;
 
 static void on_fault(int signal) {
     siglongjmp(back, signal);
@@ -28,14 +29,6 @@ static int fault_at(const volatile char *byte) {
     if (signal == 0)
         (void)*byte;
     return signal;
-}
-
-static void claim(const char *what, long found, long expected) {
-    claims++;
-    if (found != expected) {
-        broken++;
-        printf("BROKEN %s: found %ld, expected %ld\n", what, found, expected);
-    }
 }
 
 static char *window(int fd, int flags, int first, int pages) {
@@ -90,6 +83,6 @@ int main(void) {
     shared[0] = '+';
     claim("a window outlives the name", shared[0], '+');
 
-    printf(broken ? "FAIL file-windows broken=%d claims=%d\n" : "OK file-windows broken=%d claims=%d\n", broken, claims);
-    return broken != 0;
+    printf(wrong ? "FAIL file-windows broken=%d claims=%d\n" : "OK file-windows broken=%d claims=%d\n", wrong, claims);
+    return wrong != 0;
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,25 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, WORDS = PAGE / 8, RW = PROT_READ | PROT_WRITE, ANON = MAP_PRIVATE | MAP_ANONYMOUS, MOST = 16 };
 #define GROUP "/sys/fs/cgroup/oom"
-
-static int wrong;
-
-__attribute__((format(printf, 2, 3))) static void expect(int holds, const char *what, ...)
-{
-    if (holds)
-        return;
-    int error = errno;
-    va_list list;
-    va_start(list, what);
-    printf("BROKEN ");
-    vprintf(what, list);
-    printf(" (errno %d)\n", error);
-    fflush(stdout);
-    va_end(list);
-    wrong++;
-}
 
 /* A number in a file of /proc or /sys: behind `name`, or the first there is. */
 static long number(const char *path, const char *name)
@@ -42,7 +26,7 @@ static long number(const char *path, const char *name)
     static char text[8192];
     int fd = open(path, O_RDONLY);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    expect(got > 0, "%s", path);
+    expectf(got > 0, "%s", path);
     close(fd);
     text[got > 0 ? got : 0] = 0;
     const char *at = strstr(text, name);
@@ -141,10 +125,10 @@ static struct member *begin(part *does, size_t pages, const char *adj)
 {
     struct member *member = &members[count];
     int ready[2], go[2], salt = ++count;
-    expect(count <= MOST && pipe(ready) == 0 && pipe(go) == 0, "pipes");
+    expectf(count <= MOST && pipe(ready) == 0 && pipe(go) == 0, "pipes");
     fflush(stdout);
     member->pid = fork();
-    expect(member->pid >= 0, "fork");
+    expectf(member->pid >= 0, "fork");
     if (member->pid == 0) {
         close(ready[0]);
         close(go[1]);
@@ -189,16 +173,16 @@ static void end(const char *shape, struct member *victim, long kills_before)
         await(&members[i]);
     for (int i = 0; i < count; i++) {
         int status = -1;
-        expect(write(members[i].go, "", 1) == 1 || errno == EPIPE, "go");
+        expectf(write(members[i].go, "", 1) == 1 || errno == EPIPE, "go");
         close(members[i].go);
         close(members[i].ready);
         pid_t found = waitpid(members[i].pid, &status, 0);
         if (&members[i] == victim)
-            expect(found > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s: the victim: %x", shape, status);
+            expectf(found > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s: the victim: %x", shape, status);
         else
-            expect(found > 0 && status == 0, "%s: member %d: %x", shape, i, status);
+            expectf(found > 0 && status == 0, "%s: member %d: %x", shape, i, status);
     }
-    expect(kills() - kills_before == 1, "%s: %ld were killed", shape, kills() - kills_before);
+    expectf(kills() - kills_before == 1, "%s: %ld were killed", shape, kills() - kills_before);
     printf("SHAPE %s victim %d\n", shape, victim->pid);
     fflush(stdout);
     count = 0;
@@ -221,8 +205,8 @@ static void books(const char *when)
         usleep(1000);
     }
     printf("BOOKS %s free=%ld of %ld swapped=%ld\n", when, kib("MemFree:"), free_at_first, swapped);
-    expect(swapped <= 3072, "%s: %ld KiB stay in swap", when, swapped);
-    expect(kib("MemFree:") >= free_at_first - 1024, "%s: %ld KiB are free", when, kib("MemFree:"));
+    expectf(swapped <= 3072, "%s: %ld KiB stay in swap", when, swapped);
+    expectf(kib("MemFree:") >= free_at_first - 1024, "%s: %ld KiB are free", when, kib("MemFree:"));
 }
 
 static void locked(size_t pages, uint64_t salt)
@@ -266,7 +250,7 @@ static void cow(void)
     for (int i = 0; i < 2; i++)
         begin(copies, 0, 0);
     end("cow", largest, before);
-    expect(holds(inherited, heirlooms, 99), "our own pages");
+    expectf(holds(inherited, heirlooms, 99), "our own pages");
     munmap(inherited, heirlooms * PAGE);
     books("cow");
 }
@@ -286,14 +270,14 @@ static void adjusted(void)
     long before = kills();
     keep(part_of(55), 0);
     struct member *small = keep(part_of(12), "1000");
-    expect(number(of(small->pid, "oom_score"), "") > number(of(members[0].pid, "oom_score"), ""), "scores");
+    expectf(number(of(small->pid, "oom_score"), "") > number(of(members[0].pid, "oom_score"), ""), "scores");
     begin(0, part_of(38), 0);
     end("willing", small, before);
     books("willing");
 
     before = kills();
     struct member *spared = keep(part_of(60), "-1000");
-    expect(number(of(spared->pid, "oom_score"), "") == 0, "no score");
+    expectf(number(of(spared->pid, "oom_score"), "") == 0, "no score");
     struct member *asker = begin(0, part_of(50), 0);
     end("spared", asker, before);
     books("spared");
@@ -308,7 +292,7 @@ static void first_program(void)
     struct member *hog = keep(part_of(85), 0);
     fill(at, pages, 5);
     end("touch", hog, before);
-    expect(holds(at, pages, 5), "what we touched");
+    expectf(holds(at, pages, 5), "what we touched");
     munmap(at, pages * PAGE);
     books("touch");
 
@@ -319,7 +303,7 @@ static void first_program(void)
     ssize_t got = 0, more = 1;
     while (more > 0 && (size_t)got < pages * PAGE)
         got += more = read(fd, (char *)at + got, pages * PAGE - got);
-    expect((size_t)got == pages * PAGE, "read: %zd", got);
+    expectf((size_t)got == pages * PAGE, "read: %zd", got);
     close(fd);
     end("read", hog, before);
     munmap(at, pages * PAGE);
@@ -335,26 +319,26 @@ static void joins(size_t pages, uint64_t salt)
 
 static void group(void)
 {
-    expect(mkdir(GROUP, 0755) == 0 && put(GROUP "/memory.max", "3M") == 0 && put(GROUP "/memory.swap.max", "0") == 0, "group");
+    expectf(mkdir(GROUP, 0755) == 0 && put(GROUP "/memory.max", "3M") == 0 && put(GROUP "/memory.swap.max", "0") == 0, "group");
     long before = kills();
     keep(part_of(20), "500");
     struct member *large = begin(joins, 450, 0);
     await(large);
     begin(joins, 400, 0);
     end("group", large, before);
-    expect(number(GROUP "/memory.events", "oom_kill ") == 1, "memory.events");
-    expect(rmdir(GROUP) == 0, "rmdir");
+    expectf(number(GROUP "/memory.events", "oom_kill ") == 1, "memory.events");
+    expectf(rmdir(GROUP) == 0, "rmdir");
     books("group");
 }
 
 static void adjustments(char *self)
 {
     const char *own = "/proc/self/oom_score_adj";
-    expect(number(own, "") == 0, "none at first");
-    expect(put(own, "1001") == -1 && errno == EINVAL && put(own, "-1001") == -1 && errno == EINVAL, "out of range");
-    expect(put(own, "much") == -1 && errno == EINVAL, "no number");
-    expect(put("/proc/self/oom_score", "1") == -1 && errno == EACCES, "a score is not written to");
-    expect(put(own, "-17\n") == 0 && number(own, "") == -17, "what was written is there");
+    expectf(number(own, "") == 0, "none at first");
+    expectf(put(own, "1001") == -1 && errno == EINVAL && put(own, "-1001") == -1 && errno == EINVAL, "out of range");
+    expectf(put(own, "much") == -1 && errno == EINVAL, "no number");
+    expectf(put("/proc/self/oom_score", "1") == -1 && errno == EACCES, "a score is not written to");
+    expectf(put(own, "-17\n") == 0 && number(own, "") == -17, "what was written is there");
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
@@ -365,8 +349,8 @@ static void adjustments(char *self)
     }
     int status = -1;
     waitpid(child, &status, 0);
-    expect(status == 0, "inherited by fork, kept by execve: %x", status);
-    expect(number(own, "") == -17 && put(own, "0") == 0, "the child's is its own");
+    expectf(status == 0, "inherited by fork, kept by execve: %x", status);
+    expectf(number(own, "") == -17 && put(own, "0") == 0, "the child's is its own");
 }
 
 static void bystander(size_t pages, uint64_t salt)
@@ -398,9 +382,9 @@ int main(int argc, char **argv)
     adjusted();
     first_program();
     group();
-    expect(write(beside.go, "", 1) == 1, "go");
+    expectf(write(beside.go, "", 1) == 1, "go");
     int status = -1;
-    expect(waitpid(beside.pid, &status, 0) == beside.pid && status == 0, "the bystander: %x", status);
+    expectf(waitpid(beside.pid, &status, 0) == beside.pid && status == 0, "the bystander: %x", status);
     printf("%s oom\n", wrong ? "FAILED" : "OK");
     return wrong != 0;
 }

@@ -13,17 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { PAGE = 4096, PAGES = 64, NAMES = 200 };
-
-static int broken, claims;
-
-static void claim(const char *what, long found, long expected) {
-    claims++;
-    if (found != expected) {
-        broken++;
-        printf("BROKEN %s: found %ld, expected %ld\n", what, found, expected);
-    }
-}
 
 static int outcome(int result) {
     return result == 0 ? 0 : errno;
@@ -102,7 +94,7 @@ int main(void) {
     claim("/proc", outcome(mount("none", "/proc", NULL, MS_REMOUNT, NULL)), 0);
     claim("unmount", outcome(umount2("/", 0)), EBUSY);
     claim("unmount what is not mounted", outcome(umount2("/names", 0)), EINVAL);
-    if (broken)
+    if (wrong)
         return 1;
     printf("OK remount claims=%d\n", claims);
 }

@@ -15,19 +15,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #define GROUP "/sys/fs/cgroup/copies"
 enum { PAGE = 4096, HALF = PAGE / 2, ROUNDS = 8, CONTENT = 'e' };
 
-static int file, wrong;
+static int file;
 static char *window;
-
-static void expect(int true_, const char *what, long value)
-{
-    if (true_)
-        return;
-    printf("BROKEN %s: %ld, errno %d\n", what, value, errno);
-    wrong++;
-}
 
 static void put(const char *path, const char *value)
 {
