@@ -1,7 +1,8 @@
 //! Ebb's memory manager: frames, address spaces, the page-fault path, reclaim and swap.
 //!
-//! No unsafe code and no hardware: the machine is behind [`platform`], so all of it runs on the host over [`sim`], where the same
-//! seed gives the same events. The kernel makes one [`Mm`], spawns its two tasks, and calls it for everything programs do to memory.
+//! Nothing here that the compiler cannot check, and no hardware: the machine is behind [`platform`], so all of it runs on
+//! the host over [`sim`], where the same seed gives the same events. The kernel makes one [`Mm`], spawns its two tasks, and
+//! calls it for everything programs do to memory.
 //!
 //! ```text
 //!   a program touches a page                                    free frames fall below `low`

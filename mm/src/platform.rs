@@ -1,7 +1,7 @@
 //! The seam: what the memory manager asks of the machine it runs on.
 //!
-//! Implemented by the kernel over the direct map, x86 page tables and virtio-blk, and by [`crate::sim`] on the host. The manager
-//! itself has no unsafe code, so an implementation must refuse whatever would break memory safety if it were wrong: kernel
+//! Implemented by the kernel over the direct map, x86 page tables and virtio-blk, and by [`crate::sim`] on the host. The
+//! manager itself is safe Rust, so an implementation must refuse whatever would break memory safety if it were wrong: kernel
 //! addresses in [`PageTable::map`], and frames that were never given to the manager.
 
 use crate::addr::{Pfn, Vpn, WORDS_PER_PAGE};

@@ -216,8 +216,8 @@ fn blocks_prepared_for_a_write_that_is_given_up_are_asked_for_again() {
     }
 }
 
-/// A cut looks at one space after the other; a copy that moves, or is forked, from where it has not been to where it has been already, goes
-/// all the same.
+/// A cut looks at one space after the other; a copy that moves, or is forked, from where it has not been to where it has
+/// been already, goes all the same.
 #[test]
 fn copies_of_what_is_cut_off_go_although_they_are_forked_or_moved_meanwhile() {
     for (polls, forks, cut_last) in (0..48).map(|n: usize| (n / 4, n & 1 > 0, n & 2 > 0)) {
@@ -242,7 +242,6 @@ fn beside_a_cut(polls: usize, forks: bool, cut_last: bool) {
         } else {
             Box::pin(async { assert_eq!(mm.remap(a, private, 8 * PAGE, 8 * PAGE, Move::To(place)).await, Ok(place)) })
         };
-        // Some polls of the one, then one of the other, until both are done.
         // One begins when the other has been polled so often; then they take turns, until both are done.
         let (mut cut_done, mut other_done) = (false, false);
         for step in 0.. {

@@ -1,4 +1,4 @@
-//! The kernel heap's algorithms, over addresses as numbers: no unsafe code, no memory of its own.
+//! The kernel heap's algorithms, over addresses as numbers: no pointers, no memory of its own.
 //!
 //! - [`SlabHeap`] serves the kernel: slabs of one frame for small objects, blocks of frames for large ones. The kernel's `GlobalAlloc`
 //!   is a thin layer over this very code (`kernel/src/heap.rs`); host tests run it over pretended memory.

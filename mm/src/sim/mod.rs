@@ -2,7 +2,7 @@
 //!
 //! Owns a model of what hardware may do to the manager, as unkind as the manuals allow: frames are full of poison whenever they are
 //! nobody's, the TLB keeps every translation it was not told to forget, the disk reorders, fails, tears and loses. Does not own time or
-//! order: whoever drives a simulation polls the tasks and calls [`SimStore::step`]. No chance but seeded chance, no unsafe code.
+//! order: whoever drives a simulation polls the tasks and calls [`SimStore::step`]. No chance but seeded chance.
 //!
 //! - [`machine`]: all of it together, and user accesses. [`memory`]: frames. [`table`]: page tables. [`tlb`]: what the CPU remembers.
 //! - [`store`]: the disk for swap. [`files`]: the one for files. [`inspect`]: the whole state of the manager checked against itself.
