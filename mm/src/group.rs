@@ -85,6 +85,18 @@ pub struct GroupStats {
     pub events: GroupEvents,
 }
 
+/// What a group's reclaim is to bring about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Wish {
+    /// Nobody has asked for anything.
+    #[default]
+    Nothing,
+    /// It has more than it may have since its limit was set.
+    Less,
+    /// Somebody waits for room for a page. A limit of nothing never has any: then somebody ends.
+    Room,
+}
+
 /// One group.
 #[derive(Default)]
 pub(crate) struct Group {
@@ -96,8 +108,7 @@ pub(crate) struct Group {
     /// The order in which its resident pages go.
     pub policy: SecondChance,
     pub shortage: Shortage,
-    /// Somebody waits for room.
-    wanting: bool,
+    wish: Wish,
     /// Candidates looked at since one went, and how many of them a thread held.
     fruitless: usize,
     held_seen: u64,
@@ -135,14 +146,19 @@ impl Group {
         self.limits.frames.map_or(u64::MAX, |most| most - (most / 8).clamp(1, MOST_SLACK).min(most))
     }
 
+    /// Whether enough of it is free with so many pages.
+    fn is_enough(&self, charged: u64) -> bool {
+        charged <= self.target() && !(self.wish == Wish::Room && self.limits.frames == Some(0))
+    }
+
     /// Whether enough of it is free.
     fn is_relieved(&self) -> bool {
-        self.charged <= self.target()
+        self.is_enough(self.charged)
     }
 
     /// Whether enough of it will be free if the writes under way come to their ends and nobody touches what is written.
     fn will_be_relieved(&self) -> bool {
-        self.charged - self.leaving <= self.target()
+        self.is_enough(self.charged - self.leaving)
     }
 
     /// Frames under I/O: all others are on the list.
@@ -182,13 +198,13 @@ impl Groups {
         Some(GroupId(place as u8 + 1))
     }
 
-    /// Whose turn it is of those in which somebody waits for room.
+    /// Whose turn it is of those that reclaim is to look into.
     pub fn first_wanting(&self) -> Option<GroupId> {
         if self.count == 0 {
             return None;
         }
         let turn = |id: GroupId| (usize::from(id.0) + MAX_GROUPS - self.served) % MAX_GROUPS;
-        self.iter().filter(|(_, group)| group.wanting).map(|(id, _)| id).min_by_key(|id| turn(*id))
+        self.iter().filter(|(_, group)| group.wish > Wish::Nothing).map(|(id, _)| id).min_by_key(|id| turn(*id))
     }
 
     /// It was a group's turn.
@@ -199,7 +215,7 @@ impl Groups {
     /// Somebody waits for room in `id`.
     pub fn want(&mut self, id: GroupId) {
         if let Some(group) = self.get_mut(id) {
-            group.wanting = true;
+            group.wish = Wish::Room;
         }
     }
 
@@ -315,7 +331,7 @@ impl<P: Platform> Core<P> {
         let idle = self.shortage.idle_holds_in(id);
         let Some(group) = self.groups.get_mut(id) else { return GroupState::Relieved };
         if group.is_relieved() {
-            group.wanting = false;
+            group.wish = Wish::Nothing;
             return GroupState::Relieved;
         }
         // To be looked at again: a page that is touched on its way out stays, and whoever waits for its frame would wait for ever.
@@ -335,7 +351,7 @@ impl<P: Platform> Core<P> {
         if held > idle {
             return GroupState::Held;
         }
-        group.wanting = false;
+        group.wish = Wish::Nothing;
         GroupState::Exhausted
     }
 
@@ -397,7 +413,9 @@ impl<P: Platform> Mm<P> {
             if let Some(group) = core.groups.get_mut(id) {
                 group.limits = limits;
                 group.shortage.relieve();
-                group.wanting |= limits.frames.is_some_and(|most| group.charged > most);
+                if limits.frames.is_some_and(|most| group.charged > most) {
+                    group.wish = group.wish.max(Wish::Less);
+                }
             }
         });
         self.group_room.wake_all();

@@ -1,6 +1,6 @@
 /* Claim: a process in a memory group of 8 MiB goes through 24 MiB and gets every byte back, never has more than its 8 MiB, and
  * takes nothing from its neighbour, which does not have one major fault meanwhile. Without swap the group runs out, and only
- * its own process is killed. The files are those of Linux' cgroup2. */
+ * its own process is killed; so it is in a group that may have nothing. The files are those of Linux' cgroup2. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -148,6 +148,12 @@ int main(void)
     int status = beside(own);
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "without swap the child is killed");
     check(event("oom_kill ") == 1, "and that is counted");
+
+    check(put(GROUP "/memory.max", "0") == 0 && number(GROUP "/memory.max") == 0, "nothing at all");
+    status = beside(own);
+    check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "with nothing the child is killed, and does not wait");
+    check(event("oom_kill ") == 2, "and that is counted, too");
+    check(put(GROUP "/memory.max", "8M") == 0, "as before");
 
     check(put(GROUP "/cgroup.procs", "0") == 0 && atol(get(GROUP "/cgroup.procs")) == getpid(), "we join");
     check(rmdir(GROUP) == -1 && errno == EBUSY, "rmdir with a member");

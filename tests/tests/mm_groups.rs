@@ -9,7 +9,7 @@ use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
 use std::sync::Arc;
 use tests::harness::reduced_or_full;
-use tests::mm::{World, numbered, word};
+use tests::mm::{PAGE, World, numbered, word};
 
 /// A space in a group of its own.
 fn space_in_group(world: &mut World, pages: u64, limits: GroupLimits) -> (GroupId, SpaceId, VirtAddr) {
@@ -255,4 +255,113 @@ fn x17_there_is_an_end_to_groups() {
     remove(&mut world, groups[3]);
     assert_eq!(world.machine.mm().create_group().ok(), Some(groups[3]));
     world.assert_empty();
+}
+
+/// A group that may have less than one instruction of its program needs, down to nothing at all: the program ends by the group's rule,
+/// at once, and does not wait for room that never comes. With just enough it gets on.
+#[test]
+fn x17_a_group_with_less_than_an_instruction_needs_ends_its_program() {
+    for (most, pages_at_once) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)] {
+        let mut world = World::seeded(SimConfig::new(128, 256), most);
+        let (group, space, area) = space_in_group(&mut world, 8, frames(most));
+        let machine = world.machine.clone();
+        let end = world.run("program", async move {
+            let mut holds = Holds::default();
+            let mut end = Ok(());
+            for round in 0..8 {
+                let stores: Vec<_> =
+                    (0..pages_at_once).map(|page| (word(area, (round + page) % 8, 0), round)).collect();
+                end = machine.store_all(space, &stores, round + 1, &mut holds).await;
+                machine.mm().release_holds(&mut holds);
+                if end.is_err() {
+                    break;
+                }
+            }
+            end
+        });
+        let (fits, events) = (pages_at_once <= most, stats(&world, group).events);
+        let expected = if fits { Ok(()) } else { Err(FaultError::OutOfMemory) };
+        assert_eq!(end, expected, "{pages_at_once} of {most}: {events:?}");
+        assert_eq!((events.oom, events.oom_kill), [(1, 1), (0, 0)][usize::from(fits)], "{pages_at_once} of {most}");
+        world.destroy(space);
+        remove(&mut world, group);
+        world.assert_empty();
+    }
+}
+
+/// A limit of nothing, set while a program is there: its pages leave, nobody is told that memory has run out until somebody needs some,
+/// and a higher limit in between is in time.
+#[test]
+fn x17_a_limit_of_nothing_empties_a_group_and_ends_who_comes_back() {
+    for raised in [false, true] {
+        let mut world = World::seeded(SimConfig::new(128, 256), 7);
+        let (group, space, area) = space_in_group(&mut world, 20, GroupLimits::default());
+        assert_eq!(world.run("fill", go_round(world.machine.clone(), (space, area), 20, 1)), Ok(()));
+        world.machine.mm().set_group_limits(group, frames(0));
+        world.settle();
+        let GroupStats { frames: left, events, .. } = stats(&world, group);
+        assert_eq!((left, events.oom), (0, 0), "{events:?}");
+        if raised {
+            world.machine.mm().set_group_limits(group, frames(4));
+        }
+        let end = world.run("again", go_round_again(world.machine.clone(), (space, area), 20));
+        assert_eq!(end, if raised { Ok(()) } else { Err(FaultError::OutOfMemory) });
+        assert_eq!(stats(&world, group).events.oom_kill, u64::from(!raised));
+        world.destroy(space);
+        remove(&mut world, group);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn x17_in_a_group_that_may_have_nothing_one_program_ends_after_the_other() {
+    for seed in 0..20 {
+        let mut world = World::seeded(SimConfig::new(128, 256), seed);
+        let (group, first, first_area) = space_in_group(&mut world, 8, frames(0));
+        let (second, second_area) = world.space_with(8);
+        world.machine.mm().set_space_group(second, group);
+        world.end_victims(|_| {});
+        let tasks = [(first, first_area), (second, second_area)].map(|place| {
+            let machine = world.machine.clone();
+            let program = async move {
+                let end = go_round(machine.clone(), place, 8, 1).await;
+                machine.mm().destroy_space(place.0).await;
+                end
+            };
+            world.sim.spawn(Class::User, "program", program)
+        });
+        for task in tasks {
+            assert_eq!(world.run("program", task), Err(FaultError::OutOfMemory), "seed {seed}");
+        }
+        assert_eq!(stats(&world, group).events.oom_kill, 2, "seed {seed}");
+        remove(&mut world, group);
+        world.assert_empty();
+    }
+}
+
+/// A copy between memory and an object pins eight pages of the program at once, and needs one of the object: in a group with less it
+/// fails, and does not wait for what never comes; in one with enough it is made.
+#[test]
+fn x17_copies_in_a_group_with_less_than_they_need_fail() {
+    let results = [0, 1, 2, 4, 8, 9].map(|most| {
+        let mut world = World::seeded(SimConfig::new(128, 256), most);
+        let (group, space, area) = space_in_group(&mut world, 8, frames(most));
+        let machine = world.machine.clone();
+        let object = machine.mm().create_object(8 * PAGE).expect("memory for an object");
+        let done = world.run("copy", async move {
+            let mm = machine.mm();
+            let written = mm.object_write(object, 0, space, area, 8 * PAGE).await;
+            let read = mm.object_read(object, 0, space, area, 8 * PAGE).await;
+            mm.close_object(object);
+            (written, read)
+        });
+        let events = stats(&world, group).events;
+        world.destroy(space);
+        remove(&mut world, group);
+        world.assert_empty();
+        let is_made = done == (Ok(8 * PAGE), Ok(8 * PAGE));
+        assert_eq!(events.oom_kill, u64::from(!is_made), "{most} pages: {done:?}, {events:?}");
+        is_made
+    });
+    assert_eq!(results, [false, false, false, false, false, true]);
 }
