@@ -1,9 +1,12 @@
 /* Claim: a process in a memory group of 8 MiB goes through 24 MiB and gets every byte back, never has more than its 8 MiB, and
  * takes nothing from its neighbour, which does not have one major fault meanwhile. Without swap the group runs out, and only
- * its own process is killed; so it is in a group that may have nothing. The files are those of Linux' cgroup2. */
+ * its own process is killed; so it is in a group that may have nothing, where the first program cannot fork if that takes
+ * a page. The files are those of Linux' cgroup2. */
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -157,6 +161,17 @@ int main(void)
 
     check(put(GROUP "/cgroup.procs", "0") == 0 && atol(get(GROUP "/cgroup.procs")) == getpid(), "we join");
     check(rmdir(GROUP) == -1 && errno == EBUSY, "rmdir with a member");
+    check(put(GROUP "/memory.max", "0") == 0, "nothing for us");
+    int number = -1;
+    long child = syscall(SYS_clone, CLONE_CHILD_SETTID | SIGCHLD, 0, 0, &number, 0);
+    if (child == 0)
+        _exit(0);
+    check(child == -1 && errno == ENOMEM && number == -1, "a child that cannot be told its number is not made");
+    check(put(GROUP "/memory.max", "max") == 0, "as much as there is");
+    child = syscall(SYS_clone, CLONE_CHILD_SETTID | SIGCHLD, 0, 0, &number, 0);
+    if (child == 0)
+        _exit(number != getpid());
+    check(child > 0 && waitpid(child, &status, 0) == child && status == 0, "another one is told");
     check(put(ROOT "/cgroup.procs", "0") == 0, "we leave");
     check(rmdir(GROUP) == 0, "rmdir");
     check(access(GROUP, F_OK) == -1 && errno == ENOENT, "it is gone");

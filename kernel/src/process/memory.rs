@@ -353,6 +353,19 @@ impl Process {
         })
     }
 
+    /// As [`Self::write_object`], for what is not written where nothing can be: only memory that has run out is an error, ENOMEM. One
+    /// is the program's own choice, the other is not.
+    pub async fn write_if_possible<T: Pod>(&self, at: u64, object: &T) -> Result<(), Errno> {
+        let attempt = |space| crate::mm().try_copy_out(space, VirtAddr::new(at), object.as_bytes());
+        match with_resident(self.space(), at, size_of::<T>(), platform::Access::Write, attempt).await {
+            Err(FaultError::OutOfMemory) => {
+                self.end_if_condemned();
+                Err(Errno::ENOMEM)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Copies a structure to user memory that is made when it is needed: it may be made twice.
     pub fn write_made<T: Pod>(&self, at: u64, mut make: impl FnMut() -> T) -> impl Future<Output = Result<(), Errno>> {
         const { assert!(size_of::<T>() as u64 <= PAGE_SIZE) };

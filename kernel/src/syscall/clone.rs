@@ -101,15 +101,24 @@ async fn new_thread(thread: &Thread, wish: Wish) -> SysResult {
     check_room_for_thread(&process)?;
     let unstarted = process.add_thread()?;
     let tid = unstarted.state().tid().number();
-    if wish.has(flag::CLONE_PARENT_SETTID) {
-        process.write_object(wish.parent_tid, &tid).await?;
-    }
-    if wish.has(flag::CLONE_CHILD_SETTID) {
-        process.write_object(wish.child_tid, &tid).await?;
-    }
+    tell_numbers(&process, &process, tid, wish).await?;
     first_steps(thread, &process, &unstarted, wish).spawn()?;
     unstarted.started();
     Ok(tid.into())
+}
+
+/// Writes the new thread's number where the flags say, before it runs. Linux does not look at what comes of that (`kernel_clone`,
+/// `schedule_tail`), and neither do we if nothing can be written there. But its writes only fail for want of memory when their
+/// process ends, while the memory of a child that is not there yet is refused a frame where somebody else would have to end: then
+/// there is no child, because a C library that was promised the number relies on it (glibc's `fork`).
+async fn tell_numbers(parent: &Process, child: &Process, number: u32, wish: Wish) -> Result<(), Errno> {
+    if wish.has(flag::CLONE_CHILD_SETTID) {
+        child.write_if_possible(wish.child_tid, &number).await?;
+    }
+    if wish.has(flag::CLONE_PARENT_SETTID) {
+        parent.write_if_possible(wish.parent_tid, &number).await?;
+    }
+    Ok(())
 }
 
 /// The new thread, as it will come out of the call.
@@ -149,14 +158,9 @@ async fn new_process(thread: &Thread, wish: Wish) -> SysResult {
     let actions = parent.actions.lock().clone();
     let child = Process::new(Seed { space: Arc::clone(&space), inherited, files, actions, exit_signal });
     let pid = child.pid.number();
-    // What cannot be written is not (clone(2)).
-    if wish.has(flag::CLONE_CHILD_SETTID) {
-        let _unmapped = child.write_object(wish.child_tid, &pid).await;
-    }
-    if wish.has(flag::CLONE_PARENT_SETTID) {
-        let _unmapped = parent.write_object(wish.parent_tid, &pid).await;
-    }
-    match start(thread, &child, &space, wish) {
+    // In memory that is lent it is the lender who answers for a fault.
+    let told = tell_numbers(parent, if is_copy { &child } else { parent }, pid, wish).await;
+    match told.and_then(|()| start(thread, &child, &space, wish)) {
         Ok(()) => {}
         Err(errno) => {
             thread.take_doomed_down().await;
