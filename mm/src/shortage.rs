@@ -176,6 +176,22 @@ impl<P: Platform> Mm<P> {
             let _woken = wait.await;
         }
     }
+
+    /// From the `nth` frame allocation on all fail, as if no more were free than the kernel's heap is always left ([`Watermarks::areas`]),
+    /// until [`Self::relent`]: for tests. What is freed meanwhile helps nobody.
+    ///
+    /// [`Watermarks::areas`]: crate::reclaim::Watermarks::areas
+    pub fn fail_for_good(&self, nth: u32) {
+        self.frames.fail_for_good(nth, self.watermarks.areas());
+    }
+
+    /// No frame allocation is made to fail any more. For those who wait it is as if all that was withheld had just been freed.
+    pub fn relent(&self) {
+        self.frames.relent();
+        self.core.with_lock(|core| core.shortage.relieve());
+        self.announce_frames();
+        self.frames.pressure().wake_all();
+    }
 }
 
 #[cfg(test)]

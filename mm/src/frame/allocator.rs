@@ -3,6 +3,7 @@
 //! Owns which frames are free, in a [`Buddy`] over one bit per block, with a shelf of single frames in front, and counts by kind.
 //! Knows nothing of watermarks' consequences: it only says when free frames fall below `low`, so that reclaim can be woken.
 
+use super::failures::Failures;
 use super::roles::{Role, Roles};
 use super::{Frame, FrameKind};
 use crate::addr::Pfn;
@@ -63,31 +64,8 @@ struct Pool {
     total: usize,
     used: [usize; FrameKind::COUNT],
     misuses: [u32; FreeError::COUNT],
-    /// The allocation that is made to fail next.
-    failure: Option<Failure>,
-}
-
-/// A failure that a test has asked for.
-#[derive(Clone, Copy, Debug)]
-struct Failure {
-    /// Allocations until then.
-    left: u32,
-    /// Which one since the last failure, and the last that is to fail so.
-    nth: u32,
-    last: u32,
-    /// What comes after one that fails.
-    then: Then,
-    /// How many have failed.
-    failed: u32,
-}
-
-/// How failures go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Then {
-    /// The next comes one allocation later than this did.
-    Rarer,
-    /// It is the next.
-    Next,
+    /// The allocations that a test has asked to fail.
+    failures: Option<Failures>,
 }
 
 /// Why frames cannot be freed. Each is counted.
@@ -188,7 +166,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             total: 0,
             used: [0; FrameKind::COUNT],
             misuses: [0; FreeError::COUNT],
-            failure: None,
+            failures: None,
         };
         Self {
             pool: Mutex::new_with_raw_mutex(pool, L::INIT),
@@ -219,7 +197,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             pool.free.put_span(span);
             pool.roles.set_general(start.index()..end.index());
             pool.total += added;
-            self.free.fetch_add(added as u32, Ordering::Relaxed);
+            self.count_free(pool, FrameKind::User, added);
         });
     }
 
@@ -231,7 +209,10 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// A block of `order`, or `None` if there is none. Never waits.
     pub fn alloc(&self, kind: FrameKind, order: Order) -> Option<Frame> {
         let (frame, left) = self.pool.with_lock(|pool| {
-            let frame = pool.alloc(kind, order)?;
+            let Some(frame) = pool.alloc(kind, order) else {
+                self.begin_drought(pool);
+                return None;
+            };
             let frames = order.frames() as u32;
             Some((frame, self.free.fetch_sub(frames, Ordering::Relaxed) - frames))
         })?;
@@ -252,7 +233,10 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     #[inline(always)]
     pub fn alloc_for_zeroes(&self, kind: FrameKind) -> Option<(Frame, Contents)> {
         let (frame, contents, left) = self.pool.with_lock(|pool| {
-            let (frame, contents) = pool.alloc_for_zeroes(kind)?;
+            let Some((frame, contents)) = pool.alloc_for_zeroes(kind) else {
+                self.begin_drought(pool);
+                return None;
+            };
             Some((frame, contents, self.free.fetch_sub(1, Ordering::Relaxed) - 1))
         })?;
         self.signal_below_low(left);
@@ -263,7 +247,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// A frame to be zeroed and given back by [`Self::free_zeroed`], if there are fewer of those than are kept.
     pub(crate) fn alloc_to_zero(&self) -> Option<Frame> {
-        let wanted = self.pool.with_lock(|pool| !pool.zeroed.is_full() && pool.failure.is_none());
+        let wanted = self.pool.with_lock(|pool| !pool.zeroed.is_full() && pool.failures.is_none());
         if wanted { self.alloc_page(FrameKind::Zero) } else { None }
     }
 
@@ -273,7 +257,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.watcher().inspect(|watcher| watcher.freed_zeroed(frame.pfn));
         self.pool.with_lock(|pool| {
             pool.free_zeroed(frame);
-            self.free.fetch_add(1, Ordering::Relaxed);
+            self.count_free(pool, FrameKind::Zero, 1);
         });
     }
 
@@ -289,7 +273,11 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             let wanted = count.min(frames.remaining_capacity());
             frames.extend(core::iter::from_fn(|| pool.alloc(kind, Order::PAGE)).take(wanted));
             let taken = (frames.len() - before) as u32;
-            self.free.fetch_sub(taken, Ordering::Relaxed) - taken
+            let left = self.free.fetch_sub(taken, Ordering::Relaxed) - taken;
+            if (taken as usize) < wanted {
+                self.begin_drought(pool);
+            }
+            left
         });
         self.signal_below_low(left);
         #[cfg(feature = "sim")]
@@ -303,12 +291,12 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// # Panics
     /// If any part of it is free already: somebody forged a token, and memory is corrupt from here on.
     pub fn free(&self, frame: Frame) {
-        let frames = frame.order.frames() as u32;
+        let (kind, frames) = (frame.kind, frame.order.frames());
         #[cfg(feature = "sim")]
-        self.watcher().inspect(|watcher| watcher.freed(frame.pfn, frame.order.frames()));
+        self.watcher().inspect(|watcher| watcher.freed(frame.pfn, frames));
         self.pool.with_lock(|pool| {
             pool.free_block(frame);
-            self.free.fetch_add(frames, Ordering::Relaxed);
+            self.count_free(pool, kind, frames);
         });
     }
 
@@ -325,7 +313,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         let freed = frames.len();
         self.pool.with_lock(|pool| {
             pool.free_pages(frames);
-            self.free.fetch_add(freed as u32, Ordering::Relaxed);
+            self.count_free(pool, FrameKind::User, freed);
         });
     }
 
@@ -350,22 +338,50 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.pool.with_lock(|pool| pool.misuses[error as usize] += 1);
     }
 
+    /// Counts frames as free; in a drought they are withheld.
+    #[inline(always)]
+    fn count_free(&self, pool: &mut Pool, kind: FrameKind, frames: usize) {
+        let free = match &mut pool.failures {
+            None => frames,
+            Some(failures) => failures.not_withheld(kind, frames),
+        };
+        self.free.fetch_add(free as u32, Ordering::Relaxed);
+    }
+
+    /// There was no frame: if that was the first of those that fail for good, all others are withheld from here on.
+    #[cold]
+    fn begin_drought(&self, pool: &mut Pool) {
+        let left = pool.failures.as_mut().and_then(|failures| failures.begin_drought(self.free_frames()));
+        if let Some(left) = left {
+            self.free.store(left as u32, Ordering::Relaxed);
+            self.pressure.wake_all();
+        }
+    }
+
     /// Makes allocations fail: the `first`-th from now on, then the `first + 1`-th from there, up to the `last`-th.
     pub fn fail(&self, first: u32, last: u32) {
-        let then = Then::Rarer;
-        let failure = (first > 0).then_some(Failure { left: first, nth: first, last, then, failed: 0 });
-        self.pool.with_lock(|pool| pool.failure = failure);
+        self.relent();
+        self.pool.with_lock(|pool| pool.failures = Failures::rarer(first, last));
     }
 
-    /// Makes `count` allocations fail in a row, from the `first`-th on.
-    pub fn fail_in_a_row(&self, first: u32, count: u32) {
-        let failure = Failure { left: first, nth: 1, last: count, then: Then::Next, failed: 0 };
-        self.pool.with_lock(|pool| pool.failure = Some(failure));
+    /// Makes the `nth` allocation from now on fail, and all after it, as if nothing were free but `spared` frames that only the kernel's
+    /// heap takes; what is freed stays away, too. Until [`Self::relent`].
+    pub(crate) fn fail_for_good(&self, nth: u32, spared: usize) {
+        self.relent();
+        self.pool.with_lock(|pool| pool.failures = Some(Failures::for_good(nth, spared)));
     }
 
-    /// How many allocations have failed because [`Self::fail`] said so; the last one ends the counting.
+    /// No allocation is made to fail any more, and what was withheld is free.
+    pub(crate) fn relent(&self) {
+        self.pool.with_lock(|pool| {
+            let withheld = pool.failures.take().map_or(0, |failures| failures.withheld());
+            self.free.fetch_add(withheld as u32, Ordering::Relaxed);
+        });
+    }
+
+    /// How many allocations have failed because a test wanted it so; the last one of [`Self::fail`] ends the counting.
     pub fn failed(&self) -> u32 {
-        self.pool.with_lock(|pool| pool.failure.map_or(0, |failure| failure.failed))
+        self.pool.with_lock(|pool| pool.failures.as_ref().map_or(0, Failures::failed))
     }
 
     /// Whose a frame is.
@@ -387,7 +403,7 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         frame.pfn
     }
 
-    /// Free frames at this moment.
+    /// Free frames at this moment, without what a test withholds.
     pub fn free_frames(&self) -> usize {
         self.free.load(Ordering::Relaxed) as usize
     }
@@ -399,7 +415,10 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// Totals at this moment.
     pub fn counts(&self) -> FrameCounts {
-        self.pool.with_lock(|pool| FrameCounts { total: pool.total, free: self.free_frames(), used: pool.used })
+        self.pool.with_lock(|pool| {
+            let withheld = pool.failures.as_ref().map_or(0, Failures::withheld);
+            FrameCounts { total: pool.total, free: self.free_frames() + withheld, used: pool.used }
+        })
     }
 
     /// Free blocks of each order: what `/proc/buddyinfo` shows.
@@ -429,9 +448,14 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 impl Pool {
     #[inline]
     fn alloc(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
-        if self.failure.is_some() && self.fails_now() {
-            return None;
+        if self.failures.is_some() {
+            return self.alloc_unless_failing(kind, order);
         }
+        self.alloc_now(kind, order)
+    }
+
+    #[inline(always)]
+    fn alloc_now(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
         let at = if order == Order::PAGE { self.take_one()? } else { self.take_block(order.log2())? };
         self.used[kind as usize] += order.frames();
         if kind != FrameKind::User || order != Order::PAGE {
@@ -440,18 +464,16 @@ impl Pool {
         Some(Frame { pfn: Pfn::new(at as u32), kind, order })
     }
 
-    /// One allocation less until the one that is to fail.
     #[cold]
-    fn fails_now(&mut self) -> bool {
-        let Some(failure) = &mut self.failure else { return false };
-        failure.left = failure.left.saturating_sub(1);
-        let now = failure.left == 0 && failure.nth <= failure.last;
-        if now {
-            failure.nth += 1;
-            failure.failed += 1;
-            failure.left = if failure.then == Then::Next { 1 } else { failure.nth };
+    fn alloc_unless_failing(&mut self, kind: FrameKind, order: Order) -> Option<Frame> {
+        if self.failures.as_mut().is_some_and(|failures| failures.fails(kind, order.frames())) {
+            return None;
         }
-        now
+        let frame = self.alloc_now(kind, order)?;
+        if let Some(failures) = &mut self.failures {
+            failures.took(order.frames());
+        }
+        Some(frame)
     }
 
     fn owner(&self, frame: usize) -> FrameOwner {
@@ -516,7 +538,7 @@ impl Pool {
 
     #[inline(always)]
     fn alloc_for_zeroes(&mut self, kind: FrameKind) -> Option<(Frame, Contents)> {
-        if self.zeroed.is_empty() || self.failure.is_some() {
+        if self.zeroed.is_empty() || self.failures.is_some() {
             return Some((self.alloc(kind, Order::PAGE)?, Contents::Leftovers));
         }
         let at = self.zeroed.pop()?;

@@ -7,6 +7,7 @@
 //! [`Magazines`] are for machines with several processors: frames at hand for each, over the allocator.
 
 mod allocator;
+mod failures;
 mod magazines;
 mod roles;
 mod table;
