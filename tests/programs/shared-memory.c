@@ -60,6 +60,10 @@ static void contents(void)
     struct stat stat;
     int fd = memfd_create("tide", MFD_CLOEXEC);
     expect(fd >= 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC, "memfd_create", fd);
+    char link[32], shown[32] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, shown, sizeof shown - 1);
+    expect(strcmp(shown, "/memfd:tide (deleted)") == 0, "what it is called", length);
     expect(fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size == 0, "fstat of an empty one", stat.st_size);
     expect(read(fd, buffer, 1) == 0, "read of an empty one", 0);
     expect(write(fd, "ebb and flow", 12) == 12, "write", 0);

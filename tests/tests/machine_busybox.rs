@@ -88,6 +88,9 @@ fn check_system(text: &str) {
     assert!(part(text, "uptime").contains("load average"), "{text}");
     assert_eq!(part(text, "ids").trim(), sleeper[0], "{text}");
     assert_eq!(part(text, "began").trim(), "since boot", "{text}");
+    let links: Vec<&str> =
+        part(text, "fd").lines().filter_map(|line| line.split_once(" -> ")).map(|link| link.1).collect();
+    assert!(links.len() >= 3 && links.iter().any(|link| link.starts_with("pipe:[")), "{text}");
     assert!(part(text, "mounts").contains(" on / type ext4 "), "{text}");
 }
 

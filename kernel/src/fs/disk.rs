@@ -28,6 +28,7 @@ use super::extents::{Extents, FilePage};
 use super::file::FileData;
 use super::holes::Emptied;
 use super::locks::FileLocks;
+use super::names::{Names, Place};
 use super::vnode::Listed;
 use crate::arch::fiber::Fiber;
 use crate::arch::stack::FiberStack;
@@ -281,6 +282,12 @@ impl DataVolume {
         !(nameless.in_use.is_empty() && nameless.released.is_empty() && nameless.kept.is_empty())
     }
 
+    /// The directory of a number, if it is one still.
+    pub async fn directory(&'static self, ino: Ino) -> Result<Arc<Inode>, Errno> {
+        let found = self.call(move |volume| volume.inspect(ino).map(|found| self.adopt(found))).await?;
+        found.check_directory().map(|()| found)
+    }
+
     /// Gives back an inode without names that nobody uses.
     async fn bury(&self, ino: Ino) {
         let file = self.files.lock().remove(&ino);
@@ -333,6 +340,12 @@ impl DataVolume {
         }
     }
 
+    /// Whoever has a file open by its old name has it by its new one. From the actor's fiber.
+    fn renamed(&self, old: &Place, new: &Place, how: Rename) {
+        let inodes: Vec<_> = self.inodes.lock().values().filter_map(Weak::upgrade).collect();
+        inodes.iter().for_each(|inode| inode.names.renamed(old, new, how));
+    }
+
     /// Nobody uses a nameless inode any more. Never waits, needs no memory.
     fn release(&self, ino: Ino) {
         {
@@ -354,6 +367,8 @@ pub struct Inode {
     /// What processes have locked of it.
     pub locks: FileLocks,
     users: Users,
+    /// By which names it is open.
+    pub names: Names,
 }
 
 impl Drop for Inode {
@@ -380,6 +395,7 @@ impl Inode {
             nameless: AtomicBool::new(false),
             locks: FileLocks::default(),
             users: Users::default(),
+            names: Names::new(),
         }
     }
 
@@ -521,10 +537,13 @@ impl Inode {
     pub async fn rename(&self, old: &[u8], to: &Self, new: &[u8], how: Rename) -> Result<(), Errno> {
         self.check_directory()?;
         to.check_open_to_changes()?;
-        let (from, to, table, old, new) = (self.ino, to.ino, self.volume, old.to_vec(), new.to_vec());
+        let table = self.volume;
+        let old = Place { directory: self.ino, name: old.to_vec() };
+        let new = Place { directory: to.ino, name: new.to_vec() };
         let work = move |volume: &mut Volume<'_, DataDisk>| {
-            let lost = volume.rename((from, &old), (to, &new), how)?;
+            let lost = volume.rename((old.directory, &old.name), (new.directory, &new.name), how)?;
             lost.into_iter().for_each(|lost| table.lost_name(lost));
+            table.renamed(&old, &new, how);
             Ok(())
         };
         table.actor.call(work).await

@@ -7,7 +7,8 @@
 //! |---|---|---|---|---|
 //! | under | the gate | the gate | the gate | the gate, while they are made |
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw_sys::general as flag;
 use maitake_sync::{Mutex as Gate, MutexGuard};
@@ -19,6 +20,7 @@ use mutex_traits::ConstInit;
 use super::attributes::{Attributes, FileType};
 use super::disk::WriteAt;
 use super::file::errno;
+use super::fresh_inode;
 use super::holes::{Parts, write_zeroes};
 use crate::mm;
 use crate::sync::IrqLock;
@@ -26,8 +28,6 @@ use crate::syscall::errno::Errno;
 
 /// `st_dev`: Linux has a file system for these that is mounted nowhere.
 const DEVICE: u64 = 1;
-/// The first has this number: smaller ones are those of pipes and the like.
-const FIRST_INODE: u64 = 1 << 10;
 /// Blocks of `st_blocks` in a page.
 const BLOCKS_PER_PAGE: u64 = 8;
 
@@ -62,6 +62,8 @@ impl Seals {
 pub struct MemFile {
     object: ObjectId,
     inode: u64,
+    /// For people who look (`/proc/PID/fd`).
+    name: Box<[u8]>,
     seals: AtomicU32,
     gate: Gate<(), IrqLock>,
 }
@@ -74,12 +76,16 @@ impl Drop for MemFile {
 
 impl MemFile {
     /// An empty one.
-    pub fn new(seals: Seals) -> Result<Self, Errno> {
+    pub fn new(name: &[u8], seals: Seals) -> Result<Self, Errno> {
         let object = mm().create_object(0).map_err(|_| Errno::ENOMEM)?;
-        static NEXT_INODE: AtomicU64 = AtomicU64::new(FIRST_INODE);
-        let inode = NEXT_INODE.fetch_add(1, Ordering::Relaxed);
         let gate = Gate::new_with_raw_mutex((), IrqLock::INIT);
-        Ok(Self { object, inode, seals: AtomicU32::new(seals.0), gate })
+        let seals = AtomicU32::new(seals.0);
+        Ok(Self { object, inode: fresh_inode(), name: name.into(), seals, gate })
+    }
+
+    /// What it was called.
+    pub fn name(&self) -> &[u8] {
+        &self.name
     }
 
     /// What mappings of it map.

@@ -28,6 +28,7 @@ pub mod file;
 pub mod holes;
 pub mod locks;
 pub mod memfd;
+pub mod names;
 pub mod open;
 pub mod pipe;
 pub mod proc;
@@ -43,10 +44,19 @@ pub mod walk;
 pub use open::{Kind, OpenFile, Readiness, Stream, Whence};
 pub use table::{FdTable, MAX_FILES, OnExec};
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::syscall::errno::Errno;
 use attributes::FileType;
 use disk::Inode;
 use exclusion::Executing;
+
+/// A number for something that has no name: larger than those of the console's streams.
+fn fresh_inode() -> u64 {
+    const FIRST: u64 = 1 << 10;
+    static NEXT: AtomicU64 = AtomicU64::new(FIRST);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// The program file at an absolute path of the data disk: a regular file that somebody may execute and nobody may write to.
 pub async fn find_program(path: &[u8]) -> Result<Executing, Errno> {

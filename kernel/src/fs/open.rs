@@ -18,6 +18,7 @@ use super::control::Control;
 use super::disk::Inode;
 use super::exclusion::Writing;
 use super::memfd::MemFile;
+use super::names::Name;
 use super::proc;
 use super::userfault::UserFault;
 use super::vnode::{Access, Vnode};
@@ -90,6 +91,8 @@ pub struct OpenFile {
     pub access: Access,
     /// What it was opened as, if it has a name.
     pub node: Option<Vnode>,
+    /// What a file of the data disk was found as, for people who look (`/proc/PID/fd`).
+    pub name: Option<Arc<Name>>,
     /// Keeps others from running a file that may be written to through this.
     _writing: Option<Writing>,
     /// `O_APPEND`, `O_NONBLOCK` and what else fcntl(2) changes.
@@ -120,6 +123,7 @@ impl OpenFile {
             kind,
             access: Access::of_flags(flags),
             node: None,
+            name: None,
             _writing: None,
             status: AtomicU32::new(flags & CHANGEABLE),
             offset: AtomicU64::new(0),
@@ -131,6 +135,11 @@ impl OpenFile {
     /// The same, with the name it was opened by.
     pub fn named(self, node: Vnode) -> Self {
         Self { node: Some(node), ..self }
+    }
+
+    /// The same, with where that name is.
+    pub fn found(self, name: Option<Arc<Name>>) -> Self {
+        Self { name, ..self }
     }
 
     /// The same, with the right to write to it.
@@ -232,7 +241,7 @@ impl OpenFile {
             // A pipe: programs then neither ask for a terminal nor seek.
             Kind::Console(stream) => Attributes::made_up(FileType::Fifo, 0o600, 1, 2 + *stream as u64),
             Kind::Memory(file) => file.attributes(),
-            Kind::Pipe(_) => Attributes::made_up(FileType::Fifo, 0o600, 1, 17),
+            Kind::Pipe(end) => Attributes::made_up(FileType::Fifo, 0o600, 1, end.inode()),
             _ => Attributes::made_up(FileType::Regular, 0o444, 1, 16),
         })
     }

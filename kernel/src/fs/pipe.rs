@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
-use super::Readiness;
+use super::{Readiness, fresh_inode};
 use crate::process::memory;
 use crate::process::signal::{SigInfo, Signal, code};
 use crate::process::thread::Thread;
@@ -75,6 +75,7 @@ enum Written {
 #[derive(Debug)]
 pub struct End {
     pipe: Arc<Mutex<State>>,
+    inode: u64,
     side: Side,
 }
 
@@ -82,7 +83,8 @@ pub struct End {
 pub fn pipe() -> (End, End) {
     let state = State { spare: Some(new_page()), readers: 1, writers: 1, ..State::default() };
     let pipe = Arc::new(Mutex::new(state));
-    (End { pipe: Arc::clone(&pipe), side: Side::Read }, End { pipe, side: Side::Write })
+    let inode = fresh_inode();
+    (End { pipe: Arc::clone(&pipe), inode, side: Side::Read }, End { pipe, inode, side: Side::Write })
 }
 
 fn new_page() -> Box<[u8]> {
@@ -90,6 +92,11 @@ fn new_page() -> Box<[u8]> {
 }
 
 impl End {
+    /// Its number, that of both ends.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// What it is ready for.
     pub fn readiness(&self) -> Readiness {
         let state = self.pipe.lock();

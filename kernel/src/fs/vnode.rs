@@ -12,7 +12,7 @@ use linux_raw_sys::general as flag;
 
 use super::attributes::{Attributes, FileType};
 use super::disk::{self, Inode};
-use super::{Kind, cgroup, dev, proc};
+use super::{Kind, OpenFile, cgroup, dev, proc};
 use crate::process::process::Process;
 use crate::syscall::errno::Errno;
 
@@ -181,10 +181,21 @@ impl Vnode {
     pub async fn link_target(&self, who: &Process) -> Result<Vec<u8>, Errno> {
         match self {
             Self::Disk(inode) => inode.link_target().await,
-            Self::Proc(node) => node.link(who).ok_or(Errno::EINVAL),
+            Self::Proc(node) => match node.open_file() {
+                Some(file) => proc::text_of_link(&*file?, who).await,
+                None => node.link(who).ok_or(Errno::EINVAL),
+            },
             Self::Sys(node) => node.link(who).ok_or(Errno::EINVAL),
             Self::Dev(node) => node.link(who).ok_or(Errno::EINVAL),
             Self::BareRoot => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The open file that a link leads to, whatever its text says (`/proc/PID/fd`).
+    pub fn open_file(&self) -> Option<Result<Arc<OpenFile>, Errno>> {
+        match self {
+            Self::Proc(node) => node.open_file(),
+            _ => None,
         }
     }
 

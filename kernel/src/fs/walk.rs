@@ -3,8 +3,10 @@
 //! Owns: the walk over components, `.` and `..`, symbolic links (at most 40, as on Linux), trailing slashes, and the way
 //! back from a directory to its path. Does not own what is in a directory ([`Vnode`]). See path_resolution(7).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::OpenFile;
 use super::attributes::FileType;
 use super::vnode::Vnode;
 use crate::process::process::Process;
@@ -35,6 +37,8 @@ pub struct Walked {
     pub node: Option<Vnode>,
     /// The path ends with a slash: only a directory will do.
     pub slash: bool,
+    /// The open file by which it was found, if a link of `/proc/PID/fd` led there.
+    pub by: Option<Arc<OpenFile>>,
 }
 
 impl Walked {
@@ -52,10 +56,11 @@ pub async fn walk(who: &Process, start: Vnode, path: &[u8], last: LastLink) -> R
     let mut at = if path.starts_with(b"/") { Vnode::root() } else { start };
     let mut rest = path.to_vec();
     let mut links = 0;
+    let mut by = None;
     loop {
         let Some(step) = Step::first(&rest) else {
             at.require_directory(who)?;
-            return Ok(Walked { directory: at.clone(), name: Vec::new(), node: Some(at), slash: true });
+            return Ok(Walked { directory: at.clone(), name: Vec::new(), node: Some(at), slash: true, by });
         };
         let (name, behind, is_last) = (step.name, step.behind, step.is_last());
         at.require_directory(who)?;
@@ -69,15 +74,24 @@ pub async fn walk(who: &Process, start: Vnode, path: &[u8], last: LastLink) -> R
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let node = match at.child(name, who).await {
+        let mut node = match at.child(name, who).await {
             Ok(node) => node,
             Err(Errno::ENOENT) if is_last => {
-                return Ok(Walked { directory: at, name: name.to_vec(), node: None, slash: step.slash });
+                return Ok(Walked { directory: at, name: name.to_vec(), node: None, slash: step.slash, by: None });
             }
             Err(errno) => return Err(errno),
         };
-        let kind = node.kind(who)?;
-        if kind == FileType::Symlink && (!is_last || step.slash || last == LastLink::Follow) {
+        let mut kind = node.kind(who)?;
+        let follows = !is_last || step.slash || last == LastLink::Follow;
+        by = None;
+        if follows && let Some(file) = node.open_file() {
+            let file = file?;
+            // What has no node has nothing that could be opened anew.
+            node = file.node.clone().ok_or(Errno::ENXIO)?;
+            kind = node.kind(who)?;
+            by = Some(file);
+        }
+        if kind == FileType::Symlink && follows {
             links += 1;
             if links > MAX_LINKS {
                 return Err(Errno::ELOOP);
@@ -98,7 +112,7 @@ pub async fn walk(who: &Process, start: Vnode, path: &[u8], last: LastLink) -> R
             if step.slash && kind != FileType::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(Walked { directory: at, name: name.to_vec(), node: Some(node), slash: step.slash });
+            return Ok(Walked { directory: at, name: name.to_vec(), node: Some(node), slash: step.slash, by });
         }
         at = node;
         rest.drain(..behind);

@@ -130,18 +130,20 @@ fn seals(file: &OpenFile, command: u32, argument: u64) -> SysResult {
 /// Longest name that memfd_create(2) takes.
 const MAX_NAME: usize = 249;
 
-/// memfd_create(2). The name is for people who look, and there is nowhere to look: it is only checked.
+/// memfd_create(2). The name is for people who look (`/proc/PID/fd`).
 pub(super) async fn memfd_create(thread: &Thread, name: u64, flags: u64) -> SysResult {
     let known = flag::MFD_CLOEXEC | flag::MFD_ALLOW_SEALING | flag::MFD_EXEC;
     if flags & !u64::from(known) != 0 {
         return Err(Errno::EINVAL);
     }
     let mut bytes = [0; MAX_NAME + 1];
-    if thread.process.read_string(name, &mut bytes).await? > MAX_NAME {
+    let len = thread.process.read_string(name, &mut bytes).await?;
+    if len > MAX_NAME {
         return Err(Errno::EINVAL);
     }
     let may_be_sealed = flags & u64::from(flag::MFD_ALLOW_SEALING) != 0;
-    let memory = Box::new(MemFile::new(if may_be_sealed { Seals::NONE } else { Seals::SEALED })?);
+    let seals = if may_be_sealed { Seals::NONE } else { Seals::SEALED };
+    let memory = Box::new(MemFile::new(&bytes[..len], seals)?);
     let file = Arc::new(OpenFile::new(Kind::Memory(memory), flag::O_RDWR));
     let close = flags & u64::from(flag::MFD_CLOEXEC) != 0;
     thread.process.files.lock().insert(file, 0, if close { OnExec::Close } else { OnExec::Keep })

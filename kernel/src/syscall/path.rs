@@ -13,6 +13,7 @@ use crate::fs::attributes::FileType;
 use crate::fs::disk::Unlinkable;
 use crate::fs::exclusion::Writing;
 use crate::fs::ext4::{Maker, Rename};
+use crate::fs::names::{Name, Place};
 use crate::fs::vnode::{Access, Synthetic, Vnode};
 use crate::fs::walk::{LastLink, Walked, path_of, walk};
 use crate::fs::{Kind, OnExec, OpenFile};
@@ -85,8 +86,22 @@ pub(super) async fn openat(thread: &Thread, directory: u64, path: u64, flags: u6
         None => create(thread, &walked, mode).await?,
     };
     let file = open(&thread.process, node, flags, walked.node.is_some()).await?;
+    let name = file.node.as_ref().and_then(|node| name_of(node, walked));
+    let file = file.found(name);
     let on_exec = if has(flag::O_CLOEXEC) { OnExec::Close } else { OnExec::Keep };
     thread.process.files.lock().insert(Arc::new(file), 0, on_exec)
+}
+
+/// By which name something was found, if it is on the data disk.
+fn name_of(node: &Vnode, walked: Walked) -> Option<Arc<Name>> {
+    let Walked { directory, name, by, .. } = walked;
+    match (by, node, directory) {
+        (Some(file), ..) => file.name.clone(),
+        (None, Vnode::Disk(inode), Vnode::Disk(directory)) if !name.is_empty() => {
+            Some(inode.names.found(Place { directory: directory.ino(), name }))
+        }
+        _ => None,
+    }
 }
 
 async fn create(thread: &Thread, walked: &Walked, mode: u64) -> Result<Vnode, Errno> {

@@ -14,5 +14,11 @@ gzip -c numbers > numbers.gz; gunzip -c numbers.gz | cmp - numbers && echo "comp
 bzip2 -c tree/a/b/c/big.1 | bunzip2 -c | cmp - tree/a/b/c/big.1 && echo "and again"
 sed -i 's/file/piece/' tree/a/9; cat tree/a/9
 mkdir full; echo x > full/x; rmdir full 2>&1; rm -r full; ls full 2>&1
+exec 5>opened 6<opened 7<tree; d=/proc/self/fd; stat -c '%A %F' $d/5 $d/6; mv opened renamed; echo "what is in it" >&5
+[ "$(readlink $d/5)" = "$PWD/renamed" ] && echo "its new name"; rm renamed
+[ "$(readlink $d/6)" = "$PWD/renamed (deleted)" ] && echo "no name"; cat $d/6
+echo x > there; exec 8<there; mv there tree/d/moved; [ "$(readlink $d/8)" = "$PWD/tree/d/moved" ] && echo "moved"; rm tree/d/moved; exec 8<&-
+[ "$(readlink $d/7)" = "$PWD/tree" ] && ls $d/7 | sort; cat $d/7/a/2; cd $d/7/d && pwd -P | sed 's:.*/tree:tree:'; cd "$OLDPWD"
+true | readlink $d/0 | sed 's/[0-9][0-9]*/N/'; exec 5>&- 6<&- 7<&-; ls $d/5 2>&1; ls $d/05 2>&1
 cd tree/a/b && pwd | sed 's:.*/tree:tree:'; cd ../../..; rm -r tree; find . -maxdepth 1 | sort
 df . | wc -l; sync; rm -rf archive moved out; ls

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   node.rs ── names, directories, links ──▶ mod.rs (MachineFile, ProcessFile: which text)
-//!                                              │
+//!                    │                         │
+//!            descriptors.rs: fd                │
 //!      about the machine                       │            about one process
 //!      meminfo, vmstat, zoneinfo, system,      ├──▶ status (status, statm, stat), maps, settings (oom_score_adj)
 //!      ../allocators (slabinfo, buddyinfo) ◀───┤            smaps (smaps, smaps_rollup)
@@ -14,6 +15,7 @@
 //! those that could be larger than memory.
 
 mod computed;
+mod descriptors;
 mod frames;
 mod maps;
 mod meminfo;
@@ -37,6 +39,7 @@ use crate::syscall::errno::Errno;
 
 pub use computed::Computed;
 use computed::{About, Areas};
+pub use descriptors::text as text_of_link;
 pub use node::Node;
 pub use settings::{Setting, set};
 pub use vmstat::vmstat_counters;

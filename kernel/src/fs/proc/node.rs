@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use super::{MachineFile, ProcessFile};
-use crate::fs::Kind;
+use super::{MachineFile, ProcessFile, descriptors};
 use crate::fs::attributes::{Attributes, FileType};
 use crate::fs::vnode::{Access, DirEntry, Synthetic};
+use crate::fs::{Kind, OpenFile};
 use crate::process;
 use crate::process::memory;
 use crate::process::process::{Process, Tid};
@@ -37,6 +37,10 @@ pub enum Node {
     Process(Number),
     /// `/proc/NUMBER/exe`: a symbolic link to the program.
     Executable(Number),
+    /// `/proc/NUMBER/fd`
+    Descriptors(Number),
+    /// `/proc/NUMBER/fd/N`: a symbolic link to an open file.
+    Descriptor(Number, u16),
     /// A file about a process.
     OfProcess(Number, ProcessFile),
 }
@@ -62,7 +66,7 @@ const ROOT: [(&[u8], Node); 14] = [
 /// Names in `/proc/pressure`.
 const PRESSURE: [(&[u8], Node); 1] = [(b"memory", Node::Machine(MachineFile::MemoryPressure))];
 
-/// Names of the files in `/proc/NUMBER`, beside `exe`.
+/// Names of the files in `/proc/NUMBER`, beside `exe` and `fd`.
 const OF_PROCESS: [(&[u8], ProcessFile); 11] = [
     (b"cmdline", ProcessFile::CmdLine),
     (b"comm", ProcessFile::Comm),
@@ -77,6 +81,7 @@ const OF_PROCESS: [(&[u8], ProcessFile); 11] = [
     (b"status", ProcessFile::Status),
 ];
 const EXE: &[u8] = b"exe";
+const FD: &[u8] = b"fd";
 
 /// The process of a number; gone is ENOENT, as for a name that is not there.
 pub(super) fn find(number: Number) -> Result<Arc<Process>, Errno> {
@@ -96,8 +101,8 @@ fn named(table: &'static [(&'static [u8], Node)], name: &[u8]) -> Option<Node> {
 impl Node {
     fn kind(self) -> FileType {
         match self {
-            Self::Root | Self::Pressure | Self::Process(_) => FileType::Directory,
-            Self::Own | Self::Executable(_) => FileType::Symlink,
+            Self::Root | Self::Pressure | Self::Process(_) | Self::Descriptors(_) => FileType::Directory,
+            Self::Own | Self::Executable(_) | Self::Descriptor(..) => FileType::Symlink,
             Self::Machine(_) | Self::OfProcess(..) => FileType::Regular,
         }
     }
@@ -106,7 +111,7 @@ impl Node {
         matches!(self, Self::OfProcess(_, file) if file.is_writable())
     }
 
-    /// Machine files from 16 on, each process from its number times 256 on.
+    /// Machine files from 16 on, each process from its number times 256 on, its open files far behind.
     fn inode(self) -> u64 {
         let of = |number: Number, index: u64| u64::from(number) << 8 | 0x80 | index;
         match self {
@@ -116,6 +121,8 @@ impl Node {
             Self::Machine(file) => 16 + file as u64,
             Self::Process(number) => of(number, 0),
             Self::Executable(number) => of(number, 1),
+            Self::Descriptors(number) => of(number, 0x7f),
+            Self::Descriptor(number, fd) => 1 << 48 | u64::from(number) << 16 | u64::from(fd),
             Self::OfProcess(number, file) => of(number, 2 + file as u64),
         }
     }
@@ -124,7 +131,16 @@ impl Node {
     fn number(self) -> Option<Number> {
         match self {
             Self::Process(number) | Self::Executable(number) | Self::OfProcess(number, _) => Some(number),
+            Self::Descriptors(number) | Self::Descriptor(number, _) => Some(number),
             Self::Root | Self::Pressure | Self::Own | Self::Machine(_) => None,
+        }
+    }
+
+    /// The open file that a link in `/proc/NUMBER/fd` is for.
+    pub fn open_file(self) -> Option<Result<Arc<OpenFile>, Errno>> {
+        match self {
+            Self::Descriptor(number, fd) => Some(descriptors::open_file(number, fd)),
+            _ => None,
         }
     }
 
@@ -157,6 +173,11 @@ impl Synthetic for Node {
             },
             Self::Pressure => named(&PRESSURE, name).ok_or(Errno::ENOENT),
             Self::Process(number) if name == EXE => Ok(Self::Executable(number)),
+            Self::Process(number) if name == FD => Ok(Self::Descriptors(number)),
+            Self::Descriptors(number) => {
+                let fd = descriptors::parse(name)?;
+                descriptors::open_file(number, fd).map(|_| Self::Descriptor(number, fd))
+            }
             Self::Process(number) => {
                 let file = OF_PROCESS.iter().find(|(known, _)| *known == name);
                 file.map(|(_, file)| Self::OfProcess(number, *file)).ok_or(Errno::ENOENT)
@@ -170,13 +191,19 @@ impl Synthetic for Node {
             Self::Root => None,
             Self::Machine(MachineFile::MemoryPressure) => Some(Self::Pressure),
             Self::Pressure | Self::Own | Self::Machine(_) | Self::Process(_) => Some(Self::Root),
-            Self::Executable(number) | Self::OfProcess(number, _) => Some(Self::Process(number)),
+            Self::Executable(number) | Self::Descriptors(number) | Self::OfProcess(number, _) => {
+                Some(Self::Process(number))
+            }
+            Self::Descriptor(number, _) => Some(Self::Descriptors(number)),
         }
     }
 
     fn attributes(self, _: &Process) -> Result<Attributes, Errno> {
         self.number().map(find).transpose()?;
         let permissions = match self.kind() {
+            _ if let Self::Descriptor(number, fd) = self => {
+                descriptors::permissions(descriptors::open_file(number, fd)?.access)
+            }
             FileType::Directory => 0o555,
             FileType::Symlink => 0o777,
             _ if self.is_writable() => 0o644,
@@ -206,9 +233,13 @@ impl Synthetic for Node {
             Self::Pressure => table(&PRESSURE),
             Self::Process(number) => {
                 let files = OF_PROCESS.iter().map(|(name, file)| (*name, Self::OfProcess(number, *file)));
-                let names: Vec<_> = core::iter::once((EXE, Self::Executable(number))).chain(files).collect();
+                let others = [(EXE, Self::Executable(number)), (FD, Self::Descriptors(number))];
+                let names: Vec<_> = others.into_iter().chain(files).collect();
                 table(&names)
             }
+            Self::Descriptors(number) => descriptors::each(number, from, |node, fd| {
+                node.emit(alloc::format!("{fd}").as_bytes(), u64::from(fd) + 1, emit)
+            }),
             _ => ControlFlow::Continue(()),
         };
     }
