@@ -37,6 +37,11 @@ features *ARGS: (kernel "checked") workloads
 bench *ARGS:
     @cargo run --quiet --profile checked --package tests --bin bench -- "$@"
 
+# Compare replacement policies on reference strings and print docs/replacement.md.
+[no-exit-message]
+policies:
+    @cargo run --quiet --profile checked --package tests --bin policies
+
 # Build the kernel's ELF file and the workloads, optimised, and say where they are.
 image: (kernel "release") workloads
     @echo {{ quote(target_dir / kernel_target / "release/kernel") }}

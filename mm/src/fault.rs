@@ -606,7 +606,10 @@ impl<P: Platform> Mm<P> {
             }
         }
         core.turn(home, blank.class(), class, Record::Resident(frame));
-        core.admit(frame);
+        match blank {
+            Blank::Word(_) => core.readmit(frame),
+            Blank::Untouched | Blank::OnZero => core.admit(frame),
+        }
         self.map_resident(core, subject, frame, holds)
     }
 

@@ -13,7 +13,7 @@ use crate::addr::Pfn;
 use crate::frame::Frame;
 use crate::manager::{Core, Mm, NoMemory};
 use crate::platform::Platform;
-use crate::reclaim::{Policy, SecondChance};
+use crate::reclaim::{Policy, Replacement};
 use crate::shortage::Shortage;
 use crate::space::SpaceId;
 use crate::swap::Swap;
@@ -106,12 +106,11 @@ pub(crate) struct Group {
     /// Charged frames that are being written out so as to be freed.
     leaving: u64,
     /// The order in which its resident pages go.
-    pub policy: SecondChance,
+    pub policy: Replacement,
     pub shortage: Shortage,
     wish: Wish,
-    /// Candidates looked at since one went, and how many of them a thread held.
+    /// Candidates looked at since one went.
     fruitless: usize,
-    held_seen: u64,
     pub events: GroupEvents,
 }
 
@@ -226,7 +225,7 @@ impl Groups {
     }
 
     /// The list that the machine looks at next: each for as many pages as it has.
-    fn next_list<'a>(&'a mut self, root: &'a SecondChance) -> Option<&'a SecondChance> {
+    fn next_list<'a>(&'a mut self, root: &'a Replacement) -> Option<&'a Replacement> {
         if self.count == 0 {
             return Some(root);
         }
@@ -258,27 +257,6 @@ pub(crate) enum GroupState {
 }
 
 impl<P: Platform> Core<P> {
-    /// Where a frame's page stands in the order of eviction.
-    #[inline(always)]
-    fn list_of(&mut self, frame: Pfn) -> (&mut SecondChance, &mut crate::frame::FrameTable) {
-        let Self { policy, groups, table, .. } = self;
-        match groups.get_mut(table.get(frame).group()) {
-            Some(group) => (&mut group.policy, table),
-            None => (policy, table),
-        }
-    }
-
-    /// Lets the policy of a frame's group act on it.
-    #[inline(always)]
-    pub fn with_policy<R>(
-        &mut self,
-        frame: Pfn,
-        act: impl FnOnce(&mut SecondChance, &mut crate::frame::FrameTable) -> R,
-    ) -> R {
-        let (policy, table) = self.list_of(frame);
-        act(policy, table)
-    }
-
     /// Pages that policies know.
     pub fn listed_pages(&self) -> usize {
         if self.groups.count == 0 {
@@ -338,16 +316,18 @@ impl<P: Platform> Core<P> {
         if group.will_be_relieved() {
             return GroupState::InTransit;
         }
-        // Twice: what was used is looked at again.
-        let exhausted = group.fruitless >= 2 * group.policy.len();
+        // Which looks those are, the policy says: what was used is looked at again.
+        let exhausted = group.fruitless >= Replacement::LOOKS * group.policy.len();
         if let Some(frame) = group.policy.candidate().filter(|_| !exhausted) {
             return GroupState::Candidate(frame);
         }
-        let held = core::mem::take(&mut group.held_seen);
         group.fruitless = 0;
         if group.in_transit() > 0 {
             return GroupState::InTransit;
         }
+        // Only now: it is a walk over the whole group, which the looks before it have paid for.
+        let mut held = 0;
+        group.policy.each(&self.table, &mut |frame| held += u64::from(self.table.get(frame).holds() > 0));
         if held > idle {
             return GroupState::Held;
         }
@@ -356,15 +336,13 @@ impl<P: Platform> Core<P> {
     }
 
     /// A candidate of a group went, or stayed.
-    pub fn note_fate(&mut self, id: GroupId, went: bool, held: bool) {
+    pub fn note_fate(&mut self, id: GroupId, went: bool) {
         let Some(group) = self.groups.get_mut(id) else { return };
         group.events.pgscan += 1;
         if went {
             group.events.pgsteal += 1;
-            (group.fruitless, group.held_seen) = (0, 0);
+            group.fruitless = 0;
         } else {
-            // In the second round only, so that each counts once.
-            group.held_seen += u64::from(held && group.fruitless >= group.policy.len());
             group.fruitless += 1;
         }
     }

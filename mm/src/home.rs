@@ -93,6 +93,11 @@ impl PackedHome {
     /// What the descriptor of a frame says that is no page's.
     pub const NONE: Self = Self(0);
 
+    /// As a number, for tables by page.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+
     #[inline]
     pub fn get(self) -> Home {
         if self.0 & SHARED != 0 {

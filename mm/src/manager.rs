@@ -15,7 +15,7 @@ use crate::object::sync::Broom;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
-use crate::reclaim::{CleanBatch, Policy, Progress, Rewriting, SecondChance, Watermarks};
+use crate::reclaim::{CleanBatch, Ghosts, Progress, Replacement, Rewriting, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::Shortage;
 use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
@@ -133,7 +133,9 @@ pub(crate) struct Core<P: Platform> {
     pub ops: OpTable,
     pub swap: Option<Swap>,
     /// Pages of the root group in the order of eviction; those of other groups are with them.
-    pub policy: SecondChance,
+    pub policy: Replacement,
+    /// Pages that left a short while ago.
+    pub ghosts: Ghosts,
     pub groups: Groups,
     /// Programs that supply pages of others, or their own.
     pub user_pagers: UserPagers,
@@ -203,7 +205,8 @@ impl<P: Platform> Mm<P> {
             objects: Objects::default(),
             ops: OpTable::new(config.operations),
             swap,
-            policy: SecondChance::default(),
+            policy: Replacement::default(),
+            ghosts: Ghosts::for_frames(total),
             groups: Groups::default(),
             user_pagers: UserPagers::default(),
             probation: Probation::new(frames.counts().total),
@@ -570,24 +573,6 @@ impl<P: Platform> Core<P> {
     pub fn release_copy_for_good(&mut self, copy: Option<PageCopy>) {
         if let (Some(slot), Some(swap)) = (copy.and_then(PageCopy::slot), &mut self.swap) {
             swap.release_for_good(slot);
-        }
-    }
-
-    /// Puts a page on the policy's lists.
-    #[inline(always)]
-    pub fn admit(&mut self, frame: Pfn) {
-        let desc = self.table.get_mut(frame);
-        debug_assert!(!desc.listed());
-        desc.set_listed(true);
-        self.with_policy(frame, |policy, table| policy.admit(table, frame));
-    }
-
-    /// Takes a page off the policy's lists, if it is on them.
-    #[inline(always)]
-    pub fn forget(&mut self, frame: Pfn) {
-        if self.table.get(frame).listed() {
-            self.with_policy(frame, |policy, table| policy.forget(table, frame));
-            self.table.get_mut(frame).set_listed(false);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{
     BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
 };
+use crate::reclaim::Arrival;
 use crate::stats::PageClass;
 use crate::swap::Swap;
 use crate::swapin::Outcome;
@@ -136,7 +137,7 @@ impl<P: Platform> Mm<P> {
         desc.set_young(!desc.ahead());
         let home = desc.home();
         core.set_record(home, Record::Resident(frame));
-        core.admit(frame);
+        core.readmit(frame);
         if core.swap.as_ref().is_some_and(|s| s.slots.scarce()) {
             core.counters.swap_copy_dropped += 1;
             core.judge_ahead(frame, Outcome::Waste);
@@ -214,7 +215,7 @@ impl<P: Platform> Mm<P> {
             core.release_copy(copy);
         }
         core.table.get_mut(frame).set_young(true);
-        core.admit(frame);
+        core.admit_as(frame, Arrival::Returned);
     }
 
     /// Whether the page of a frame that came back is gone; the frame is then to be freed.

@@ -41,6 +41,9 @@ pub struct Counters {
     pub pgsteal: u64,
     /// Pages evicted for free, because their copy was still good.
     pub pgdrop_clean: u64,
+    /// Pages that came back while it was remembered that they had been here; those of them that came back soon enough to be worth more.
+    pub workingset_refault: u64,
+    pub workingset_activate: u64,
     /// Victims touched before they were gone.
     pub pgrescued: u64,
     /// Frames given to pages.

@@ -20,7 +20,6 @@ use crate::manager::{Core, Mm};
 use crate::ops::{Op, OpId, OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
-use crate::reclaim::Policy;
 use crate::stats::PageClass;
 use crate::swap::readahead::Window;
 use alloc::collections::VecDeque;
@@ -296,8 +295,8 @@ impl<P: Platform> Core<P> {
         if desc.young() || self.accessed_by_mapping(frame) {
             self.table.get_mut(frame).set_young(true);
             self.judge_ahead(frame, Outcome::Hit);
-        } else if self.table.get(frame).listed() {
-            self.with_policy(frame, |policy, table| policy.demote(table, frame));
+        } else {
+            self.demote(frame);
         }
     }
 }

@@ -5,4 +5,5 @@ pub mod features;
 pub mod harness;
 pub mod mm;
 pub mod programs;
+pub mod replacement;
 pub mod source;

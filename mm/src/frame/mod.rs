@@ -16,8 +16,7 @@ mod table;
 pub use allocator::FrameWatcher;
 pub use allocator::{Contents, FrameAllocator, FrameCounts, FrameOwner, FreeError, MAX_ORDER, Order};
 pub use magazines::{Batch, FrameSource, Lock, Magazine, Magazines, Marks, ProcessorId};
-pub(crate) use table::Links;
-pub use table::{FrameDesc, FrameTable, Residence};
+pub use table::{FrameDesc, FrameTable, Links, Mark, Residence};
 
 use crate::addr::Pfn;
 

@@ -10,8 +10,10 @@ use crate::home::{Home, PackedHome, PackedPlace, Place};
 use crate::page::PageCopy;
 use crate::rmap::NO_ENTRY;
 
+/// Bits of a frame's number: 1 TiB of RAM. What is above them in `prev` is the policy's mark.
+const LINK_BITS: u32 = 28;
 /// No frame: the end of a list.
-const NIL: u32 = u32::MAX;
+const NIL: u32 = (1 << LINK_BITS) - 1;
 
 /// What a frame is to the memory manager. The states of a resident page are the upper half of [`crate::page::PageState`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -97,6 +99,10 @@ impl FrameDesc {
     #[inline]
     pub(crate) fn home(&self) -> Home {
         self.home.get()
+    }
+    /// As [`Self::home`], for tables by page.
+    pub(crate) fn packed_home(&self) -> PackedHome {
+        self.home
     }
     pub(crate) fn set_home(&mut self, home: Home) {
         self.home = home.into();
@@ -222,6 +228,7 @@ pub struct FrameTable {
 impl FrameTable {
     /// A table over the descriptors of frames `0..descs.len()`, all [`FrameDesc::EMPTY`].
     pub fn new(descs: &'static mut [FrameDesc]) -> Self {
+        assert!(descs.len() < NIL as usize, "more frames than links can name");
         Self { descs }
     }
     #[inline]
@@ -284,29 +291,74 @@ impl FrameTable {
     }
 }
 
+/// What a policy notes of a page beside its links: four bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark(u8);
+
+impl Mark {
+    /// Nothing noted.
+    pub const ZERO: Self = Self(0);
+
+    /// A mark below 16.
+    #[inline(always)]
+    pub const fn new(raw: u8) -> Self {
+        debug_assert!(raw < 16);
+        Self(raw)
+    }
+
+    /// Its number.
+    #[inline(always)]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
 /// The links that replacement policies thread their lists through.
 pub trait Links {
+    /// Sets the neighbours and the mark of a frame that comes into a list.
+    fn place(&mut self, frame: Pfn, neighbours: (Option<Pfn>, Option<Pfn>), mark: Mark);
+    /// The mark it came with.
+    fn mark(&self, frame: Pfn) -> Mark;
     /// Neighbours of a frame in its list: previous, next.
     fn neighbours(&self, frame: Pfn) -> (Option<Pfn>, Option<Pfn>);
     /// Sets the next frame in the list.
     fn set_next(&mut self, frame: Pfn, next: Option<Pfn>);
-    /// Sets the previous frame in the list.
+    /// Sets the previous frame in the list; the mark stays.
     fn set_prev(&mut self, frame: Pfn, prev: Option<Pfn>);
 }
 
+#[inline(always)]
 fn unlink(raw: u32) -> Option<Pfn> {
+    let raw = raw & NIL;
     (raw != NIL).then(|| Pfn::new(raw))
 }
 
+#[inline(always)]
+fn link(frame: Option<Pfn>) -> u32 {
+    frame.map_or(NIL, Pfn::as_u32)
+}
+
 impl Links for FrameTable {
+    #[inline(always)]
+    fn place(&mut self, frame: Pfn, (prev, next): (Option<Pfn>, Option<Pfn>), mark: Mark) {
+        let desc = self.get_mut(frame);
+        desc.prev = u32::from(mark.0) << LINK_BITS | link(prev);
+        desc.next = link(next);
+    }
+    #[inline(always)]
+    fn mark(&self, frame: Pfn) -> Mark {
+        Mark((self.get(frame).prev >> LINK_BITS) as u8)
+    }
+    #[inline(always)]
     fn neighbours(&self, frame: Pfn) -> (Option<Pfn>, Option<Pfn>) {
         let desc = self.get(frame);
         (unlink(desc.prev), unlink(desc.next))
     }
     fn set_next(&mut self, frame: Pfn, next: Option<Pfn>) {
-        self.get_mut(frame).next = next.map_or(NIL, Pfn::as_u32);
+        self.get_mut(frame).next = link(next);
     }
     fn set_prev(&mut self, frame: Pfn, prev: Option<Pfn>) {
-        self.get_mut(frame).prev = prev.map_or(NIL, Pfn::as_u32);
+        let desc = self.get_mut(frame);
+        desc.prev = desc.prev & !NIL | link(prev);
     }
 }

@@ -104,7 +104,7 @@ impl<P: Platform> Mm<P> {
         desc.set_young(true);
         let home = desc.home();
         core.set_record(home, Record::Resident(frame));
-        core.admit(frame);
+        core.readmit(frame);
     }
 
     fn finish_file_clean(

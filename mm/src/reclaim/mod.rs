@@ -1,16 +1,20 @@
 //! Reclaim: keeps frames free by taking them from pages that are not used.
 //!
-//! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. The policy says who goes;
-//! [`Mm::evict`] is the one place that unmaps a page for reclaim, [`tables`] drops page tables, and [`rewrite`] keeps swap in runs. It
-//! needs no memory: slots, operations and the request are there already. The pager finishes what is begun here.
+//! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. [`policy`] says who goes, is told
+//! through [`order`], and [`ghosts`] remembers who left; [`Mm::evict`] is the one place that unmaps a page for reclaim, [`tables`] drops
+//! page tables, and [`rewrite`] keeps swap in runs. It needs no memory: slots, operations and the request are there already. The pager
+//! finishes what is begun here.
 
+mod ghosts;
+mod order;
 mod policy;
 mod rewrite;
 mod tables;
 mod watermark;
 mod within;
 
-pub use policy::{Policy, Sample, SecondChance, Verdict};
+pub(crate) use ghosts::{Distance, Ghosts};
+pub use policy::{Arrival, Generational, Memory, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
 pub use watermark::Watermarks;
 
@@ -28,6 +32,9 @@ use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use core::pin::pin;
 use rewrite::Pace;
+
+/// The policy in use.
+pub type Replacement = Generational;
 
 /// Victims on their way into one request.
 #[derive(Default)]
@@ -69,13 +76,12 @@ enum Effort {
 
 impl Progress {
     fn effort(&self, candidates: usize) -> Effort {
-        if self.fruitless > 2 * candidates + CHUNK { Effort::Last } else { Effort::Usual }
+        if self.fruitless > Replacement::LOOKS * candidates + CHUNK { Effort::Last } else { Effort::Usual }
     }
 
-    /// Whether all candidates were looked at often enough: once to clear what says that they were used, once more to see
-    /// whether they were, with each effort.
+    /// Whether all candidates were looked at as often as it takes until one goes that is not used, with each effort.
     fn is_hopeless(&self, candidates: usize) -> bool {
-        self.fruitless > 2 * (2 * candidates + CHUNK)
+        self.fruitless > 2 * (Replacement::LOOKS * candidates + CHUNK)
     }
 }
 
@@ -266,10 +272,9 @@ impl<P: Platform> Mm<P> {
         core.counters.pgscan += 1;
         let is_table = core.table.get(frame).residence() == Residence::Table;
         let sample = if is_table { self.sample_table(core, frame) } else { self.sample(core, frame) };
-        if core.with_policy(frame, |policy, table| policy.judge(table, frame, sample)) == Verdict::Keep {
+        if core.judge(frame, sample) == Verdict::Keep {
             return Fate::Kept;
         }
-        core.table.get_mut(frame).set_listed(false);
         if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) }
     }
 
@@ -279,10 +284,16 @@ impl<P: Platform> Mm<P> {
         let (held, young) = (desc.holds() > 0, desc.young());
         desc.set_young(false);
         let used = core.harvest_accessed(frame) || held || young;
-        if used {
+        let first_use = used && core.table.get(frame).ahead();
+        if first_use {
             core.judge_ahead(frame, Outcome::Hit);
         }
-        if held || core.is_locked(frame) || (used && !self.config.torture) { Sample::Used } else { Sample::Idle }
+        match () {
+            () if held || core.is_locked(frame) => Sample::Used,
+            () if !used || self.config.torture => Sample::Idle,
+            () if first_use => Sample::FirstUse,
+            () => Sample::Used,
+        }
     }
 
     /// The one place that unmaps a page for reclaim. The page is on no list; it leaves, is put into the batch, or goes back on.
@@ -292,7 +303,7 @@ impl<P: Platform> Mm<P> {
             return self.evict_file(core, page, frame);
         }
         if !self.has_a_way_out(core, frame) {
-            core.admit(frame);
+            core.admit_as(frame, Arrival::Stuck);
             // Where there are slots, it is its group that may have no more: nobody's copies help there.
             return if core.swap.as_ref().is_some_and(Swap::has_room) { Fate::Kept } else { Fate::NoSlot };
         }
@@ -317,7 +328,7 @@ impl<P: Platform> Mm<P> {
         }
         let fate = self.add_to_batch(core, frame);
         if !matches!(fate, Fate::Freed) {
-            core.admit(frame);
+            core.admit_as(frame, Arrival::Stuck);
         }
         fate
     }
@@ -335,7 +346,7 @@ impl<P: Platform> Mm<P> {
         match self.begin_file_clean(core, page, Residence::Evicting) {
             Some(_) => Fate::Freed,
             None => {
-                core.admit(frame);
+                core.admit_as(frame, Arrival::Stuck);
                 Fate::Busy
             }
         }

@@ -39,9 +39,8 @@ impl<P: Platform> Mm<P> {
                     return Round::Enough;
                 }
             };
-            let held = core.table.get(frame).holds() > 0;
             let fate = self.consider(core, frame);
-            core.note_fate(id, matches!(fate, Fate::Freed), held);
+            core.note_fate(id, matches!(fate, Fate::Freed));
             match fate {
                 Fate::Freed => freed += 1,
                 Fate::Kept => {}

@@ -13,7 +13,6 @@ use crate::manager::{Core, Mm};
 use crate::object::Backing;
 use crate::page::{PageCopy, Record};
 use crate::platform::{Access, Platform};
-use crate::reclaim::Policy;
 use arrayvec::ArrayVec;
 
 /// How pages are touched that nobody has touched yet.
@@ -172,13 +171,12 @@ impl<P: Platform> Mm<P> {
         }
         core.harvest_accessed(frame);
         core.table.get_mut(frame).set_young(false);
-        core.forget(frame);
         match how {
-            Cooling::Out => drop(self.evict(core, frame)),
-            Cooling::Cold => {
-                core.table.get_mut(frame).set_listed(true);
-                core.with_policy(frame, |policy, table| policy.admit_first(table, frame));
+            Cooling::Out => {
+                core.forget(frame);
+                let _gone_or_not = self.evict(core, frame);
             }
+            Cooling::Cold => core.demote(frame),
         }
     }
 

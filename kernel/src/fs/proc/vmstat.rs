@@ -10,7 +10,7 @@ use super::{KIB_PER_PAGE, Text, meminfo};
 use crate::process::promptness;
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 28] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 30] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -35,6 +35,8 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 28] {
         ("pgzero_pre", c.pgzero_pre),
         ("swap_ra", c.swap_ra),
         ("swap_ra_hit", c.swap_ra_hit),
+        ("workingset_refault", c.workingset_refault),
+        ("workingset_activate", c.workingset_activate),
         ("swpin_zero", c.swpin_zero),
         ("swpout_zero", c.swpout_zero),
         ("oom_kill", c.oom_kill),

@@ -1,0 +1,79 @@
+//! The way from the rest of `mm` to the policy: a frame's page comes onto the lists, leaves them, or is judged.
+//!
+//! Owns which lists are a frame's (those of the group it is charged to), the flag that says whether it is on them, and what is made of
+//! the memory of a page that comes back. Does not own the order itself ([`super::policy`]), nor that memory ([`super::ghosts`]).
+
+use super::policy::{Arrival, Memory, Policy, Sample, Verdict};
+use super::{Distance, Replacement};
+use crate::addr::Pfn;
+use crate::frame::{FrameTable, Residence};
+use crate::manager::Core;
+use crate::platform::Platform;
+
+impl<P: Platform> Core<P> {
+    /// The policy of a frame's group acts on it.
+    #[inline(always)]
+    fn with_policy<R>(&mut self, frame: Pfn, act: impl FnOnce(&mut Replacement, &mut FrameTable) -> R) -> R {
+        let Self { policy, groups, table, .. } = self;
+        match groups.get_mut(table.get(frame).group()) {
+            Some(group) => act(&mut group.policy, table),
+            None => act(policy, table),
+        }
+    }
+
+    /// Puts a page on the policy's lists of which nothing is known.
+    #[inline(always)]
+    pub fn admit(&mut self, frame: Pfn) {
+        self.admit_as(frame, Arrival::New);
+    }
+
+    /// As [`Self::admit`], for a page whose contents were away: it may have left only a short while ago.
+    pub fn readmit(&mut self, frame: Pfn) {
+        let distance = self.ghosts.recall(self.table.get(frame).packed_home());
+        let window = self.with_policy(frame, |policy, _| Distance(Replacement::WINDOW * policy.len()));
+        let soon = distance.is_some_and(|distance| distance <= window);
+        self.counters.workingset_refault += u64::from(distance.is_some());
+        self.counters.workingset_activate += u64::from(soon);
+        self.admit_as(frame, if soon { Arrival::Returned } else { Arrival::New });
+    }
+
+    /// As [`Self::admit`], for a page of which something is known.
+    #[inline(always)]
+    pub fn admit_as(&mut self, frame: Pfn, arrival: Arrival) {
+        let desc = self.table.get_mut(frame);
+        debug_assert!(!desc.listed());
+        desc.set_listed(true);
+        self.with_policy(frame, |policy, table| policy.admit(table, frame, arrival));
+    }
+
+    /// Takes a page off the policy's lists, if it is on them.
+    #[inline(always)]
+    pub fn forget(&mut self, frame: Pfn) {
+        if self.table.get(frame).listed() {
+            self.with_policy(frame, |policy, table| policy.forget(table, frame));
+            self.table.get_mut(frame).set_listed(false);
+        }
+    }
+
+    /// A page is of no use: if it is on the lists, it is the next to be looked at.
+    pub fn demote(&mut self, frame: Pfn) {
+        if self.table.get(frame).listed() {
+            self.with_policy(frame, |policy, table| policy.demote(table, frame));
+        }
+    }
+
+    /// The policy decides about its candidate. A page that is to go is on no list any more, and is remembered if the policy wants to
+    /// know when it comes back; tables have no home to be remembered by.
+    pub(super) fn judge(&mut self, frame: Pfn, sample: Sample) -> Verdict {
+        let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
+        if let Verdict::Evict(memory) = verdict {
+            let desc = self.table.get_mut(frame);
+            desc.set_listed(false);
+            self.ghosts.count_eviction();
+            if memory == Memory::Remember && desc.residence() != Residence::Table {
+                self.ghosts.remember(desc.packed_home());
+            }
+        }
+        verdict
+    }
+}

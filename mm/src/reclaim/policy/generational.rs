@@ -1,0 +1,346 @@
+//! Generations: most of memory is for pages that have shown their worth, and what only passes through takes a tenth.
+//!
+//! Owns four queues and the contest for a place among the proven. Its parts are well known: the small queue in which new pages have to
+//! show that they are used again is S3-FIFO's (Yang et al., SOSP 2023), the worth of a page that comes back soon is the refault
+//! distance of Linux (mm/workingset.c), and the idea that a resident page goes only for one that is used at shorter distances is
+//! LIRS's (Jiang and Zhang, SIGMETRICS 2002). docs/decisions/replacement.md has the measurements.
+//!
+//! ```text
+//!                 A bit cleared                idle: goes, remembered
+//!   came ──► new ───────────────► cold ─────────────────────────────────►
+//!             │                   │  ▲
+//!             │ main has room, or │  │ the contest is lost
+//!             │ came back soon    │  │
+//!             └───── contest ◄────┘ used again
+//!                        │
+//!                        ▼        idle twice, if it was ever used there: goes, for the winner of a contest
+//!                       main ────────────────────────────────────────────►
+//! ```
+//! A contest: the challenger takes the place of the first idle page among a few of main's oldest. If all of those were used, it stays
+//! outside. So a loop that is larger than memory keeps a part of itself resident instead of driving itself out, and a scan passes.
+
+use super::{Arrival, Memory, PageList, Policy, Sample, Verdict};
+use crate::addr::Pfn;
+use crate::frame::{Links, Mark};
+
+/// Of all pages, one in so many may be new: long enough that the accesses that belong to the first one are over.
+const NEW_SHARE: usize = 128;
+/// One in so many may be cold.
+const COLD_SHARE: usize = 10;
+/// Pages of main that a page challenges that came back.
+const LOOKS_FOR_RETURNED: u8 = 1;
+/// Pages of main that a page challenges that was used again while it was cold.
+const LOOKS_FOR_USED: u8 = 8;
+
+/// The queues, by number.
+const DOOMED: usize = 0;
+const NEWCOMERS: usize = 1;
+const COLD: usize = 2;
+const MAIN: usize = 3;
+
+/// Where a page stands. Kept with its links; the lower two bits are its queue, so that who leaves memory for good finds it at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// Of no use: the next to go.
+    Doomed = DOOMED as isize,
+    New = NEWCOMERS as isize,
+    Cold = COLD as isize,
+    Main = MAIN as isize,
+    /// New, and came back soon after it had gone.
+    Returned = 4 + NEWCOMERS as isize,
+    /// In main, and used there when it was last looked at.
+    Proven = 4 + MAIN as isize,
+}
+
+impl Standing {
+    const fn mark(self) -> Mark {
+        Mark::new(self as u8)
+    }
+
+    fn of(mark: Mark) -> Self {
+        let known = [Self::Doomed, Self::New, Self::Cold, Self::Main, Self::Returned];
+        known.into_iter().find(|standing| standing.mark() == mark).unwrap_or(Self::Proven)
+    }
+}
+
+#[inline(always)]
+fn queue_of(mark: Mark) -> usize {
+    usize::from(mark.get() & 3)
+}
+
+/// How many of `all` pages main has, if there are enough that are worth it.
+fn main_share(all: usize) -> usize {
+    all - all / COLD_SHARE - all / NEW_SHARE
+}
+
+/// While there are so many cold pages, main loses none without a contest, even if it has more than its share: reclaim works ahead, so
+/// that there are fewer pages in all before each is replaced, and if main had its share of those at every moment, most would leave it.
+fn fewest_cold(all: usize) -> usize {
+    all / (2 * COLD_SHARE)
+}
+
+/// Who wants a place in main, and how many of main's pages it may still be compared with. It waits among the cold.
+#[derive(Clone, Copy)]
+struct Contest {
+    challenger: Pfn,
+    looks: u8,
+}
+
+/// The queues, and who wants to get into main.
+#[derive(Default)]
+pub struct Generational {
+    queues: [PageList; 4],
+    contest: Option<Contest>,
+}
+
+impl Generational {
+    #[inline(always)]
+    fn push(&mut self, links: &mut impl Links, frame: Pfn, standing: Standing) {
+        let mark = standing.mark();
+        self.queues[queue_of(mark)].push_back(links, frame, mark);
+    }
+
+    /// The challenger is gone, or has got what it wanted.
+    #[inline(always)]
+    fn end_contest_of(&mut self, frame: Pfn) {
+        if self.contest.is_some_and(|contest| contest.challenger == frame) {
+            self.contest = None;
+        }
+    }
+
+    /// Whether main has fewer pages than its share, while a page is being judged that is in no list.
+    fn has_room(&self) -> bool {
+        self.queues[MAIN].len < main_share(self.len() + 1)
+    }
+
+    /// A page wants to get into main.
+    fn challenge(&mut self, links: &mut impl Links, frame: Pfn, looks: u8) {
+        if self.has_room() {
+            self.push(links, frame, Standing::Main);
+        } else {
+            self.push(links, frame, Standing::Cold);
+            self.contest = Some(Contest { challenger: frame, looks });
+        }
+    }
+
+    /// The oldest page of main was compared with the challenger, or too few are cold.
+    fn judge_main(&mut self, links: &mut impl Links, frame: Pfn, standing: Standing, sample: Sample) -> Verdict {
+        let stays = match (sample, standing) {
+            (Sample::Idle, Standing::Proven) => Some(Standing::Main),
+            (Sample::Idle, _) => None,
+            (Sample::Used | Sample::FirstUse, _) => Some(Standing::Proven),
+        };
+        if let Some(standing) = stays {
+            self.push(links, frame, standing);
+            self.contest = self.contest.filter(|contest| contest.looks > 1);
+            self.contest.iter_mut().for_each(|contest| contest.looks -= 1);
+            return Verdict::Keep;
+        }
+        if let Some(Contest { challenger, .. }) = self.contest.take() {
+            self.queues[COLD].remove(links, challenger);
+            self.push(links, challenger, Standing::Main);
+        }
+        Verdict::Evict(Memory::Forget)
+    }
+}
+
+impl Policy for Generational {
+    /// Once when it is new, once when it is cold, and thrice in main.
+    const LOOKS: usize = 5;
+    const WINDOW: usize = 2;
+
+    #[inline(always)]
+    fn admit(&mut self, links: &mut impl Links, frame: Pfn, arrival: Arrival) {
+        match arrival {
+            Arrival::New => self.push(links, frame, Standing::New),
+            Arrival::Returned => self.push(links, frame, Standing::Returned),
+            // Out of the way of those that can go; once too few of those are left, it is looked at in turn.
+            Arrival::Stuck => self.push(links, frame, Standing::Main),
+        }
+    }
+
+    fn demote(&mut self, links: &mut impl Links, frame: Pfn) {
+        self.forget(links, frame);
+        self.queues[DOOMED].push_front(links, frame, Standing::Doomed.mark());
+    }
+
+    fn forget(&mut self, links: &mut impl Links, frame: Pfn) {
+        self.queues[queue_of(links.mark(frame))].remove(links, frame);
+        self.end_contest_of(frame);
+    }
+
+    fn candidate(&self) -> Option<Pfn> {
+        let [doomed, new, cold, main] = &self.queues;
+        let all = self.len();
+        if doomed.len > 0 {
+            return doomed.head;
+        }
+        if self.contest.is_some() && main.len > 0 {
+            return main.head;
+        }
+        if new.len > all / NEW_SHARE {
+            return new.head;
+        }
+        let first = if cold.len < fewest_cold(all) { main.head } else { cold.head };
+        first.or(main.head).or(cold.head).or(new.head)
+    }
+
+    fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
+        let standing = Standing::of(links.mark(frame));
+        self.queues[queue_of(standing.mark())].remove(links, frame);
+        match (standing, sample) {
+            (Standing::Main | Standing::Proven, _) => return self.judge_main(links, frame, standing, sample),
+            (Standing::Doomed, Sample::Idle) => return Verdict::Evict(Memory::Forget),
+            (Standing::Cold, Sample::Idle) => {
+                self.end_contest_of(frame);
+                return Verdict::Evict(Memory::Remember);
+            }
+            (Standing::Cold, Sample::FirstUse) => self.push(links, frame, Standing::New),
+            (Standing::Cold, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_USED),
+            (Standing::New | Standing::Returned, _) if self.has_room() => self.push(links, frame, Standing::Main),
+            (Standing::Returned, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_RETURNED),
+            (Standing::New | Standing::Returned | Standing::Doomed, _) => self.push(links, frame, Standing::Cold),
+        }
+        Verdict::Keep
+    }
+
+    fn each(&self, links: &impl Links, show: &mut dyn FnMut(Pfn)) {
+        self.queues.iter().for_each(|queue| queue.each(links, show));
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.queues.iter().map(|queue| queue.len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{FrameDesc, FrameTable};
+    use alloc::{boxed::Box, vec, vec::Vec};
+
+    /// Memory of so many frames under a policy: pages by number, and which of them were used since they were looked at.
+    struct Frames<P> {
+        links: FrameTable,
+        policy: P,
+        frame_of: Vec<Option<Pfn>>,
+        page_in: Vec<usize>,
+        used: Vec<bool>,
+        left_at: Vec<usize>,
+        free: Vec<Pfn>,
+        evictions: usize,
+        misses: usize,
+    }
+
+    impl<P: Policy> Frames<P> {
+        fn new(frames: usize, pages: usize) -> Self {
+            Self {
+                links: FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; frames].into_boxed_slice())),
+                policy: P::default(),
+                frame_of: vec![None; pages],
+                page_in: vec![usize::MAX; frames],
+                used: vec![false; frames],
+                left_at: vec![usize::MAX; pages],
+                free: (0..frames as u32).map(Pfn::new).rev().collect(),
+                evictions: 0,
+                misses: 0,
+            }
+        }
+
+        fn evict(&mut self) -> Pfn {
+            for _ in 0..P::LOOKS * self.used.len() {
+                let frame = self.policy.candidate().expect("a candidate while there are pages");
+                let used = core::mem::take(&mut self.used[frame.index()]);
+                let sample = if used { Sample::Used } else { Sample::Idle };
+                if let Verdict::Evict(memory) = self.policy.judge(&mut self.links, frame, sample) {
+                    let page = self.page_in[frame.index()];
+                    self.evictions += 1;
+                    self.frame_of[page] = None;
+                    self.left_at[page] = if memory == Memory::Remember { self.evictions } else { usize::MAX };
+                    return frame;
+                }
+            }
+            panic!("every page was looked at {} times, and none went", P::LOOKS);
+        }
+
+        fn touch(&mut self, page: usize) {
+            if let Some(frame) = self.frame_of[page] {
+                self.used[frame.index()] = true;
+                return;
+            }
+            self.misses += 1;
+            if self.free.is_empty() {
+                self.free = (0..AHEAD).map(|_| self.evict()).collect();
+            }
+            let frame = self.free.pop().expect("just filled");
+            self.page_in[frame.index()] = page;
+            self.frame_of[page] = Some(frame);
+            self.used[frame.index()] = true;
+            let away = self.evictions.checked_sub(self.left_at[page]);
+            let soon = away.is_some_and(|away| away <= P::WINDOW * self.policy.len());
+            self.policy.admit(&mut self.links, frame, if soon { Arrival::Returned } else { Arrival::New });
+        }
+
+        fn misses_of(mut self, pages: impl IntoIterator<Item = usize>) -> usize {
+            pages.into_iter().for_each(|page| self.touch(page));
+            self.misses
+        }
+    }
+
+    const FRAMES: usize = 1000;
+    /// Frames that are freed at once, as reclaim does between its watermarks.
+    const AHEAD: usize = 20;
+
+    #[test]
+    fn a_loop_larger_than_memory_keeps_most_of_memory_instead_of_driving_itself_out() {
+        let sweeps = || (0..10 * 1200).map(|i| i % 1200);
+        let own = Frames::<Generational>::new(FRAMES, 1200).misses_of(sweeps());
+        let clock = Frames::<super::super::SecondChance>::new(FRAMES, 1200).misses_of(sweeps());
+        assert_eq!(clock, 12_000, "the loop drives itself out of a clock");
+        // Some 880 stay: 320 are missed in each of nine turns.
+        assert!(own < 1200 + 9 * 400, "{own} misses");
+    }
+
+    #[test]
+    fn a_scan_passes_those_who_are_used_again() {
+        let hot = |i: usize| i * 7 % 600;
+        let mixed = (0..40_000).map(|i| if i % 2 == 0 { hot(i / 2) } else { 1000 + i / 2 % 5000 });
+        let misses = Frames::<Generational>::new(FRAMES, 6000).misses_of(mixed);
+        // 20 000 touches of the scan miss whatever one does, and the hot pages once.
+        assert!(misses < 20_000 + 600 + 600, "{misses} misses");
+    }
+
+    #[test]
+    fn what_is_hot_now_drives_out_what_was_hot_before() {
+        let mut memory = Frames::<Generational>::new(FRAMES, 2000);
+        (0..20_000).for_each(|i| memory.touch(i * 7 % 900));
+        (0..40_000).for_each(|i| memory.touch(1000 + i * 7 % 900));
+        let before = memory.misses;
+        (0..9_000).for_each(|i| memory.touch(1000 + i * 7 % 900));
+        assert!(memory.misses - before < 900, "{} misses in ten turns", memory.misses - before);
+    }
+
+    #[test]
+    fn a_demoted_page_is_next_and_a_challenger_can_be_forgotten() {
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 64].into_boxed_slice()));
+        let mut policy = Generational::default();
+        (0..64).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        policy.demote(&mut links, Pfn::new(9));
+        assert_eq!(policy.candidate(), Some(Pfn::new(9)));
+        // Until there is a contest, everything is used.
+        while policy.contest.is_none() {
+            let frame = policy.candidate().expect("64 pages");
+            assert_eq!(policy.judge(&mut links, frame, Sample::Used), Verdict::Keep);
+        }
+        let challenger = policy.contest.expect("just looked").challenger;
+        policy.forget(&mut links, challenger);
+        let (mut seen, mut evicted) = (0, 0);
+        policy.each(&links, &mut |frame| seen += usize::from(frame != challenger));
+        while let Some(frame) = policy.candidate() {
+            assert_ne!(frame, challenger);
+            evicted += usize::from(policy.judge(&mut links, frame, Sample::Idle) != Verdict::Keep);
+        }
+        assert_eq!((seen, evicted, policy.len()), (63, 63, 0));
+    }
+}

@@ -1,0 +1,84 @@
+//! The kernel's policies over a reference string: the same code, and A bits that say no more than the machine's.
+
+use mm::addr::Pfn;
+use mm::frame::{FrameDesc, FrameTable};
+use mm::reclaim::{Arrival, Memory, Policy, Sample, Verdict};
+
+/// A page that is in a frame, or when it left.
+#[derive(Clone, Copy)]
+enum Place {
+    Unknown,
+    In(Pfn),
+    Left { evictions: usize },
+}
+
+/// Frames that are freed at once, as reclaim does between its watermarks.
+const AHEAD: usize = 128;
+
+struct Run<P> {
+    links: FrameTable,
+    policy: P,
+    places: Vec<Place>,
+    page_in: Vec<u32>,
+    free: Vec<Pfn>,
+    used: Vec<bool>,
+    evictions: usize,
+}
+
+/// Misses but for first touches.
+pub fn misses<P: Policy>(references: &[u32], frames: usize) -> usize {
+    let mut run = Run {
+        links: FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; frames].into_boxed_slice())),
+        policy: P::default(),
+        places: vec![Place::Unknown; super::bounds::pages(references)],
+        page_in: vec![u32::MAX; frames],
+        free: (0..frames as u32).map(Pfn::new).rev().collect(),
+        used: vec![false; frames],
+        evictions: 0,
+    };
+    let mut seen = vec![false; run.places.len()];
+    let mut costs = |page: u32| run.touch(page) && std::mem::replace(&mut seen[page as usize], true);
+    references.iter().map(|page| usize::from(costs(*page))).sum()
+}
+
+impl<P: Policy> Run<P> {
+    /// A reference. Whether it missed.
+    fn touch(&mut self, page: u32) -> bool {
+        let place = self.places[page as usize];
+        if let Place::In(frame) = place {
+            self.used[frame.index()] = true;
+            return false;
+        }
+        if self.free.is_empty() {
+            self.free = (0..AHEAD).map(|_| self.evict()).collect();
+        }
+        let frame = self.free.pop().expect("just filled");
+        self.page_in[frame.index()] = page;
+        self.places[page as usize] = Place::In(frame);
+        self.used[frame.index()] = true;
+        let arrival = match place {
+            Place::Left { evictions } if self.evictions - evictions <= P::WINDOW * self.policy.len() => {
+                Arrival::Returned
+            }
+            _ => Arrival::New,
+        };
+        self.policy.admit(&mut self.links, frame, arrival);
+        true
+    }
+
+    fn evict(&mut self) -> Pfn {
+        loop {
+            let frame = self.policy.candidate().expect("all pages are known to the policy");
+            let used = std::mem::take(&mut self.used[frame.index()]);
+            let sample = if used { Sample::Used } else { Sample::Idle };
+            if let Verdict::Evict(memory) = self.policy.judge(&mut self.links, frame, sample) {
+                self.evictions += 1;
+                self.places[self.page_in[frame.index()] as usize] = match memory {
+                    Memory::Remember => Place::Left { evictions: self.evictions },
+                    Memory::Forget => Place::Unknown,
+                };
+                return frame;
+            }
+        }
+    }
+}
