@@ -3,12 +3,13 @@
 // Claims: what is punched reads as zeroes through read(2) and through every shared window, but private copies made before stay;
 // the bytes beside it and the file's size do not change; whole blocks are given back (st_blocks, f_bfree), also from the middle of
 // an extent of a file with many; a zeroed range keeps its blocks. With threads storing into the range meanwhile, every word is
-// either zero or one that was stored, and read(2) and the windows agree. A file of 4096 blocks goes in steps. Works in the
-// current directory.
+// either zero or one that was stored, and read(2) and the windows agree. Whoever is killed at it leaves
+// every page as it was, or empty. A file of 4096 blocks goes in steps. Works in the current directory.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 
 #include "check.h"
 
-enum { PAGE = 4096, PAGES = 64, MANY = 1200 };
+enum { PAGE = 4096, PAGES = 64, MANY = 1200, KILLED = 40 };
 enum { PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ZERO = FALLOC_FL_ZERO_RANGE };
 
 static int make(const char *name, int pages) {
@@ -210,6 +211,38 @@ static void while_others_store(void) {
     claim("close", munmap(words, PAGES * PAGE) | close(fd), 0);
 }
 
+// Whoever punches holes is killed at some moment of it: a page is as it was or empty, the next one punches all of it.
+static void killed(void) {
+    static char bytes[PAGES * PAGE];
+    int fd = make("killed", PAGES);
+    for (int i = 0; i < KILLED; i++) {
+        pid_t child = forked();
+        if (child == 0)
+            for (unsigned n = i;; n += 7) {
+                char page[PAGE];
+                memset(page, 'a' + n % PAGES % 26, PAGE);
+                pwrite(fd, page, PAGE, n % PAGES * (long)PAGE);
+                fallocate(fd, PUNCH, n * 5 % PAGES * (long)PAGE, (1 + n % 9) * (long)PAGE);
+            }
+        usleep(1 + i * 311 % 4096);
+        int status = 0;
+        claim("kill", kill(child, SIGKILL), 0);
+        claim("killed", waitpid(child, &status, 0) == child && WIFSIGNALED(status), 1);
+        claim("size", look(fd).st_size, PAGES * PAGE);
+        claim("pread", pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
+        for (long page = 0; page < PAGES; page++) {
+            int zero = bytes[page * PAGE] == 0;
+            // Only a write that is cut short leaves a page half written.
+            int whole = is_all(bytes, page * PAGE, (page + 1) * PAGE, zero);
+            for (long at = page * PAGE; !whole && at < (page + 1) * PAGE; at++)
+                claim("a byte of a torn page", bytes[at] == 0 || bytes[at] == 'a' + page % 26, 1);
+        }
+    }
+    claim("punch all", fallocate(fd, PUNCH, 0, PAGES * PAGE), 0);
+    claim("nothing left", blocks(fd) <= 1, 1);
+    claim("close", close(fd) | unlink("killed"), 0);
+}
+
 static void in_memory(void) {
     int fd = memfd_create("holes", MFD_ALLOW_SEALING);
     char page[PAGE];
@@ -272,6 +305,7 @@ int main(int argc, char **argv) {
     many_holes();
     reserved(is_ours);
     while_others_store();
+    killed();
     in_memory();
     if (is_ours) {
         deletion();

@@ -2,10 +2,13 @@
 //! on the range meanwhile waits. (Random ones, among everything else, are in `mm_storm.rs`.)
 
 use executor::Class;
+use executor::sim::{Sim, cancel_at_every_await};
 use mm::file_store::FileId;
 use mm::object::{ObjectPage, Sharing};
 use mm::sim::{FilesConfig, SimConfig};
-use tests::mm::{PAGE, Thread, World, numbered, ready, window, word};
+use tests::mm::{
+    PAGE, Thread, World, assert_empty, destroy, numbered, ready, run, settings, settle, start, window, word,
+};
 
 const FILE: FileId = FileId::new(3);
 const PAGES: u64 = 12;
@@ -80,4 +83,74 @@ fn who_faults_on_a_hole_that_is_being_made_waits_for_it() {
     world.machine.mm().close_object(object);
     world.destroy(a);
     world.assert_empty();
+}
+
+/// Whoever empties a range is dropped at each of its waits, while others read and store there, and a part of it is on its way to the disk.
+/// The range is open again: whoever waited goes on, and finds each page as it was, as the disk has it, or empty. What is beside it is as
+/// it was; and the next one to empty the range does.
+#[test]
+fn a_hole_that_is_given_up_half_way_keeps_nobody_waiting_and_can_be_made_again() {
+    let mut dropped = 0;
+    for seed in 0..100 {
+        dropped += cancel_at_every_await(settings(seed), "victim", hole_given_up);
+    }
+    assert!(dropped > 200, "dropped {dropped} times");
+}
+
+fn hole_given_up(sim: &mut Sim) {
+    let hole = 2..8;
+    let machine = start(sim, SimConfig { files: Some(FilesConfig::good(32)), ..SimConfig::new(96, 64) });
+    (0..PAGES).for_each(|page| machine.files().put(FILE, page, [page + 1; 512]));
+    let object = machine.mm().create_file_object(FILE, PAGES * PAGE).expect("there is a store");
+    let a = machine.create_space().expect("a frame for the root");
+    let at = ready(machine.mm().map(a, window(object, 0, PAGES, Sharing::Shared))).expect("there is room");
+    let own = machine.clone();
+    run(sim, "setup", async move {
+        let mut thread = Thread::new(&own);
+        for page in 0..PAGES / 2 {
+            thread.store(a, word(at, page, 0), 100 + page).await.unwrap();
+        }
+    });
+    let (own, range) = (machine.clone(), ObjectPage::new(hole.start)..ObjectPage::new(hole.end));
+    let (pages, all) = (hole.clone(), range.clone());
+    let victim = async move {
+        let vacant = own.mm().vacate(object, range).await.expect("the object is there");
+        own.files().punch(FILE, pages);
+        drop(vacant);
+    };
+    let own = machine.clone();
+    let writer = async move {
+        let all = ObjectPage::new(0)..ObjectPage::LAST;
+        own.mm().sync_object(object, all).await.expect("the disk is good");
+    };
+    sim.spawn(Class::User, "writer", writer).detach();
+    for page in 0..PAGES {
+        let own = machine.clone();
+        let load = async move {
+            let mut thread = Thread::new(&own);
+            let found = thread.load(a, word(at, page, 0)).await.expect("it is mapped");
+            let stored = if page < PAGES / 2 { 100 + page } else { page + 1 };
+            let is_right = found == stored || (2..8).contains(&page) && [0, page + 1].contains(&found);
+            assert!(is_right, "page {page} has {found}");
+        };
+        sim.spawn(Class::User, numbered("user", page as usize), load).detach();
+    }
+    sim.spawn(Class::User, "victim", victim).detach();
+    sim.run().unwrap_or_else(|stuck| panic!("{stuck}"));
+    settle(sim, &machine);
+    let own = machine.clone();
+    run(sim, "again", async move {
+        let vacant = own.mm().vacate(object, all).await.expect("the object is there");
+        own.files().punch(FILE, hole.clone());
+        drop(vacant);
+        let mut thread = Thread::new(&own);
+        for page in 0..PAGES {
+            let stored = if page < PAGES / 2 { 100 + page } else { page + 1 };
+            let expected = if hole.contains(&page) { 0 } else { stored };
+            assert_eq!(thread.load(a, word(at, page, 0)).await, Ok(expected), "page {page}");
+        }
+    });
+    machine.mm().close_object(object);
+    destroy(sim, &machine, a);
+    assert_empty(sim, &machine);
 }

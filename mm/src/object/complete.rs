@@ -65,6 +65,7 @@ impl<P: Platform> Mm<P> {
             OpKind::Prepare if result.is_ok() => core.note_prepared(object, page, count),
             OpKind::Prepare | OpKind::Discard => {}
         }
+        self.reopen(core, object);
         self.submit_pending_files(core);
         ControlFlow::Break(id)
     }

@@ -164,7 +164,7 @@ pub(crate) struct Object {
     /// A run of pages could not be read, or not be given blocks: until the file is cut, each is tried by itself.
     pub singly: bool,
     /// Pages that are being taken out: nobody gets one of them until that is over.
-    closed: Option<Range<ObjectPage>>,
+    closed: Option<vacate::Closed>,
     /// Something may be left of what was behind the end when it moved forward last.
     pub cut_short: bool,
     /// The next of those that are doomed.
