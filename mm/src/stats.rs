@@ -25,6 +25,8 @@ pub struct Counters {
     pub pswpin: u64,
     /// Pages written to the store, likewise.
     pub pswpout: u64,
+    /// Pieces of copies between a program and an object that found too few pins left for their pages, and waited.
+    pub pin_waits: u64,
     /// Pages read ahead of one that was wanted.
     pub swap_ra: u64,
     /// Those of them that were used.

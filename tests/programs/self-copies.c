@@ -1,7 +1,9 @@
 /* Claim: read and write between a file and a mapping of the very pages that are read or written come to their end,
  * however many do it at once and however little memory they have. COUNT threads in a memory group of PAGES pages copy
  * within two pages of one file, while another process goes round MIB MiB of memory without end, or only computes if
- * that is 0: then nothing that happens to anybody else gets the threads on. Works in the current directory. */
+ * that is 0: then nothing that happens to anybody else gets the threads on. With a fourth word, `together`, they copy within
+ * eight pages, which are the group's and as many as one copy pins at a time, and all begin with all of them at once: so there are
+ * more copies than the machine has pins for. Works in the current directory. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -18,10 +20,12 @@
 #include "check.h"
 
 #define GROUP "/sys/fs/cgroup/copies"
-enum { PAGE = 4096, HALF = PAGE / 2, ROUNDS = 8, CONTENT = 'e' };
+enum { PAGE = 4096, HALF = PAGE / 2, ROUNDS = 8, MOST = 8 * PAGE };
 
-static int file;
+static int file, together;
+static long size = 2 * PAGE;
 static char *window;
+static pthread_barrier_t all_are_there;
 
 static void put(const char *path, const char *value)
 {
@@ -30,14 +34,29 @@ static void put(const char *path, const char *value)
     close(fd);
 }
 
-/* Half a page to the other half of the same page; two pages onto themselves; a page to the one before it. */
+/* What the file is full of: the same when it is moved by half a page, and by nothing less. */
+static char content(long at) { return (char)(at % HALF * 7 % 251); }
+
+static void make_file(void)
+{
+    static char text[MOST];
+    for (long i = 0; i < size; i++)
+        text[i] = content(i);
+    file = open("copies", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    expect(write(file, text, (size_t)size) == size && fsync(file) == 0, "the file", file);
+    window = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+}
+
+/* Half a page to the other half of the same page; all pages onto themselves; each page to the one before it. */
 static void *copies(void *number_)
 {
-    static const struct {
+    const struct {
         long from, to, length;
-    } ways[] = {{0, HALF, HALF}, {HALF, 0, HALF}, {0, 0, 2 * PAGE}, {PAGE, 0, PAGE}};
-    long number = (long)number_;
-    for (long round = number; round < number + ROUNDS; round++) {
+    } ways[] = {{0, HALF, HALF}, {HALF, 0, HALF}, {0, 0, size}, {PAGE, 0, size - PAGE}};
+    long first = together ? 2 : (long)number_;
+    if (together)
+        pthread_barrier_wait(&all_are_there);
+    for (long round = first; round < first + ROUNDS; round++) {
         long from = ways[round % 4].from, length = ways[round % 4].length;
         char *to = window + ways[round % 4].to;
         ssize_t done = round % 8 < 4 ? pread(file, to, (size_t)length, from) : pwrite(file, to, (size_t)length, from);
@@ -51,12 +70,13 @@ static void all_copies(long count)
     pthread_t threads[256];
     pthread_attr_t small;
     pthread_attr_init(&small), pthread_attr_setstacksize(&small, 32 << 10);
+    pthread_barrier_init(&all_are_there, NULL, (unsigned)count);
     for (long i = 0; i < count; i++)
         expect(pthread_create(&threads[i], &small, copies, (void *)i) == 0, "pthread_create", i);
     for (long i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
-    for (long i = 0; i < 2 * PAGE; i++)
-        if (window[i] != CONTENT) {
+    for (long i = 0; i < size; i++)
+        if (window[i] != content(i)) {
             expect(0, "a byte that is none of the file's", i);
             break;
         }
@@ -64,14 +84,15 @@ static void all_copies(long count)
 
 int main(int count, char **words)
 {
-    if (count != 4)
+    together = count == 5 && strcmp(words[4], "together") == 0;
+    if (count != 4 && !together)
         return 2;
     long threads = atol(words[1]), pages = atol(words[2]), mib = atol(words[3]);
-    char text[2 * PAGE];
-    memset(text, CONTENT, sizeof text);
-    file = open("copies", O_RDWR | O_CREAT | O_TRUNC, 0644);
-    expect(write(file, text, sizeof text) == sizeof text && fsync(file) == 0, "the file", file);
-    window = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    char text[PAGE];
+    if (together)
+        size = MOST;
+    else
+        make_file();
 
     pid_t hungry = fork();
     if (hungry == 0) {
@@ -88,6 +109,8 @@ int main(int count, char **words)
         snprintf(text, sizeof text, "%ld", pages * PAGE);
         put(GROUP "/memory.max", text);
         put(GROUP "/cgroup.procs", "0");
+        if (together)
+            make_file();
         all_copies(threads);
         fflush(stdout);
         _exit(wrong != 0);

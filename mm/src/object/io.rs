@@ -233,7 +233,12 @@ impl<P: Platform> Mm<P> {
             self.release_holds(&mut held.holds);
             let _permit = match piece.pages {
                 0 => None,
-                pages => Some(self.pins.acquire(pages).await.map_err(|_| ObjectError::Gone)?),
+                pages => {
+                    if self.pins.available_permits() < pages {
+                        self.core.with_lock(|core| core.counters.pin_waits += 1);
+                    }
+                    Some(self.pins.acquire(pages).await.map_err(|_| ObjectError::Gone)?)
+                }
             };
             let before = done;
             match self.copy_pinned(&mut job, &mut done, &piece, &mut held.holds, &mut pins).await {

@@ -10,7 +10,7 @@ use super::{KIB_PER_PAGE, Text, meminfo};
 use crate::process::promptness;
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 30] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 31] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -41,6 +41,7 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 30] {
         ("swpout_zero", c.swpout_zero),
         ("oom_kill", c.oom_kill),
         ("ebb_page_tables_dropped", c.ptdrop),
+        ("ebb_pin_waits", c.pin_waits),
         completions,
         completions_late,
         resumed,
@@ -48,7 +49,7 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 30] {
     ]
 }
 
-/// Linux' names, and after them the four states of a page, which Linux does not count.
+/// Linux' names, and after them what Linux does not count: the four states of a page, and slots that are taken for pages to come.
 pub(super) fn write(text: &mut Text, snapshot: &Snapshot) -> fmt::Result {
     let VisiblePages { uncommitted, committed_clean, committed_dirty, paged_out } = snapshot.visible;
     let states = [
@@ -56,6 +57,7 @@ pub(super) fn write(text: &mut Text, snapshot: &Snapshot) -> fmt::Result {
         ("ebb_committed_clean", committed_clean),
         ("ebb_committed_dirty", committed_dirty),
         ("ebb_paged_out", paged_out),
+        ("ebb_open_slots", snapshot.open_slots.into()),
     ];
     for (name, value) in vmstat_counters(snapshot).into_iter().chain(states) {
         writeln!(text, "{name} {value}")?;
