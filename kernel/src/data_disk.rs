@@ -149,7 +149,7 @@ impl Blocks for DataDisk {
     async fn room(&self) {
         while !heap::fill_reserve() {
             let Some(mm) = crate::try_mm() else { return };
-            if mm.wait_for_frame().await.is_err() {
+            if mm.wait_for_frame_to_prepare().await.is_err() {
                 // There is none to be had, and what is asked for may be what gives some back: the reserve has to do.
                 return;
             }

@@ -23,6 +23,8 @@ use crate::victim::{Tried, Verdict};
 pub(crate) struct Shortage {
     /// Reclaim found nothing to free, and no frame was freed since.
     exhausted: bool,
+    /// Reclaim has come to its end but for pages that are being prepared, which needs memory: nobody else makes any.
+    stalled: bool,
     /// Somebody found no frame since reclaim last looked.
     asked: bool,
     /// Whose memory is on its way back: it was chosen, or leaves anyway.
@@ -58,9 +60,19 @@ impl Shortage {
         self.exhausted
     }
 
-    /// A frame was freed, or reclaim tries again.
+    /// A frame was freed.
     pub fn relieve(&mut self) {
+        (self.exhausted, self.stalled) = (false, false);
+    }
+
+    /// Reclaim tries again.
+    pub fn look_again(&mut self) {
         self.exhausted = false;
+    }
+
+    /// Reclaim found nothing to free, and whether all that is under way is preparing pages. Says whether that is news.
+    pub fn stall(&mut self, by_preparing: bool) -> bool {
+        !core::mem::replace(&mut self.stalled, by_preparing) && by_preparing
     }
 
     /// Somebody waits for a frame. There may be free ones: an allocation can fail for other reasons, and reclaim, which would
@@ -158,12 +170,24 @@ impl<P: Platform> Mm<P> {
     /// Waits until a page could have a frame: for a caller who is about to make the kernel keep something for a program. Fails if memory
     /// has run out; that is an answer to this caller, and makes nobody a victim.
     pub async fn wait_for_frame(&self) -> Result<(), NoMemory> {
+        self.wait_unless(Shortage::is_exhausted).await
+    }
+
+    /// As [`Self::wait_for_frame`], for whoever prepares pages of files ([`FileIo::Prepare`]): fails as well if reclaim has nothing left
+    /// to wait for but that. Whoever prepares has to do with what it has then.
+    ///
+    /// [`FileIo::Prepare`]: crate::file_store::FileIo::Prepare
+    pub async fn wait_for_frame_to_prepare(&self) -> Result<(), NoMemory> {
+        self.wait_unless(|shortage| shortage.exhausted || shortage.stalled).await
+    }
+
+    async fn wait_unless(&self, is_hopeless: impl Fn(&Shortage) -> bool) -> Result<(), NoMemory> {
         loop {
             let wait = self.core.with_lock(|core| {
                 if self.frames.free_frames() > self.watermarks.min {
                     return Ok(None);
                 }
-                if core.shortage.is_exhausted() {
+                if is_hopeless(&core.shortage) {
                     return Err(NoMemory);
                 }
                 core.counters.allocstall += 1;

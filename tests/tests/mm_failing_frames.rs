@@ -12,7 +12,7 @@ use mm::space::{MapError, Move, Placement, SpaceId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use tests::mm::{PAGE, Thread, World, anonymous, pages, window, word};
+use tests::mm::{PAGE, Thread, World, anonymous, pages, poll_once, window, word};
 
 const FILE: FileId = FileId::new(5);
 const FRAMES: usize = 72;
@@ -277,4 +277,38 @@ fn e1_from_whichever_frame_allocation_on_all_fail_for_good_nothing_is_lost() {
     let seed = tests::harness::seed();
     println!("seed {seed}");
     every(Failing::ForGood, |nth| fails_at(nth, Failing::ForGood, seed));
+}
+
+/// Preparing pages of a file needs memory, and reclaim waits for what is being prepared: whoever prepares learns that nobody else makes any.
+#[test]
+fn e1_who_prepares_pages_waits_for_no_frame_that_only_its_own_work_could_free() {
+    let config = SimConfig { files: Some(FilesConfig::good(64)), ..SimConfig::new(FRAMES, 512) };
+    let mut world = World::seeded(config, tests::harness::seed());
+    let machine = world.machine.clone();
+    let file = machine.mm().create_file_object(FILE, SHARED * PAGE).expect("a store");
+    let space = machine.create_space().expect("a frame for the root");
+    let own = machine.clone();
+    let preparer = async move {
+        own.mm().wait_for_frame_to_prepare().await.expect_err("all allocations fail");
+        own.files().resume();
+    };
+    world.run("life", async move {
+        let (mm, mut thread) = (machine.mm(), Thread::new(&machine));
+        let area = mm.map(space, window(file, 0, SHARED, Sharing::Shared)).await.expect("room");
+        assert_eq!(thread.load(space, area).await, Ok(0), "it is there before the drought, to be read");
+        mm.fail_for_good(1);
+        assert_eq!(machine.create_space(), None, "the first fails");
+        machine.files().stop();
+        let mut store = Box::pin(thread.store(space, area, 7));
+        assert!(poll_once(store.as_mut()).is_pending(), "it waits for the page to be prepared");
+        preparer.await;
+        // The page is there, but a page table may be what cannot be had.
+        assert!(matches!(store.await, Ok(()) | Err(FaultError::OutOfMemory)));
+        mm.relent();
+        mm.release_holds(&mut thread.holds);
+    });
+    world.destroy(space);
+    world.machine.mm().close_object(file);
+    world.settle();
+    world.assert_empty();
 }

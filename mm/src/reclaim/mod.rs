@@ -178,6 +178,10 @@ impl<P: Platform> Mm<P> {
             if machine == Round::Exhausted {
                 self.declare_exhausted();
             }
+            if self.core.with_lock(|core| core.note_stall(round)) {
+                // Who prepares may be waiting for a frame.
+                self.frames_freed.wake_all();
+            }
             self.announce_frames();
             match round {
                 Round::Enough => break,
@@ -220,7 +224,7 @@ impl<P: Platform> Mm<P> {
 
     /// Looks at up to [`CHUNK`] candidates, takes at most [`CLUSTER`] of them, and sends what it has gathered if there is no more.
     fn reclaim_round(&self, core: &mut Core<P>) -> Round {
-        core.shortage.relieve();
+        core.shortage.look_again();
         let round = self.look_for_victims(core);
         // The next round goes on filling the cluster.
         if round == Round::More || self.send_batch(core) { round } else { Round::Blocked }
@@ -452,6 +456,14 @@ impl<P: Platform> Core<P> {
         }
         self.awaiting_release = self.shortage.will_be_released(self.held);
         if self.awaiting_release { Round::Held } else { Round::Exhausted }
+    }
+
+    /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.
+    fn note_stall(&mut self, round: Round) -> bool {
+        let counts = self.ops.counts();
+        let others = counts.fills + counts.cleans + counts.discards + self.batch.len();
+        let waits = matches!(round, Round::Blocked | Round::Held);
+        self.shortage.stall(waits && others == 0 && counts.prepares > 0)
     }
 
     /// Frames that will be free once the writes under way are done.
