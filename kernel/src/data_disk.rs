@@ -32,7 +32,7 @@ const _: () = assert!(BLOCK == PAGE_SIZE);
 pub struct DataDisk {
     disk: &'static Disk,
     memory: Memory,
-    /// The run, while no request has it. The file system's actor makes one request at a time.
+    /// The run, while no request has it. The file system's actor makes one request at a time, and is never dropped.
     bounce: Mutex<Option<Bounce>>,
     returned: WaitQueue<IrqLock>,
 }
@@ -68,12 +68,15 @@ impl DataDisk {
 
     /// Sends one request of at most [`RUN`] blocks; the run comes back with its contents.
     async fn transfer(&self, kind: Kind, first: u64, bounce: Bounce) -> (Bounce, Result<(), BlockFailed>) {
-        let sectors = bounce.used() as u64 / 512;
-        let (sector, sectors) = match kind {
-            Kind::Flush => (Sector(0), SectorCount(0)),
-            _ => (Sector(first * SECTORS_PER_BLOCK), SectorCount(sectors as u32)),
-        };
-        let request = Request { cookie: Cookie(first), kind, sector, sectors, buffers: DiskIo::Bounce(bounce) };
+        let (sector, sectors) = (Sector(first * SECTORS_PER_BLOCK), SectorCount((bounce.used() / 512) as u32));
+        let (buffers, result) =
+            self.ask(Request { cookie: Cookie(first), kind, sector, sectors, buffers: DiskIo::Bounce(bounce) }).await;
+        let DiskIo::Bounce(bounce) = buffers else { unreachable!("a request comes back with its own buffers") };
+        (bounce, result)
+    }
+
+    async fn ask(&self, request: Request<DiskIo>) -> (DiskIo, Result<(), BlockFailed>) {
+        let Cookie(first) = request.cookie;
         let (request, result) = match self.disk.submit(request).await {
             Ok(done) => (done.request, done.result.map_err(|error| failed(first, error))),
             Err(refused) => {
@@ -81,8 +84,7 @@ impl DataDisk {
                 (refused.into_request(), Err(BlockFailed))
             }
         };
-        let DiskIo::Bounce(bounce) = request.buffers else { unreachable!("a request comes back with its own buffers") };
-        (bounce, result)
+        (request.buffers, result)
     }
 
     fn give_back(&self, bounce: Bounce) {
@@ -135,15 +137,15 @@ impl Blocks for DataDisk {
         Ok(())
     }
 
+    /// By whoever syncs, who may be killed meanwhile: so it takes no memory, which would be lost.
     async fn flush(&self) -> Result<(), BlockFailed> {
         if !self.disk.info().flush {
             // Completed writes are as durable as they will get.
             return Ok(());
         }
-        let bounce = self.take_bounce().await;
-        let (bounce, result) = self.transfer(Kind::Flush, 0, bounce).await;
-        self.give_back(bounce);
-        result
+        let (sector, sectors) = (Sector(0), SectorCount(0));
+        let request = Request { cookie: Cookie(0), kind: Kind::Flush, sector, sectors, buffers: DiskIo::Nothing };
+        self.ask(request).await.1
     }
 
     async fn room(&self) {

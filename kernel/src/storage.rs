@@ -35,6 +35,8 @@ pub enum DiskIo {
     Bounce(Bounce),
     /// Pages of a file.
     File(FileJob),
+    /// None: the disk's cache is flushed.
+    Nothing,
 }
 
 // SAFETY: the frames' tokens are inside, so nobody frees, maps anew or reuses them before the value is taken apart; the frames are
@@ -45,6 +47,7 @@ unsafe impl Buffers for DiskIo {
             Self::Store(request) => (&request.frames[..], None),
             Self::File(job) => (job.frames(), None),
             Self::Bounce(bounce) => (&[][..], Some(bounce.range())),
+            Self::Nothing => (&[][..], None),
         };
         let pages = frames.iter().map(|frame| PhysRange::new(PhysAddr(frame.pfn().phys()), PAGE_SIZE as u32));
         pages.chain(run)
@@ -204,6 +207,8 @@ impl BackingStore for Storage {
 fn store_request(request: Request<DiskIo>) -> StoreRequest {
     match request.buffers {
         DiskIo::Store(request) => request,
-        DiskIo::Bounce(_) | DiskIo::File(_) => unreachable!("a request comes back with its own buffers"),
+        DiskIo::Bounce(_) | DiskIo::File(_) | DiskIo::Nothing => {
+            unreachable!("a request comes back with its own buffers")
+        }
     }
 }

@@ -1,11 +1,13 @@
 // Mounting the data disk anew: mount(2) with MS_REMOUNT, and what is refused.
 //
 // Claims: descriptors, their positions, directories and mappings go on working, with what was in them; of files that nobody maps
-// nothing stays in memory (mincore(2)); with a nameless file in use it is refused, EBUSY; so is what cannot be done. Works at `/`.
+// nothing stays in memory (mincore(2)); with a nameless file in use it is refused, EBUSY; so is what cannot be done. Killed at any
+// moment of it, somebody else can do it. Works at `/`.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,7 +17,7 @@
 
 #include "check.h"
 
-enum { PAGE = 4096, PAGES = 64, NAMES = 200 };
+enum { PAGE = 4096, PAGES = 64, NAMES = 200, KILLED = 40 };
 
 static int outcome(int result) {
     return result == 0 ? 0 : errno;
@@ -37,7 +39,32 @@ static int resident(int fd) {
     return count;
 }
 
+// Whoever remounts is killed at some moment of it, again and again; the next one does it all the same, and nothing is lost.
+static void killed(void) {
+    int fd = open("/beside", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    for (int i = 0; i < KILLED; i++) {
+        pid_t child = forked();
+        if (child == 0)
+            for (;;) {
+                pwrite(fd, "again", 5, PAGE);
+                remount();
+            }
+        unsigned char mark = 100 + i, marks[KILLED];
+        claim("pwrite", pwrite(fd, &mark, 1, i), 1);
+        usleep(1 + i * 311 % 4096);
+        int status = 0;
+        claim("kill", kill(child, SIGKILL), 0);
+        claim("killed", waitpid(child, &status, 0) == child && WIFSIGNALED(status), 1);
+        claim("remount after it", remount(), 0);
+        claim("pread", pread(fd, marks, i + 1, 0), i + 1);
+        for (int j = 0; j <= i; j++)
+            claim("what was written", marks[j], 100 + j);
+    }
+    claim("close", close(fd) | unlink("/beside"), 0);
+}
+
 int main(void) {
+    killed();
     char page[PAGE], again[PAGE];
     int fd = open("data", O_RDWR | O_CREAT | O_TRUNC, 0644);
     for (int i = 0; i < PAGES; i++) {
