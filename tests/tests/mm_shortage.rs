@@ -5,12 +5,13 @@ use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
 use mm::group::GroupLimits;
+use mm::object::Sharing;
 use mm::reclaim::Watermarks;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
 use mm::victim::{Adjustment, Grounds, Scope, Standing, Verdict};
 use std::sync::{Arc, Mutex};
-use tests::mm::{PAGE, World, numbered, word};
+use tests::mm::{PAGE, World, numbered, ready, window, word};
 
 /// Stores to `count` pages, all different; returns how many were stored and how it ended.
 async fn write_pages(
@@ -378,4 +379,26 @@ fn e8_twelve_usable_frames_are_enough_for_threads_that_need_eight_pages_at_once(
     for seed in 0..60 {
         hungry_threads(OVERHEAD + 12, 3, 8, seed);
     }
+}
+
+/// Nothing of an object that nobody has any more can go anywhere without swap, but it can go.
+#[test]
+fn e3_what_an_ended_program_leaves_in_an_object_is_freed_before_another_ends_for_it() {
+    let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(64, 0) }, tests::harness::seed());
+    let verdicts = Arc::new(Mutex::new(Vec::new()));
+    let noted = verdicts.clone();
+    world.end_victims(move |verdict| noted.lock().unwrap().push(verdict.victim));
+    let (machine, memory) = (world.machine.clone(), world.machine.mm().create_object(40 * PAGE).expect("room"));
+    let sharer = machine.create_space().expect("a frame for the root");
+    let area = ready(machine.mm().map(sharer, window(memory, 0, 40, Sharing::Shared))).expect("room");
+    assert_eq!(world.run("sharer", write_pages(machine.clone(), sharer, area, 40)), (40, Ok(())));
+    // From here on it is there for as long as it is mapped.
+    machine.mm().close_object(memory);
+    let (other, area) = world.space_with(30);
+    // The smaller one must not be the one to end.
+    machine.mm().set_adjustment(sharer, Adjustment::from_thousandths(1000).expect("it is in range"));
+    let ended = world.run("other", write_pages(machine, other, area, 30));
+    assert_eq!((ended, &**verdicts.lock().unwrap()), ((30, Ok(())), &[sharer][..]));
+    world.destroy(other);
+    world.assert_empty();
 }

@@ -122,7 +122,6 @@ impl<P: Platform> Mm<P> {
             if !self.frames.below_low() && !wanted && !self.groups_want() {
                 let _woken = pressure.await;
             }
-            self.bury_objects().await;
             if self.config.torture {
                 self.torture();
             }
@@ -162,6 +161,8 @@ impl<P: Platform> Mm<P> {
         // A group that thrashes must not drive its neighbours' pages out: the machine is only looked at when it is short.
         let mut short = false;
         loop {
+            // Inside, because what is left of objects may be all there is, and that leaves no other way than this.
+            self.bury_objects().await;
             short |= self.frames.below_low();
             let mut progress = pin!(self.store_progress.wait());
             let _ = progress.as_mut().subscribe();
