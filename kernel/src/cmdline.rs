@@ -153,21 +153,36 @@ impl SelfTest {
     }
 }
 
-/// Which frame allocations are made to fail: the `first`-th after the program's start, then the next number after that, to `last`.
+/// How frame allocations that are made to fail go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// Others succeed: the `first`-th after the program's start fails, then the next number after that, to `last`.
+    Once,
+    /// So do all that follow, until a child of the first program is gone: with its first child the `first`-th from there, then the next.
+    ForGood,
+}
+
+/// Which frame allocations are made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailFrame {
     /// How many allocations until the first failure, that one included.
     pub first: u32,
     /// How many until the last, counted from the one before.
     pub last: u32,
+    /// And others.
+    pub failing: Failing,
 }
 
 impl FailFrame {
-    /// `N` or `FIRST..LAST`.
+    /// `N` or `FIRST..LAST`, and before it `children:` if they are to fail for good.
     fn parse(text: &str) -> Option<Self> {
+        let (failing, text) = match text.strip_prefix("children:") {
+            Some(text) => (Failing::ForGood, text),
+            None => (Failing::Once, text),
+        };
         let (first, last) = text.split_once("..").unwrap_or((text, text));
         let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        (0 < first && first <= last).then_some(Self { first, last })
+        (0 < first && first <= last).then_some(Self { first, last, failing })
     }
 }
 

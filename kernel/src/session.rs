@@ -18,7 +18,7 @@ use mm::space::{MAX_AREAS, Overcommit};
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
-use crate::cmdline::{FailFrame, Module, Options, Promises, Stdin, Torture};
+use crate::cmdline::{FailFrame, Failing, Module, Options, Promises, Stdin, Torture};
 use crate::disks;
 use crate::fs::{self, stdio};
 use crate::machine;
@@ -83,8 +83,10 @@ pub async fn run(mut boot: Boot) {
     if telemetry::is_on() {
         executor().spawn(Class::Kernel, "telemetry", send_snapshots(options.snapshot_ms)).detach();
     }
-    if let Some(FailFrame { first, last }) = options.fail_frame {
-        frames::get().fail(first, last);
+    match options.fail_frame {
+        Some(FailFrame { first, last, failing: Failing::Once }) => frames::get().fail(first, last),
+        Some(FailFrame { first, last, failing: Failing::ForGood }) => process::drought::plan(first, last),
+        None => {}
     }
     let ended = program.finished().await;
     // Those beside it and its descendants have nobody to run for any more.
@@ -92,8 +94,10 @@ pub async fn run(mut boot: Boot) {
     // The disk learns what is free, unless it is slow to listen.
     let _in_time = executor().timers().timeout(DISCARD_PATIENCE, mm.discards_done()).await;
     disks::unmount().await;
-    if options.fail_frame.is_some() {
-        log::info!("fail_frame: {} frame allocations failed", frames::get().failed());
+    match options.fail_frame.map(|fail_frame| fail_frame.failing) {
+        Some(Failing::Once) => log::info!("fail_frame: {} frame allocations failed", frames::get().failed()),
+        Some(Failing::ForGood) => log::info!("fail_frame: for good in {} children", process::drought::begun()),
+        None => {}
     }
     report::ended(&ended);
     power::end(End::Clean)

@@ -6,7 +6,8 @@ extern crate alloc;
 mod cmdline;
 
 use cmdline::{
-    Aslr, ExitMode, FailFrame, Level, Module, Options, Promises, Refusal, SelfTest, Stdin, Swap, Telemetry, Torture,
+    Aslr, ExitMode, FailFrame, Failing, Level, Module, Options, Promises, Refusal, SelfTest, Stdin, Swap, Telemetry,
+    Torture,
 };
 use proptest::prelude::*;
 
@@ -52,13 +53,21 @@ fn every_option_is_understood() {
         swap: Swap::Off,
         module: Module::Keep,
         snapshot_ms: 50,
-        fail_frame: Some(FailFrame { first: 2, last: 30 }),
+        fail_frame: Some(FailFrame { first: 2, last: 30, failing: Failing::Once }),
         selftests: vec![SelfTest::Pat, SelfTest::Layout],
         env: vec!["A=1".into(), "B=x=y".into()],
         beside: vec![vec!["spin".into(), "ms=5".into()], vec!["other".into()]],
         argv: vec!["prog".into(), "-v".into()],
     };
     assert_eq!(options, expected);
+}
+
+#[test]
+fn frames_fail_once_or_for_good() {
+    let failing = |option: &str| parse(option).fail_frame;
+    assert_eq!(failing("fail_frame=7"), Some(FailFrame { first: 7, last: 7, failing: Failing::Once }));
+    let for_good = Some(FailFrame { first: 1, last: 300, failing: Failing::ForGood });
+    assert_eq!(failing("fail_frame=children:1..300"), for_good);
 }
 
 #[test]
@@ -114,6 +123,9 @@ fn known_options_with_other_values_are_named_too() {
         "fail_frame=0",
         "fail_frame=3..2",
         "fail_frame=..",
+        "fail_frame=children",
+        "fail_frame=children:0",
+        "fail_frame=1..2:children",
     ] {
         assert_eq!(refusal(option), Refusal::BadValue(option.into()));
     }

@@ -1,6 +1,8 @@
 //! On the machine: what the kernel's allocators say of themselves to a program that looks.
 
+use tests::harness::disk::DataDisk;
 use tests::harness::{Run, reduced_or_full, seed};
+use tests::programs::{Flavour, Program};
 
 #[test]
 fn p2_threads_are_counted_while_they_live_and_not_after() {
@@ -25,6 +27,25 @@ fn e1_failing_frame_allocations_end_no_program_and_no_kernel() {
     assert!(run.log.contains(&format!("fail_frame: {last} frame allocations failed")), "{}", run.log);
     let churn = Run::line("slab-churn").options("--ram 24M").option("--append", "fail_frame=1..20");
     churn.finish().expect_ok().expect_line("OK slab-churn");
+}
+
+/// Allocations that a child of `droughts` makes at least, in everything it does.
+const ALLOCATIONS: u64 = 300;
+
+#[test]
+fn e1_whichever_frame_allocation_fails_for_good_calls_are_refused_or_programs_end_and_nothing_is_lost() {
+    let program = Program::C("droughts", Flavour::Glibc).build().unwrap_or_else(|error| panic!("{error}"));
+    let count = reduced_or_full(40, ALLOCATIONS);
+    let first = 1 + seed() % (ALLOCATIONS - count + 1);
+    let disk = DataDisk::empty();
+    let run = Run::new([program.to_str().expect("a path in UTF-8"), &count.to_string()])
+        .option("--disk", disk.image())
+        .options("--ram 16M --swap 64M")
+        .option("--append", format!("fail_frame=children:{first}..{}", first + count - 1));
+    let run = run.finish();
+    disk.expect_clean();
+    let run = run.expect_ok().expect_line("OK droughts").expect_sound();
+    assert!(run.log.contains(&format!("fail_frame: for good in {count} children")), "{}", run.log);
 }
 
 #[test]

@@ -16,6 +16,7 @@
 
 pub mod alarm;
 pub mod deliver;
+pub mod drought;
 pub mod elf;
 pub mod elf_image;
 pub mod exec;

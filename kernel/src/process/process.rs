@@ -25,6 +25,7 @@ use mm::space::SpaceId;
 use mm::victim::Adjustment;
 
 use super::alarm::RealTimer;
+use super::drought;
 use super::limits::Limits;
 use super::signal::{Actions, Pending, Signal, SignalSet};
 use super::space::{AddressSpace, Resigned};
@@ -350,6 +351,7 @@ impl Process {
         // A zombie runs nothing any more.
         let program = self.inherited.lock().file.take();
         drop(program);
+        drought::gone(self.pid);
         table::finish(self, self.outcome());
         self.finished.close();
     }

@@ -19,7 +19,7 @@ use crate::process::process::{Inherited, Process, Seed, Unstarted};
 use crate::process::signal::{AltStack, Signal};
 use crate::process::space::AddressSpace;
 use crate::process::thread::Thread;
-use crate::process::{memory, table};
+use crate::process::{drought, memory, table};
 
 /// What every thread library asks for.
 const THREAD_FLAGS: u32 =
@@ -182,6 +182,7 @@ fn start(thread: &Thread, child: &Arc<Process>, space: &Arc<AddressSpace>, wish:
     first_steps(thread, child, &unstarted, wish).spawn()?;
     unstarted.started();
     table::enter(child, thread.process.pid);
+    drought::child_made(child.pid, thread.process.pid);
     if wish.has(flag::CLONE_VM) {
         drop(space.join());
     } else {

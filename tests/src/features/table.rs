@@ -134,7 +134,11 @@ const G: &[Row] = &[
 
 /// E: what exhausts memory, and U: what we promise then.
 const E: &[Row] = &[
-    row("E1", "any frame allocation may fail, and nothing is lost", "retries, reserves; `fail_frame=`"),
+    row(
+        "E1",
+        "any frame allocation may fail, and nothing is lost",
+        "retries, reserves; once and for good, `fail_frame=`",
+    ),
     row("E2", "pages leave while every allocation fails", "everything page-out needs is there from the start"),
     row(
         "E3",
