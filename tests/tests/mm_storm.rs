@@ -52,3 +52,10 @@ fn the_same_seed_gives_the_same_events() {
 fn x17_who_waits_for_room_in_its_group_lets_the_program_go_that_was_told() {
     storm::run(StormConfig::tight(40, OPERATIONS), 40);
 }
+
+/// A group found that its pages were held and began anew while the machine still looked at all pages, and the other way round, for ever: one
+/// of the two always had more to do, and so reclaim never waited for who held them.
+#[test]
+fn reclaim_waits_once_both_the_group_and_the_machine_have_found_nothing() {
+    storm::run(StormConfig::tight(9530, OPERATIONS), 9530);
+}

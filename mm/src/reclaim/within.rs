@@ -3,9 +3,14 @@
 //! Owns the rounds. What a group has and when it is relieved is [`crate::group`]'s; the machine's own reclaim goes on beside it, and
 //! takes from every group in proportion.
 
-use super::{CHUNK, CLUSTER, Fate, Mm, Platform, Round};
+use super::{CHUNK, CLUSTER, Fate, Mm, Platform, Policy, Replacement, Round};
 use crate::group::{GroupId, GroupState};
 use crate::manager::Core;
+
+/// Candidates of a group that are looked at in a round: all pages of a small group as often as it takes to find that none can go. If it took
+/// two rounds, it would begin anew in the round after, while the machine's own search ends in the one between, and the other way round: one
+/// of the two would always have more to do, and reclaim never wait for who holds the pages.
+const GLANCES: usize = CHUNK / 2 * Replacement::LOOKS;
 
 impl<P: Platform> Mm<P> {
     /// One round for the groups in which somebody waits, until one of them takes it all.
@@ -25,7 +30,7 @@ impl<P: Platform> Mm<P> {
 
     fn look_in_group(&self, core: &mut Core<P>, id: GroupId) -> Round {
         let (mut freed, mut copies_asked_for) = (0, false);
-        for _ in 0..CHUNK {
+        for _ in 0..GLANCES {
             let frame = match core.look_into(id) {
                 GroupState::Candidate(frame) => frame,
                 GroupState::Relieved => return Round::Enough,
