@@ -14,7 +14,7 @@ use crate::object::Backing;
 use crate::ops::OpId;
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, PhysMemory, Platform, Rights, Slot};
-use crate::shortage::Lot;
+use crate::shortage::{Lot, Waiter};
 use crate::space::{SpaceId, Vma};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
@@ -144,9 +144,8 @@ impl<P: Platform> Future for Fault<'_, P> {
             FaultState::Waits { wait, request, holds, over } => (wait, *request, holds, over),
         };
         loop {
-            // The queues are never closed, so a wait cannot fail.
-            let _woken = ready!(wait.as_mut().poll(cx));
-            match over.mm.resume_fault(request, holds) {
+            ready!(over.waiter.poll(wait.as_mut(), cx));
+            match over.waiter.mm.resume_fault(request, holds) {
                 Step::Mapped => {
                     over.served = true;
                     return Poll::Ready(Ok(over.kind));
@@ -163,14 +162,14 @@ impl<P: Platform> Future for Fault<'_, P> {
 
 /// Counts a fault as waiting until it is over, however it ends.
 struct Waiting<'a, P: Platform> {
-    mm: &'a Mm<P>,
+    waiter: Waiter<'a, P>,
     kind: FaultKind,
     served: bool,
 }
 
 impl<P: Platform> Drop for Waiting<'_, P> {
     fn drop(&mut self) {
-        self.mm.core.with_lock(|core| {
+        self.waiter.mm.core.with_lock(|core| {
             core.faults_waiting -= 1;
             if core.faults_waiting == 0 {
                 core.shortage.end();
@@ -203,7 +202,7 @@ impl<P: Platform> Mm<P> {
             Step::Mapped => Fault::Over { result: Ok(FaultKind::Minor) },
             Step::Failed(error) => Fault::Over { result: Err(error) },
             Step::Wait(wait, kind) => {
-                Fault::Waits { wait, request, holds, over: Waiting { mm: self, kind, served: false } }
+                Fault::Waits { wait, request, holds, over: Waiting { waiter: Waiter::new(self), kind, served: false } }
             }
         }
     }
@@ -414,6 +413,7 @@ impl<P: Platform> Mm<P> {
         if self.lot(core, scope, space) == Lot::Fail {
             return Step::Failed(FaultError::OutOfMemory);
         }
+        let lane = holds.take_place();
         self.wait_modestly(core, holds, group);
         core.note_wait();
         let wait = match scarce {
@@ -423,7 +423,7 @@ impl<P: Platform> Mm<P> {
             }
             Scarce::Machine => {
                 core.shortage.ask();
-                self.frames_freed.wait()
+                self.frame_queue.wait(lane)
             }
         };
         self.frames.pressure().wake_all();

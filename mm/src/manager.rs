@@ -17,7 +17,7 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
 use crate::reclaim::{CleanBatch, Ghosts, Progress, Replacement, Rewriting, Watermarks};
 use crate::rmap::MapPool;
-use crate::shortage::Shortage;
+use crate::shortage::{FrameQueue, FrameWaiters, Shortage};
 use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
@@ -104,8 +104,7 @@ pub struct Mm<P: Platform> {
     pub(crate) op_waits: Box<[WaitQueue<P::Lock>]>,
     /// Where those wait who need room in the operation table.
     pub(crate) op_room: WaitQueue<P::Lock>,
-    /// Where those wait who need a frame.
-    pub(crate) frames_freed: WaitQueue<P::Lock>,
+    pub(crate) frame_queue: FrameQueue<P::Lock>,
     /// Where those wait whose group is full. Frames of the machine are no news to them: who is woken for nothing asks again, and runs before
     /// whoever has given way, which may be the program that is being taken down to make room.
     pub(crate) group_room: WaitQueue<P::Lock>,
@@ -174,6 +173,8 @@ pub(crate) struct Core<P: Platform> {
     pub locking: bool,
     /// Who waits, and who is told, when there is no frame.
     pub shortage: Shortage,
+    /// Who waits for frames.
+    pub waiters: FrameWaiters,
     /// Reclaim waits for holds to end.
     pub awaiting_release: bool,
 }
@@ -230,6 +231,7 @@ impl<P: Platform> Mm<P> {
             total_frames: frames.counts().total as u64,
             locking: false,
             shortage: Shortage::default(),
+            waiters: FrameWaiters::new(watermarks.min),
             awaiting_release: false,
         };
         Self {
@@ -244,7 +246,7 @@ impl<P: Platform> Mm<P> {
             config,
             op_waits: (0..config.operations).map(|_| queue()).collect(),
             op_room: queue(),
-            frames_freed: queue(),
+            frame_queue: FrameQueue::new(),
             group_room: queue(),
             verdicts: queue(),
             turns: queue(),
@@ -420,7 +422,7 @@ impl<P: Platform> Mm<P> {
 
     #[inline(always)]
     fn may_alloc(&self, core: &mut Core<P>, group: GroupId) -> Result<(), Scarce> {
-        if self.frames.free_frames() <= self.watermarks.min {
+        if self.frames.free_frames() <= core.waiters.floor() {
             return Err(Scarce::Machine);
         }
         if group.is_root() || core.may_charge(group) { Ok(()) } else { Err(Scarce::Group) }
@@ -444,13 +446,6 @@ impl<P: Platform> Mm<P> {
         self.memory.zero(frame.pfn());
         self.frames.free_zeroed(frame);
         true
-    }
-
-    /// Wakes those who wait for a frame, if there are frames for them.
-    pub(crate) fn announce_frames(&self) {
-        if self.frames.free_frames() > self.watermarks.min {
-            self.frames_freed.wake_all();
-        }
     }
 
     /// Gives a request to the store, or queues it until the store has room.

@@ -12,6 +12,10 @@
 //!        a frame was freed
 //! ```
 
+mod queue;
+
+pub(crate) use queue::{FrameQueue, FrameWaiters, Lane, Waiter};
+
 use crate::group::GroupId;
 use crate::manager::{Mm, NoMemory};
 use crate::platform::Platform;
@@ -182,22 +186,22 @@ impl<P: Platform> Mm<P> {
     }
 
     async fn wait_unless(&self, is_hopeless: impl Fn(&Shortage) -> bool) -> Result<(), NoMemory> {
+        let mut waiter = Waiter::new(self);
         loop {
             let wait = self.core.with_lock(|core| {
-                if self.frames.free_frames() > self.watermarks.min {
+                if self.frames.free_frames() > core.waiters.floor() {
                     return Ok(None);
                 }
                 if is_hopeless(&core.shortage) {
                     return Err(NoMemory);
                 }
                 core.counters.allocstall += 1;
-                let wait = self.frames_freed.wait();
+                let wait = self.frame_queue.wait(Lane::Begun);
                 self.frames.pressure().wake_all();
                 Ok(Some(wait))
             })?;
             let Some(wait) = wait else { return Ok(()) };
-            // The queue is never closed.
-            let _woken = wait.await;
+            waiter.wait(wait).await;
         }
     }
 

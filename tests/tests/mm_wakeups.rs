@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use executor::sim::{Order, Settings, Sim};
@@ -14,7 +14,7 @@ use mm::sim::{FilesConfig, SimConfig, SimMachine};
 use mm::space::SpaceId;
 use tests::mm::{
     DISK_STEP, PAGE, Thread, assert_empty, destroy, numbered, pages, ready, run, settings, settle, space_with, start,
-    window,
+    window, word,
 };
 
 /// Tasks that wait.
@@ -125,5 +125,76 @@ fn e9_a_thousand_threads_of_ten_programs_on_one_page_of_a_file_are_one_read_and_
         machine.mm().close_object(object);
         spaces.into_iter().for_each(|space| destroy(&mut sim, &machine, space));
         assert_empty(&mut sim, &machine);
+    }
+}
+
+/// What it is to share few frames with many.
+#[derive(Default, Debug)]
+struct Crowd {
+    /// Instructions that are done.
+    done: usize,
+    /// Most instructions of others that were done while one was under way.
+    longest: usize,
+    /// Polls of all threads.
+    polls: u64,
+    /// Faults that waited for the store.
+    majors: u64,
+}
+
+/// A thousand threads on 128 frames each execute so many instructions, one after the other, that store to so many pages each, which nobody
+/// else touches.
+fn share_frames(seed: u64, instructions: usize, pages: usize) -> Crowd {
+    let order = [Order::AsInKernel, Order::Shuffled][seed as usize % 2];
+    let mut sim = Sim::new(Settings { order, ..many_tasks(seed) });
+    let machine = start(&mut sim, SimConfig { seed, ..SimConfig::new(128, 16384) });
+    let (space, area) = space_with(&machine, (TASKS * instructions * pages) as u64);
+    let (polls, crowd) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Crowd::default())));
+    for number in 0..TASKS {
+        let (own, crowd) = (machine.clone(), crowd.clone());
+        let work = async move {
+            let mut thread = Thread::new(&own);
+            for instruction in 0..instructions {
+                let first = (instruction * TASKS + number) * pages;
+                let stores: Vec<_> = (first..first + pages).map(|page| (word(area, page as u64, 0), WORD)).collect();
+                let before = crowd.lock().unwrap().done;
+                own.store_all(space, &stores, first as u64, &mut thread.holds).await.expect("memory");
+                let mut crowd = crowd.lock().unwrap();
+                crowd.longest = crowd.longest.max(crowd.done - before);
+                crowd.done += 1;
+            }
+        };
+        let work = Counted { inner: Box::pin(work), polls: polls.clone() };
+        sim.spawn(Class::User, numbered("thread", number), work).detach();
+    }
+    sim.run().expect("every thread ends");
+    let crowd = std::mem::take(&mut *crowd.lock().unwrap());
+    let majors = machine.mm().snapshot().counters.pgmajfault;
+    destroy(&mut sim, &machine, space);
+    assert_empty(&mut sim, &machine);
+    let crowd = Crowd { polls: polls.load(Relaxed), majors, ..crowd };
+    println!("{instructions} x {pages} pages each, {order:?}, seed {seed}: {crowd:?}");
+    assert_eq!(crowd.done, TASKS * instructions);
+    crowd
+}
+
+#[test]
+fn e9_a_thousand_threads_that_want_a_frame_have_one_each_in_turn() {
+    for seed in 0..6 {
+        let crowd = share_frames(seed, 4, 1);
+        // Nobody is served twice while another waits, and nobody looks twice for one frame: a poll to fault and one to have it.
+        assert!(crowd.longest < TASKS && crowd.polls <= 2 * 4 * TASKS as u64, "seed {seed}: {crowd:?}");
+    }
+}
+
+#[test]
+fn e9_who_has_some_of_what_an_instruction_needs_is_not_overtaken_by_who_has_nothing() {
+    for seed in 0..6 {
+        for pages in [2, 4] {
+            let crowd = share_frames(seed, 1, pages);
+            let most = 2 * (TASKS * pages) as u64;
+            assert!(crowd.longest < TASKS && crowd.polls <= most, "seed {seed}, {pages} pages: {crowd:?}");
+            // Nobody has lost a page when the next one comes.
+            assert!(crowd.majors <= 10, "seed {seed}, {pages} pages: {crowd:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::group::GroupId;
 use crate::manager::{Core, Mm};
 use crate::ops::Awaited;
 use crate::platform::Platform;
+use crate::shortage::Lane;
 use arrayvec::ArrayVec;
 
 /// A frame that reclaim leaves alone for a thread that faulted on it.
@@ -34,6 +35,8 @@ pub struct Holds {
     oldest: u8,
     /// This thread may wait for a frame without giving these up: see [`crate::shortage`].
     keeper: bool,
+    /// How often the thread has waited for a frame since it last got anywhere.
+    waits: u8,
     /// The operation on a file that the thread waits for, to be told if it fails.
     awaited: Option<Awaited>,
 }
@@ -50,6 +53,17 @@ impl Holds {
     /// Whether this thread may wait for a frame with pages in hand.
     pub(super) fn is_keeper(&self) -> bool {
         self.keeper
+    }
+    /// Where the thread is to wait for a frame: whether it had something before.
+    pub(super) fn take_place(&mut self) -> Lane {
+        let begun = self.waits > 0 || !self.frames.is_empty();
+        if begun && usize::from(self.waits) < MAX_HOLDS {
+            self.waits += 1;
+            Lane::Begun
+        } else {
+            self.waits = 1;
+            Lane::New
+        }
     }
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
@@ -72,7 +86,7 @@ impl<P: Platform> Mm<P> {
     pub(super) fn turn_holds(&self, core: &mut Core<P>, anchor: u64, holds: &mut Holds) {
         if holds.anchor != anchor {
             self.end_holds(core, holds);
-            holds.anchor = anchor;
+            (holds.anchor, holds.waits) = (anchor, 0);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
 use crate::page::{PageCopy, Record};
 use crate::platform::{Access, PhysMemory, Platform, Rights};
+use crate::shortage::Waiter;
 use crate::space::{SpaceId, access::KernelHolds};
 use crate::stats::PageClass;
 use arrayvec::ArrayVec;
@@ -260,6 +261,7 @@ impl<P: Platform> Mm<P> {
         pins: &mut Pins<'_, P>,
     ) -> Result<(), ObjectError> {
         let (space, access, until) = (job.space, job.way.to_user(), *done + piece.len);
+        let mut waiter = Waiter::new(self);
         loop {
             let went = self.core.with_lock(|core| {
                 if let Some(at) = piece.addr
@@ -292,7 +294,7 @@ impl<P: Platform> Mm<P> {
                 }
                 Went::Unpinned | Went::NoFrame(_) => {}
                 Went::Later => crate::yield_now().await,
-                Went::Wait(wait) => drop(wait.await),
+                Went::Wait(wait) => waiter.wait(wait).await,
             }
         }
     }

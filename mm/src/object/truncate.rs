@@ -19,6 +19,7 @@ use crate::home::Home;
 use crate::manager::{Core, Mm};
 use crate::page::Record;
 use crate::platform::{Access, Platform};
+use crate::shortage::Waiter;
 use crate::space::{SpaceId, access::KernelHolds};
 use arrayvec::ArrayVec;
 
@@ -115,6 +116,7 @@ impl<P: Platform> Mm<P> {
 
     async fn clear_tail(&self, page: FilePage, space: SpaceId) -> Result<(), ObjectError> {
         let mut held = KernelHolds::new(self);
+        let mut waiter = Waiter::new(self);
         loop {
             let wait = self.core.with_lock(|core| {
                 let request = core.request_for(space, Access::Write);
@@ -136,7 +138,7 @@ impl<P: Platform> Mm<P> {
                 }
             })?;
             let Some(wait) = wait else { return Ok(()) };
-            let _woken = wait.await;
+            waiter.wait(wait).await;
         }
     }
 

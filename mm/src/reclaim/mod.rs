@@ -179,10 +179,12 @@ impl<P: Platform> Mm<P> {
             if machine == Round::Exhausted {
                 self.declare_exhausted();
             }
-            if self.core.with_lock(|core| core.note_stall(round)) {
-                // Who prepares may be waiting for a frame.
-                self.frames_freed.wake_all();
-            }
+            self.core.with_lock(|core| {
+                if core.note_stall(round) {
+                    // Who prepares may be waiting for a frame.
+                    self.wake_frame_waiters(&mut core.waiters);
+                }
+            });
             self.announce_frames();
             match round {
                 Round::Enough => break,
@@ -218,8 +220,12 @@ impl<P: Platform> Mm<P> {
     /// Nothing can be freed. If somebody needs a frame right now, memory has run out: the next to ask has somebody chosen who ends.
     fn declare_exhausted(&self) {
         let short = self.frames.free_frames() <= self.watermarks.min;
-        if short && self.core.with_lock(|core| core.shortage.declare()) {
-            self.frames_freed.wake_all();
+        if short {
+            self.core.with_lock(|core| {
+                if core.shortage.declare() {
+                    self.wake_frame_waiters(&mut core.waiters);
+                }
+            });
         }
     }
 

@@ -483,7 +483,7 @@ impl<P: Platform> Mm<P> {
             Some(s.layout.bounds)
         });
         let Some(bounds) = bounds else { return };
-        self.frames_freed.wake_all();
+        self.core.with_lock(|core| self.wake_frame_waiters(&mut core.waiters));
         self.group_room.wake_all();
         self.op_room.wake_all();
         self.wake_user_waits();

@@ -23,6 +23,7 @@ use crate::manager::{Core, Mm, NoMemory, Scarce};
 use crate::object::Backing;
 use crate::page::Record;
 use crate::platform::{Access, PhysMemory, Platform};
+use crate::shortage::Waiter;
 use crate::stats::PageClass;
 use alloc::{collections::VecDeque, vec::Vec};
 use core::num::NonZeroU32;
@@ -272,14 +273,14 @@ impl<P: Platform> Mm<P> {
         wake: Wake,
     ) -> Result<(), UserPagerError> {
         let mut held = AnswerHolds { mm: self, holds: Holds::default() };
+        let mut waiter = Waiter::new(self);
         loop {
             let answered =
                 self.core.with_lock(|core| self.try_answer(core, id, addr.page(), contents, &mut held.holds));
             match answered {
                 Answered::Done => break,
                 Answered::Failed(error) => return Err(error),
-                // The queue is never closed.
-                Answered::Wait(wait) => drop(wait.await),
+                Answered::Wait(wait) => waiter.wait(wait).await,
                 Answered::Absent(from) => {
                     let Contents::Memory(space, start) = contents else { unreachable!("zeroes are always there") };
                     // One instruction, as it were: both pages it may lie in are held.

@@ -150,7 +150,11 @@ const E: &[Row] = &[
     row("E6", "one area too many is refused, and its program lives", "`max_map_count`"),
     row("E7", "locking ends before the machine is stuck", "`RLIMIT_MEMLOCK`, a share of RAM"),
     row("E8", "with twelve usable frames every instruction comes to its end", "pages held for the fault they came for"),
-    row("E9", "a thousand who wait for one page are one read, and one wake-up each", "one operation a page"),
+    row(
+        "E9",
+        "a thousand who wait for one page are one read; who wait for frames have them in turn",
+        "one operation a page; a queue",
+    ),
     row("E10", "what happens to a page or its space while a fault waits is seen", "looking up again"),
     same("U7", "page-out needs no memory", "as E2", &["E2"]),
     row("U9", "the end of a program for want of memory is explained", "a record that programs can read"),
