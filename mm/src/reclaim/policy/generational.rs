@@ -188,13 +188,12 @@ impl Policy for Generational {
     fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
         let standing = Standing::of(links.mark(frame));
         self.queues[queue_of(standing.mark())].remove(links, frame);
+        // Main may have been given up as a whole, with a challenger left behind.
+        self.end_contest_of(frame);
         match (standing, sample) {
             (Standing::Main | Standing::Proven, _) => return self.judge_main(links, frame, standing, sample),
             (Standing::Doomed, Sample::Idle) => return Verdict::Evict(Memory::Forget),
-            (Standing::Cold, Sample::Idle) => {
-                self.end_contest_of(frame);
-                return Verdict::Evict(Memory::Remember);
-            }
+            (Standing::Cold, Sample::Idle) => return Verdict::Evict(Memory::Remember),
             (Standing::Cold, Sample::FirstUse) => self.push(links, frame, Standing::New),
             (Standing::Cold, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_USED),
             (Standing::New | Standing::Returned, _) if self.has_room() => self.push(links, frame, Standing::Main),
@@ -342,5 +341,25 @@ mod tests {
             evicted += usize::from(policy.judge(&mut links, frame, Sample::Idle) != Verdict::Keep);
         }
         assert_eq!((seen, evicted, policy.len()), (63, 63, 0));
+    }
+
+    #[test]
+    fn a_challenger_that_is_looked_at_itself_no_longer_challenges() {
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 64].into_boxed_slice()));
+        let mut policy = Generational::default();
+        (0..64).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        while policy.contest.is_none() {
+            let frame = policy.candidate().expect("64 pages");
+            policy.judge(&mut links, frame, Sample::Used);
+        }
+        // A program ends that has all but this page: there is nobody left to contest with.
+        let challenger = policy.contest.expect("just looked").challenger;
+        let others = (0..64).map(Pfn::new).filter(|frame| *frame != challenger);
+        others.for_each(|frame| policy.forget(&mut links, frame));
+        assert_eq!(policy.candidate(), Some(challenger));
+        assert_eq!(policy.judge(&mut links, challenger, Sample::Used), Verdict::Keep);
+        assert_eq!(policy.candidate(), Some(challenger));
+        assert_eq!(policy.judge(&mut links, challenger, Sample::Idle), Verdict::Evict(Memory::Forget));
+        assert_eq!((policy.candidate(), policy.len()), (None, 0));
     }
 }
