@@ -168,6 +168,8 @@ struct Waiting<'a, P: Platform> {
 }
 
 impl<P: Platform> Drop for Waiting<'_, P> {
+    // Apart, so that a fault that never waited is dropped for a comparison.
+    #[inline(never)]
     fn drop(&mut self) {
         self.waiter.mm.core.with_lock(|core| {
             core.faults_waiting -= 1;

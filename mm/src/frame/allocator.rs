@@ -208,14 +208,12 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
 
     /// A block of `order`, or `None` if there is none. Never waits.
     pub fn alloc(&self, kind: FrameKind, order: Order) -> Option<Frame> {
-        let (frame, left) = self.pool.with_lock(|pool| {
-            let Some(frame) = pool.alloc(kind, order) else {
-                self.begin_drought(pool);
-                return None;
-            };
+        let found = self.pool.with_lock(|pool| {
+            let frame = pool.alloc(kind, order)?;
             let frames = order.frames() as u32;
             Some((frame, self.free.fetch_sub(frames, Ordering::Relaxed) - frames))
-        })?;
+        });
+        let Some((frame, left)) = found else { return self.none_found() };
         self.signal_below_low(left);
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, order.frames()));
@@ -232,13 +230,11 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
     /// One frame for who wants zeroes: one that is full of them already, if there is any.
     #[inline(always)]
     pub fn alloc_for_zeroes(&self, kind: FrameKind) -> Option<(Frame, Contents)> {
-        let (frame, contents, left) = self.pool.with_lock(|pool| {
-            let Some((frame, contents)) = pool.alloc_for_zeroes(kind) else {
-                self.begin_drought(pool);
-                return None;
-            };
+        let found = self.pool.with_lock(|pool| {
+            let (frame, contents) = pool.alloc_for_zeroes(kind)?;
             Some((frame, contents, self.free.fetch_sub(1, Ordering::Relaxed) - 1))
-        })?;
+        });
+        let Some((frame, contents, left)) = found else { return self.none_found() };
         self.signal_below_low(left);
         #[cfg(feature = "sim")]
         self.watcher().inspect(|watcher| watcher.allocated(frame.pfn, 1));
@@ -346,6 +342,13 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
             Some(failures) => failures.not_withheld(kind, frames),
         };
         self.free.fetch_add(free as u32, Ordering::Relaxed);
+    }
+
+    /// What an allocation without a frame comes to. Apart, so that those with one do not pay for it.
+    #[cold]
+    fn none_found<T>(&self) -> Option<T> {
+        self.pool.with_lock(|pool| self.begin_drought(pool));
+        None
     }
 
     /// There was no frame: if that was the first of those that fail for good, all others are withheld from here on.

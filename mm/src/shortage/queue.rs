@@ -226,6 +226,7 @@ impl<P: Platform> Future for Waiting<'_, '_, P> {
 }
 
 impl<P: Platform> Drop for Waiter<'_, P> {
+    #[inline(never)]
     fn drop(&mut self) {
         if let Some(lane) = self.lane {
             self.mm.core.with_lock(|core| core.waiters.leave(lane));
