@@ -34,7 +34,7 @@ use core::pin::pin;
 use rewrite::Pace;
 
 /// The policy in use.
-pub type Replacement = Generational;
+pub type Replacement = SecondChance;
 
 /// Victims on their way into one request.
 #[derive(Default)]
