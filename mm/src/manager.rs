@@ -422,7 +422,7 @@ impl<P: Platform> Mm<P> {
 
     #[inline(always)]
     fn may_alloc(&self, core: &mut Core<P>, group: GroupId) -> Result<(), Scarce> {
-        if self.frames.free_frames() <= core.waiters.floor() {
+        if !self.has_frame(core) {
             return Err(Scarce::Machine);
         }
         if group.is_root() || core.may_charge(group) { Ok(()) } else { Err(Scarce::Group) }

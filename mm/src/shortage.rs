@@ -189,7 +189,7 @@ impl<P: Platform> Mm<P> {
         let mut waiter = Waiter::new(self);
         loop {
             let wait = self.core.with_lock(|core| {
-                if self.frames.free_frames() > core.waiters.floor() {
+                if self.has_frame(core) {
                     return Ok(None);
                 }
                 if is_hopeless(&core.shortage) {

@@ -54,7 +54,7 @@ impl Holds {
     pub(super) fn is_keeper(&self) -> bool {
         self.keeper
     }
-    /// Where the thread is to wait for a frame: whether it had something before.
+    /// Where the thread is to wait for a frame: whether it had something before, or was woken before and came too late.
     pub(super) fn take_place(&mut self) -> Lane {
         let begun = self.waits > 0 || !self.frames.is_empty();
         if begun && usize::from(self.waits) < MAX_HOLDS {

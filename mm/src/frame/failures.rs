@@ -29,8 +29,8 @@ enum Plan {
     Rarer { nth: u32, last: u32 },
     /// One fails and with it all that follow, but that the heap finds so many frames.
     ForGood { spared: usize },
-    /// They fail: so many frames are left to the heap, and so many are free and yet not there.
-    Drought { spared: usize, withheld: usize },
+    /// They fail: so many frames are left to the heap, of so many at first, and so many are free and yet not there.
+    Drought { spared: usize, most: usize, withheld: usize },
 }
 
 impl Failures {
@@ -77,21 +77,20 @@ impl Failures {
             return None;
         }
         let spared = spared.min(free);
-        self.plan = Plan::Drought { spared, withheld: free - spared };
+        self.plan = Plan::Drought { spared, most: spared, withheld: free - spared };
         Some(spared)
     }
 
-    /// How many of `frames` that were freed are there for others. In a drought what the heap gives back is the heap's again.
+    /// How many of `frames` that were freed are there for others. In a drought what the heap gives back is the heap's again, up to what it
+    /// had at first: were there more, frames would be free and nobody could have one, and memory would never run out.
     #[cold]
     pub fn not_withheld(&mut self, kind: FrameKind, frames: usize) -> usize {
         match &mut self.plan {
-            Plan::Drought { spared, .. } if kind == FrameKind::Heap => {
-                *spared += frames;
-                frames
-            }
-            Plan::Drought { withheld, .. } => {
-                *withheld += frames;
-                0
+            Plan::Drought { spared, most, withheld } => {
+                let back = if kind == FrameKind::Heap { frames.min(*most - *spared) } else { 0 };
+                *spared += back;
+                *withheld += frames - back;
+                back
             }
             _ => frames,
         }
@@ -136,5 +135,7 @@ mod tests {
         assert_eq!([FrameKind::User, FrameKind::Heap].map(|kind| failures.not_withheld(kind, 1)), [0, 1]);
         assert!(!failures.fails(FrameKind::Heap, 1), "the heap has one back");
         assert_eq!((failures.withheld(), failures.failed()), (9, 6));
+        assert_eq!(failures.not_withheld(FrameKind::Heap, 5), 1, "it has no more than at first");
+        assert_eq!(failures.withheld(), 13);
     }
 }

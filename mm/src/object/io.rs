@@ -462,7 +462,7 @@ impl<P: Platform> Mm<P> {
                     .map_err(Hurdle::NoFrame);
             }
             // Looked at beforehand, because the pins must be given back before there is a wait for a frame.
-            Record::Away(_) if self.frames.free_frames() <= self.watermarks.min => {
+            Record::Away(_) if !self.has_frame(core) => {
                 return Err(Hurdle::NoFrame(Scarce::Machine));
             }
             Record::Away(_) if !core.may_charge(request.group) => return Err(Hurdle::NoFrame(Scarce::Group)),

@@ -214,6 +214,8 @@ impl<P: Platform> Mm<P> {
             if self.frames.free_frames() <= self.watermarks.min {
                 return;
             }
+            // Somebody found no frame although there are some.
+            self.announce_frames();
         }
     }
 

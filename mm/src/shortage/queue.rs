@@ -1,6 +1,7 @@
 //! The queue for frames: who has the next one that is freed.
 //!
-//! Owns the order in which those are woken who found no frame, and how many frames are set aside for who was woken and has not run yet.
+//! Owns the order in which those are woken who found no frame, how many frames are set aside for who was woken and has not run yet, and so
+//! whether there is a frame for who asks ([`Mm::has_frame`]).
 //! Does not own whether anybody waits at all ([`super`]), nor what a frame is for: who is woken asks again for all it needs.
 //!
 //! ```text
@@ -20,7 +21,7 @@
 //! **Nobody is forgotten.** Whoever frees frames announces them, and so do reclaim, once a round, and whoever was woken, when it waits
 //! again or is done: what it left is for the next. Somebody asleep beside a free frame would need all of them to have failed.
 
-use crate::manager::Mm;
+use crate::manager::{Core, Mm};
 use crate::platform::Platform;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -31,7 +32,7 @@ use pin_project_lite::pin_project;
 /// Who goes first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {
-    /// Those whose instruction, or system call, has had something already.
+    /// Those whose instruction has had something already, or was woken before, and calls into the kernel, which take no page.
     Begun,
     /// All others.
     New,
@@ -70,8 +71,19 @@ struct Waiters {
     woken: usize,
 }
 
+/// Whom a frame is set aside for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Offer {
+    /// The first in this lane, who is to be woken.
+    Wake(Lane),
+    /// Somebody who was woken for news of another kind, and runs soon.
+    Awake,
+    /// There is nobody.
+    Nobody,
+}
+
 /// Who waits for frames, in numbers; behind the manager's lock. Only those are counted whose wait was polled: it is they that a wake-up
-/// reaches.
+/// reaches. A wait is polled before anything else runs that could have news for it: there is one processor, and no interrupt wakes here.
 #[derive(Debug)]
 pub(crate) struct FrameWaiters {
     lanes: [Waiters; 2],
@@ -84,12 +96,6 @@ pub(crate) struct FrameWaiters {
 impl FrameWaiters {
     pub fn new(reserve: usize) -> Self {
         Self { lanes: Default::default(), set_aside: 0, floor: reserve }
-    }
-
-    /// How many frames may be free with none of them for who asks now.
-    #[inline(always)]
-    pub fn floor(&self) -> usize {
-        self.floor
     }
 
     fn set_aside(&mut self, frames: usize) {
@@ -132,27 +138,33 @@ impl FrameWaiters {
         Some(lane)
     }
 
-    /// There is a frame that is not set aside. The lane whose first is to be woken for it; nobody is if somebody runs soon who was woken
-    /// for none.
-    fn offer(&mut self) -> Option<Option<Lane>> {
-        let lane = if self.woken() > self.set_aside { None } else { Some(self.next()?) };
-        self.set_aside(self.set_aside + 1);
-        Some(lane)
+    /// There is a frame that is not set aside: sets it aside, if there is somebody for it.
+    fn offer(&mut self) -> Offer {
+        let offer =
+            if self.woken() > self.set_aside { Offer::Awake } else { self.next().map_or(Offer::Nobody, Offer::Wake) };
+        self.set_aside(self.set_aside + usize::from(offer != Offer::Nobody));
+        offer
     }
 }
 
 impl<P: Platform> Mm<P> {
+    /// Whether there is a frame for who asks now. The one place that says so for pages.
+    #[inline(always)]
+    pub(crate) fn has_frame(&self, core: &Core<P>) -> bool {
+        self.frames.free_frames() > core.waiters.floor
+    }
+
     /// Wakes as many of those who wait for a frame as there are frames for.
     pub(crate) fn announce_frames(&self) {
         if self.frames.free_frames() <= self.watermarks.min {
             return;
         }
         self.core.with_lock(|core| {
-            while self.frames.free_frames() > core.waiters.floor() {
+            while self.has_frame(core) {
                 match core.waiters.offer() {
-                    Some(Some(lane)) => self.frame_queue.0[lane as usize].wake(),
-                    Some(None) => {}
-                    None => break,
+                    Offer::Wake(lane) => self.frame_queue.0[lane as usize].wake(),
+                    Offer::Awake => {}
+                    Offer::Nobody => break,
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! Second chance: a queue in order of arrival, whose head goes to the back if it was used (Corbató's clock, 1968, as a list).
 //!
-//! Owns nothing else. It is what [`super::Generational`] is compared with.
+//! Owns nothing else. It is the policy in use, and what [`super::Generational`] is compared with.
 
 use super::{Arrival, Memory, PageList, Policy, Sample, Verdict};
 use crate::addr::Pfn;
