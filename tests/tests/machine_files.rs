@@ -49,9 +49,10 @@ fn a_directory_becomes_a_disk_and_is_left_as_it_is() {
 }
 
 /// Every other time with files of up to 1 MiB: only these have enough blocks to be cut, emptied and buried in several steps (of 64).
+/// In a soak five seeds of either.
 #[test]
 fn random_operations_on_files_agree_with_a_model_and_survive_remounts_and_a_reboot() {
-    for number in 0..reduced_or_full(2, 8) {
+    for number in 0..reduced_or_full(2, 10) {
         let disk = DataDisk::empty();
         let (kib, ops) = if number % 2 == 0 {
             (96, reduced_or_full(2_000, 100_000))
@@ -59,9 +60,9 @@ fn random_operations_on_files_agree_with_a_model_and_survive_remounts_and_a_rebo
             (1024, reduced_or_full(2_000, 20_000))
         };
         let line = format!("file-model ops={ops} seed={} kib={kib}", seed());
-        let finished = run(&disk, &line).finish();
+        // Minutes of work, which other tests may run beside.
+        let finished = run(&disk, &line).limit_s(1200).finish().expect_ok();
         disk.expect_clean();
-        let finished = finished.expect_ok();
         assert!(finished.text().contains("OK file-model"));
         assert!(!finished.log.contains("is not given back"), "{finished}");
         compare(&disk.read_back());
