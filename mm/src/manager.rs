@@ -15,7 +15,7 @@ use crate::object::sync::Broom;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
-use crate::reclaim::{CleanBatch, Ghosts, Progress, Replacement, Rewriting, Watermarks};
+use crate::reclaim::{CleanBatch, Ghosts, Policy, Progress, Replacement, Rewriting, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::{FrameQueue, FrameWaiters, Shortage};
 use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
@@ -207,7 +207,8 @@ impl<P: Platform> Mm<P> {
             ops: OpTable::new(config.operations),
             swap,
             policy: Replacement::default(),
-            ghosts: Ghosts::for_frames(total),
+            // A policy that has no use for what it would remember costs no memory for it.
+            ghosts: Ghosts::for_frames(if <Replacement as Policy>::WINDOW == 0 { 0 } else { total }),
             groups: Groups::default(),
             user_pagers: UserPagers::default(),
             probation: Probation::new(frames.counts().total),

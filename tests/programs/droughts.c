@@ -1,7 +1,8 @@
 /* Claim: whichever frame allocation of a program fails for good, with all that follow it, each call is refused for want of memory or
  * the program ends for it; nobody waits for ever, and nothing is left behind. COUNT children, one after the other, do a little of
  * everything. The kernel has the n-th frame allocation of each fail, n growing, and all others until that child has ended
- * (fail_frame=children:…). The books are read before the first and after each. Works in the current directory. */
+ * (fail_frame=children:…). The books are read before the first and after each. Works in the current directory. With a second argument,
+ * `locked`, each child first locks all it has, so that none of that can leave for what it does. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
@@ -219,6 +220,12 @@ static void make_writable(char *from, size_t length, int rights)
     done(mprotect(from, length, rights | PROT_WRITE) == 0, "mprotect");
 }
 
+static void lock(char *from, size_t length, int rights)
+{
+    (void)rights;
+    done(mlock(from, length) == 0, "mlock");
+}
+
 static void store(char *from, size_t length, int rights)
 {
     (void)rights;
@@ -301,10 +308,12 @@ static void print(const char *when, struct books b)
 }
 
 /* Runs a child; says how it ended. */
-static int one(long child)
+static int one(long child, int locked)
 {
     pid_t pid = forked();
     if (pid == 0) {
+        if (locked)
+            each_area(lock);
         live();
         fflush(stdout);
         _exit(wrong ? 1 : refused);
@@ -318,13 +327,14 @@ static int one(long child)
 int main(int argc, char **argv)
 {
     long count = argc > 1 ? atol(argv[1]) : 0, ended = 0, refusals = 0;
+    int locked = argc > 2 && strcmp(argv[2], "locked") == 0;
     /* The first reading is for what only reading takes. */
     each_area(make_writable);
     books_after(ANYTHING);
     struct books before = books_after(ANYTHING), after = before;
     print("before", before);
     for (long child = 0; child < count && wrong == 0; child++) {
-        int status = one(child);
+        int status = one(child, locked);
         ended += status == SIGKILL;
         refusals += status == REFUSED << 8;
         after = books_after(before);

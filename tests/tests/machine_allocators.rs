@@ -37,15 +37,17 @@ fn e1_whichever_frame_allocation_fails_for_good_calls_are_refused_or_programs_en
     let program = Program::C("droughts", Flavour::Glibc).build().unwrap_or_else(|error| panic!("{error}"));
     let count = reduced_or_full(40, ALLOCATIONS);
     let first = 1 + seed() % (ALLOCATIONS - count + 1);
-    let disk = DataDisk::empty();
-    let run = Run::new([program.to_str().expect("a path in UTF-8"), &count.to_string()])
-        .option("--disk", disk.image())
-        .options("--ram 16M --swap 64M")
-        .option("--append", format!("fail_frame=children:{first}..{}", first + count - 1));
-    let run = run.finish();
-    disk.expect_clean();
-    let run = run.expect_ok().expect_line("OK droughts").expect_sound();
-    assert!(run.log.contains(&format!("fail_frame: for good in {count} children")), "{}", run.log);
+    for memory in ["pageable", "locked"] {
+        let disk = DataDisk::empty();
+        let run = Run::new([program.to_str().expect("a path in UTF-8"), &count.to_string(), memory])
+            .option("--disk", disk.image())
+            .options("--ram 16M --swap 64M")
+            .option("--append", format!("fail_frame=children:{first}..{}", first + count - 1));
+        let run = run.finish();
+        disk.expect_clean();
+        let run = run.expect_ok().expect_line("OK droughts").expect_sound();
+        assert!(run.log.contains(&format!("fail_frame: for good in {count} children")), "{memory}: {}", run.log);
+    }
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub async fn walk(who: &Process, start: Vnode, path: &[u8], last: LastLink) -> R
         if name == b"." || name == b".." {
             if name == b".." {
                 at = at.parent().await?;
+                by = None;
             }
             rest.drain(..behind);
             continue;
