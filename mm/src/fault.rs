@@ -303,7 +303,7 @@ impl<P: Platform> Mm<P> {
         let frame = core.table.settle(token, Home::Private(place.0, place.1), Residence::Dirty);
         core.admit(frame);
         if core.map_new(self.frames, place, frame, rights).is_none() {
-            return self.no_frame(core, request, holds, Scarce::Machine);
+            return self.no_table(core, request, frame, holds);
         }
         self.hold(core, frame, holds);
         Step::Mapped
@@ -432,6 +432,16 @@ impl<P: Platform> Mm<P> {
         Step::Wait(wait, FaultKind::Minor)
     }
 
+    /// A page is resident, and there is no frame for a table to map it by. It is held while its thread waits for one: the two are one need,
+    /// and nothing would be gained if the page left again, unused, for its table.
+    #[cold]
+    #[inline(never)]
+    fn no_table<'a>(&'a self, core: &mut Core<P>, request: Request, frame: Pfn, holds: &mut Holds) -> Step<'a, P> {
+        core.rescue(frame);
+        self.hold(core, frame, holds);
+        self.no_frame(core, request, holds, Scarce::Machine)
+    }
+
     /// A resident page: map it, whatever it is going through. The one place that maps a page for who wants it;
     /// those read ahead are mapped by [`Mm::begin_probation`].
     pub(crate) fn map_resident<'a>(
@@ -448,7 +458,7 @@ impl<P: Platform> Mm<P> {
             core.unmap_page(self.frames, page);
         }
         if core.map_page(self.frames, page, frame, rights).is_none() {
-            return self.no_frame(core, request, holds, Scarce::Machine);
+            return self.no_table(core, request, frame, holds);
         }
         match core.table.get(frame).residence() {
             Residence::Evicting => core.rescue(frame),

@@ -11,7 +11,10 @@ use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
 use mm::victim::{Adjustment, Grounds, Scope, Standing, Verdict};
 use std::sync::{Arc, Mutex};
-use tests::mm::{PAGE, World, numbered, ready, window, word};
+use tests::mm::{PAGE, Thread, World, numbered, ready, window, word};
+
+/// Pages that one table maps.
+const ENTRIES: u64 = 512;
 
 /// Stores to `count` pages, all different; returns how many were stored and how it ended.
 async fn write_pages(
@@ -66,6 +69,27 @@ fn without_swap_memory_runs_out_for_who_asks_for_too_much_and_comes_back() {
     world.destroy(space);
     world.destroy(other);
     world.assert_empty();
+}
+
+/// A page that needs a table as well may get the last frame for itself and none for that: it is not a way on that this page can leave
+/// again, as nothing is in it yet.
+#[test]
+fn e8_a_page_and_its_table_are_had_together_or_memory_has_run_out() {
+    for frames in 64..80 {
+        let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(frames, 0) }, 1);
+        let (space, area) = world.space_with(frames as u64 * ENTRIES);
+        let machine = world.machine.clone();
+        let writer = async move {
+            let mut thread = Thread::new(&machine);
+            for table in 0..frames as u64 {
+                thread.store(space, word(area, table * ENTRIES, 0), 1).await?;
+            }
+            Ok(())
+        };
+        assert_eq!(world.run("writer", writer), Err(FaultError::OutOfMemory), "{frames} frames");
+        world.destroy(space);
+        world.assert_empty();
+    }
 }
 
 /// Programs on a machine: each writes its pages, checks them, and stays until it is told to go.
