@@ -287,6 +287,30 @@ fn m3_a_page_that_was_only_read_is_not_written_out_again() {
     world.assert_empty();
 }
 
+#[test]
+fn e7_locked_pages_that_a_child_shares_stay_whoever_uses_them() {
+    let mut world = World::seeded(SimConfig::new(128, 2048), 1);
+    let (space, area) = world.space_with(400);
+    let machine = world.machine.clone();
+    let child = world.run("programs", async move {
+        let mm = machine.mm();
+        mm.lock(space, area, 20 * PAGE, Lock::Now).await.unwrap();
+        write(&machine, space, area, 20).await;
+        let child = machine.create_space().unwrap();
+        mm.fork_space(space, child).await.unwrap();
+        // Locks are not inherited, and neither of the two uses the pages.
+        write(&machine, child, at(area, 20), 380).await;
+        write(&machine, space, at(area, 20), 380).await;
+        assert_eq!(resident(&machine, space, area, 20), 20, "locked pages do not leave");
+        check(&machine, child, area, 20).await;
+        check(&machine, child, at(area, 20), 380).await;
+        child
+    });
+    world.destroy(child);
+    world.destroy(space);
+    world.assert_empty();
+}
+
 /// A block of which nothing is left takes no place among those that there may be, however it went.
 #[test]
 fn m10_blocks_that_are_replaced_unmapped_or_moved_are_forgotten() {

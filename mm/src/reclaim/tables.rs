@@ -6,7 +6,7 @@
 //! what it reads is on the frame of zeroes, which is nobody's to evict.
 
 use super::{Effort, Fate, Sample};
-use crate::addr::{Pfn, Vpn};
+use crate::addr::{PageRange, Pfn, Vpn};
 use crate::home::Home;
 use crate::manager::{Core, Mm};
 use crate::platform::{Mapping, PageTable, Platform};
@@ -22,7 +22,7 @@ const ENTRIES: usize = 512;
 
 impl<P: Platform> Mm<P> {
     /// Whether a table was used: the A bits of its entries, which are cleared and noted with their pages. A table counts as used while
-    /// it is held, or maps a held page, or maps many.
+    /// it is held, or maps a held page, or maps many; or a locked one: that a page is locked which several have, its mappings say.
     pub(super) fn sample_table(&self, core: &mut Core<P>, frame: Pfn) -> Sample {
         let desc = core.table.get(frame);
         let (Home::Private(space, page), held) = (desc.home(), desc.holds() > 0) else {
@@ -33,11 +33,12 @@ impl<P: Platform> Mm<P> {
             Effort::Usual => FEW,
             Effort::Last => ENTRIES,
         };
-        let Core { spaces, table: descs, zero, .. } = core;
+        let Core { spaces, table: descs, zero, locking, .. } = core;
         let Some(s) = spaces.get_mut(space) else { return Sample::Used };
         let first = Vpn::new(page.as_u64() & !(ENTRIES as u64 - 1));
         let mut accessed = [0u64; ENTRIES / 64];
-        let (mut entries, mut needed) = (0, held);
+        let locked = *locking && s.vmas.is_locked_in(PageRange::new(first, ENTRIES as u64));
+        let (mut entries, mut needed) = (0, held || locked);
         s.table.each_mapping(page, &mut |page, mapping| {
             entries += 1;
             needed |= descs.get(mapping.frame).holds() > 0;
