@@ -14,11 +14,14 @@
 //! | [`page_counts`] | pages by state, as the kernel counts them |
 //! | [`maps`] | `/proc/self/maps` |
 //! | [`latency`] | histograms of cycles |
+//! | [`working_set`] | pages with content, touched, counted and verified |
+//! | [`phase`], [`failure`] | what is measured between two marks, and how a workload fails |
+//! | [`usage`] | `KIND key=value` command lines and how such programs end |
 //! | [`claim`], [`arguments`] | last lines and command lines of the small programs |
 //! | [`tree`] | a directory tree as lines that can be compared |
 //! | [`volume`] (unsafe) | holes, reserved blocks, mounting anew |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
-//! | [`pressure`] | the main workload's options, phases and kinds |
+//! | [`pressure`] | the main workload's options and kinds |
 //!
 //! Besides the modules above, unsafe code is only in those programs whose claim *is* a forbidden access or a signal;
 //! each says so at its top.
@@ -27,15 +30,19 @@ pub mod arguments;
 pub mod claim;
 pub mod content;
 pub mod counters;
+pub mod failure;
 pub mod latency;
 pub mod machine;
 pub mod mapping;
 pub mod maps;
 pub mod page_counts;
+pub mod phase;
 pub mod pressure;
 pub mod references;
 pub mod registers;
 pub mod rng;
 pub mod tree;
+pub mod usage;
 pub mod volume;
+pub mod working_set;
 pub mod zipf;

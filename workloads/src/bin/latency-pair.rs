@@ -20,8 +20,8 @@ use workloads::counters::vmstat;
 use workloads::machine::getpid;
 use workloads::mapping::{Advice, Charge, Mapping};
 use workloads::rng::Scatter;
+use workloads::working_set::PAGES_PER_MIB;
 
-const PAGES_PER_MIB: u64 = 256;
 /// Pages that B owns, faults in one by one and gives back all at once.
 const OWN_PAGES: usize = 256;
 

@@ -1,6 +1,9 @@
 //! The command line of `pressure`: one kind and any number of `key=value`.
 
-use std::fmt;
+use super::kinds;
+use crate::failure::Failure;
+use crate::usage::{self, Command, UsageError};
+use crate::working_set::PAGES_PER_MIB;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -125,51 +128,6 @@ pub struct Options {
     pub trace: u64,
 }
 
-/// Why a command line was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsageError {
-    /// No kind was given.
-    NoKind,
-    /// The first argument is no kind.
-    UnknownKind(String),
-    /// An argument is no `key=value`.
-    NotAPair(String),
-    /// There is no such key.
-    UnknownKey(String),
-    /// A value is not a number, or outside its range.
-    BadValue {
-        /// The key.
-        key: String,
-        /// What was given for it.
-        value: String,
-        /// What it may be.
-        range: std::ops::RangeInclusive<u64>,
-    },
-    /// `trace=1` for a kind without a reference string.
-    NoTrace(Kind),
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoKind => write!(out, "no KIND given; one of {}", names()),
-            Self::UnknownKind(kind) => {
-                write!(out, "unknown kind {kind:?}; it is one of {}", names())
-            }
-            Self::NotAPair(argument) => write!(out, "{argument:?} is not of the form key=value"),
-            Self::UnknownKey(key) => write!(out, "unknown key {key:?}; --help lists them"),
-            Self::BadValue { key, value, range } => {
-                write!(out, "{key}={value}: must be a whole number from {} to {}", range.start(), range.end())
-            }
-            Self::NoTrace(kind) => write!(out, "{} has no reference string to trace", kind.name()),
-        }
-    }
-}
-
-fn names() -> String {
-    Kind::ALL.map(Kind::name).join(", ")
-}
-
 impl Options {
     /// The defaults of a kind.
     pub fn new(kind: Kind) -> Self {
@@ -191,25 +149,6 @@ impl Options {
         }
     }
 
-    /// Reads the arguments after the program's name.
-    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UsageError> {
-        let mut arguments = arguments.into_iter();
-        let name = arguments.next().ok_or(UsageError::NoKind)?;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-        let mut options = Self::new(kind.ok_or(UsageError::UnknownKind(name))?);
-        for argument in arguments {
-            match argument.split_once('=') {
-                Some(("file", path)) => options.file = path.to_owned(),
-                Some((key, value)) => options.set(key, value)?,
-                None => return Err(UsageError::NotAPair(argument)),
-            }
-        }
-        if options.trace == 1 && !options.kind.has_trace() {
-            return Err(UsageError::NoTrace(options.kind));
-        }
-        Ok(options)
-    }
-
     fn set(&mut self, key: &str, value: &str) -> Result<(), UsageError> {
         // Sizes end where addresses of 47 bits do, so that no product below can overflow.
         let (field, range) = match key {
@@ -227,18 +166,45 @@ impl Options {
             "trace" => (&mut self.trace, 0..=1),
             _ => return Err(UsageError::UnknownKey(key.to_owned())),
         };
-        match value.parse() {
-            Ok(number) if range.contains(&number) => *field = number,
-            _ => {
-                return Err(UsageError::BadValue { key: key.to_owned(), value: value.to_owned(), range });
-            }
-        }
+        *field = usage::number(key, value, range)?;
         Ok(())
     }
 
     /// The working set in pages.
     pub fn pages(&self) -> u64 {
-        self.mib * 256
+        self.mib * PAGES_PER_MIB
+    }
+}
+
+impl Command for Options {
+    const NAME: &'static str = "pressure";
+    const HELP: &'static str = HELP;
+
+    fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UsageError> {
+        let mut arguments = arguments.into_iter();
+        let mut options = Self::new(usage::kind(Kind::ALL, Kind::name, arguments.next())?);
+        for argument in arguments {
+            match usage::pair(&argument)? {
+                ("file", path) => options.file = path.to_owned(),
+                (key, value) => options.set(key, value)?,
+            }
+        }
+        if options.trace == 1 && !options.kind.has_trace() {
+            return Err(UsageError::NoTrace(options.kind.name()));
+        }
+        Ok(options)
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        kinds::run(self)
+    }
+
+    fn writes_data(&self) -> bool {
+        self.trace == 1
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::time::Instant;
 
-use super::options::Kind;
 use crate::counters;
 use crate::machine::{mark, time_stamp};
 
@@ -88,12 +87,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops the clocks and prints the phase's line. `units` is the work done, `sum` a checksum of what was seen.
-    pub fn end(self, kind: Kind, units: u64, sum: u64) {
+    /// Stops the clocks and prints the phase's line. `kind` names the workload, `units` is the work done, `sum` a checksum
+    /// of what was seen.
+    pub fn end(self, kind: &str, units: u64, sum: u64) {
         self.phase.mark_end();
         let (ns, tsc) = (self.start.elapsed().as_nanos(), time_stamp() - self.tsc);
         let after = read_vmstat();
-        let (kind, phase) = (kind.name(), self.phase.name());
+        let phase = self.phase.name();
         print!("RESULT kind={kind} phase={phase} units={units} ns={ns} tsc={tsc}");
         if let (Some(before), Some(after)) = (self.vmstat, after) {
             for ((name, before), after) in VMSTAT.into_iter().zip(before).zip(after) {
