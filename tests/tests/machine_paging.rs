@@ -119,6 +119,25 @@ fn hot_and_cold_pages_survive() {
     expect_swapping(&twice_the_ram("hot-cold", "ops=20000", "ops=131072"));
 }
 
+/// What is none of the four patterns: 1.7 times the RAM, with real data structures and with two processes.
+#[test]
+fn mixes_of_patterns_end_well() {
+    let (options, mib) = reduced_or_full(("--ram 24M --swap 128M", 40), ("--ram 64M --swap 1G", 96));
+    for (kind, everyday) in [
+        ("phases", "ops=4000 passes=1"),
+        ("pair", "ops=200000 passes=2"),
+        ("shifting", "ops=20000"),
+        ("btree", "ops=4000"),
+        ("transpose", ""),
+        ("mark-sweep", "ops=200"),
+    ] {
+        let line = format!("mixes {kind} mib={mib} seed={} {}", seed(), reduced_or_full(everyday, ""));
+        let run = Run::line(&line).options(options).finish().expect_ok().expect_line(&format!("OK {kind}"));
+        println!("{line}: {} ms", run.value(&format!("RESULT kind={kind} phase=run"), "ns") / 1_000_000);
+        expect_swapping(std::slice::from_ref(&run));
+    }
+}
+
 #[test]
 fn fresh_pages_are_zero_however_often_they_are_mapped() {
     twice_the_ram("fault", "mib=8 passes=8", "mib=32 passes=16");

@@ -21,11 +21,30 @@ pub enum Failure {
         /// How many touches wrote.
         writes: u64,
     },
+    /// Something that the program left in memory is not what it left there.
+    Wrong {
+        /// What it is.
+        what: &'static str,
+        /// Where it is, in units of its own: a page, a word, an element.
+        at: u64,
+        /// What was left there.
+        expected: u64,
+        /// What was read.
+        found: u64,
+    },
+    /// Another process of the workload ended badly, with this wait status.
+    Child(i32),
     /// A system call failed.
     System(&'static str, io::Error),
 }
 
 impl Failure {
+    /// That two values are equal, or what is wrong.
+    #[inline]
+    pub fn unless_equal(what: &'static str, at: u64, expected: u64, found: u64) -> Result<(), Self> {
+        if found == expected { Ok(()) } else { Err(Self::Wrong { what, at, expected, found }) }
+    }
+
     /// What a failed system call is, for `map_err`.
     pub fn of(call: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::System(call, error)
@@ -40,6 +59,10 @@ impl fmt::Display for Failure {
             Self::Versions { found, writes } => {
                 write!(out, "versions found={found} writes={writes}")
             }
+            Self::Wrong { what, at, expected, found } => {
+                write!(out, "{what} at={at} expected={expected:#x} found={found:#x}")
+            }
+            Self::Child(status) => write!(out, "child status={status:#x}"),
             Self::System(call, error) => write!(out, "{call}: {error}"),
         }
     }

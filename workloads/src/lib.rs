@@ -1,8 +1,8 @@
 //! Ordinary Linux programs that put memory under pressure and check every byte they read back.
 //!
-//! Everything here is plain Rust `std`, built static for Linux: the same binary runs on Linux and on Ebb, so a difference
-//! in what it prints is a difference between the kernels. `src/bin` has one program per claim; the last line of each
-//! program's output is machine-readable and its exit status says whether the claim held.
+//! Everything here is plain Rust `std`, built static for Linux: the same binary runs on Linux and on Ebb, so a
+//! difference in what it prints is a difference between the kernels. `src/bin` has one program per claim; the last line
+//! of each program's output is machine-readable and its exit status says whether the claim held.
 //!
 //! | module | owns |
 //! |---|---|
@@ -21,6 +21,8 @@
 //! | [`tree`] | a directory tree as lines that can be compared |
 //! | [`volume`] (unsafe) | holes, reserved blocks, mounting anew |
 //! | [`registers`] (unsafe) | all vector registers, held across system calls |
+//! | [`process`] (unsafe) | forking and waiting |
+//! | [`mixes`] (unsafe: a fork) | programs whose patterns are none of `pressure`'s: trees, matrices, heaps, phases, pairs |
 //! | [`pressure`] | the main workload's options and kinds |
 //!
 //! Besides the modules above, unsafe code is only in those programs whose claim *is* a forbidden access or a signal;
@@ -35,9 +37,11 @@ pub mod latency;
 pub mod machine;
 pub mod mapping;
 pub mod maps;
+pub mod mixes;
 pub mod page_counts;
 pub mod phase;
 pub mod pressure;
+pub mod process;
 pub mod references;
 pub mod registers;
 pub mod rng;
