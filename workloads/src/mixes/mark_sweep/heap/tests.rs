@@ -1,3 +1,5 @@
+//! The heap by itself: what a collection keeps and frees, against a model, and what is noticed when memory is wrong.
+
 use std::collections::{HashMap, HashSet};
 
 use super::*;
