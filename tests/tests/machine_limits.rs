@@ -43,7 +43,7 @@ fn without_swap_a_program_that_needs_more_than_ram_is_killed_with_an_explanation
 }
 
 #[test]
-fn with_too_little_swap_a_program_is_killed_with_an_explanation() {
+fn f9_with_too_little_swap_a_program_is_killed_with_an_explanation() {
     let (options, pressure) = reduced_or_full(
         ("--ram 24M --swap 16M", "pressure seq-write mib=96 fill=100"),
         ("--ram 64M --swap 64M", "pressure seq-write mib=192 fill=100"),
@@ -65,7 +65,7 @@ fn without_swap_a_program_that_fits_ends_well() {
 }
 
 #[test]
-fn swap_that_is_just_large_enough_is_enough() {
+fn f9_swap_that_is_just_large_enough_is_enough() {
     // 40 MiB of pages that do not compress: what does not fit into RAM fits into swap, with little to spare.
     let line = "pressure random mib=40 ops=8192 fill=100";
     Run::line(line).options("--ram 24M --swap 32M").finish().expect_ok();

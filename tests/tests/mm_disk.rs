@@ -38,7 +38,7 @@ fn end(mut world: World, space: SpaceId) {
 }
 
 #[test]
-fn a_read_that_fails_once_is_tried_again() {
+fn f1_a_read_that_fails_once_is_tried_again() {
     let mut world = World::seeded(SimConfig::new(64, 256), 1);
     let (space, area) = paged_out(&mut world, 4);
     let slot = world.machine.slot_of(space, area).unwrap();
@@ -50,7 +50,7 @@ fn a_read_that_fails_once_is_tried_again() {
 }
 
 #[test]
-fn a_read_that_fails_twice_costs_the_owner_that_page_and_the_slot_is_never_used_again() {
+fn f1_a_read_that_fails_twice_costs_the_owner_that_page_and_the_slot_is_never_used_again() {
     let mut world = World::seeded(SimConfig::new(64, 256), 2);
     let (space, area) = paged_out(&mut world, 4);
     let slot = world.machine.slot_of(space, word(area, 2, 0)).unwrap();
@@ -73,7 +73,7 @@ fn a_read_that_fails_twice_costs_the_owner_that_page_and_the_slot_is_never_used_
 }
 
 #[test]
-fn everybody_who_waits_for_a_lost_page_is_told_once() {
+fn f1_everybody_who_waits_for_a_lost_page_is_told_once() {
     let mut world = World::seeded(SimConfig::new(64, 256), 3);
     let (space, area) = paged_out(&mut world, 1);
     let slot = world.machine.slot_of(space, area).unwrap();
@@ -98,7 +98,7 @@ fn everybody_who_waits_for_a_lost_page_is_told_once() {
 }
 
 #[test]
-fn an_altered_slot_is_found_whichever_bit_it_is() {
+fn f6_an_altered_slot_is_found_whichever_bit_it_is() {
     for seed in 0..50 {
         let mut world = World::seeded(SimConfig::new(64, 256), seed);
         let (space, area) = paged_out(&mut world, 3);
@@ -113,7 +113,7 @@ fn an_altered_slot_is_found_whichever_bit_it_is() {
 }
 
 #[test]
-fn a_torn_write_is_found_when_the_page_comes_back() {
+fn f5_a_torn_write_is_found_when_the_page_comes_back() {
     let disk = DiskConfig { torn_writes: PerMille(1000), ..DiskConfig::good(256) };
     let mut world = World::seeded(SimConfig { disk: Some(disk), ..SimConfig::new(64, 256) }, 4);
     let (space, area) = world.space_with(1);
@@ -128,7 +128,7 @@ fn a_torn_write_is_found_when_the_page_comes_back() {
 }
 
 #[test]
-fn a_failed_write_keeps_the_page_and_retires_the_slots() {
+fn f2_a_failed_write_keeps_the_page_and_retires_the_slots() {
     let disk = DiskConfig { write_errors: PerMille(1000), ..DiskConfig::good(256) };
     let mut world = World::seeded(SimConfig { disk: Some(disk), ..SimConfig::new(64, 256) }, 5);
     let (space, area) = paged_out(&mut world, 8);

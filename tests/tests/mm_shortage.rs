@@ -157,7 +157,7 @@ impl Programs {
 
 /// Several programs together ask for more than RAM and swap hold. One of them has to go; then there is enough for the others.
 #[test]
-fn when_swap_is_full_one_program_ends_and_the_others_go_on() {
+fn f9_when_swap_is_full_one_program_ends_and_the_others_go_on() {
     for seed in 0..40 {
         // 70 frames or so and 74 slots for 4 × 40 pages; 3 × 40 fit.
         let mut programs = Programs::on(SimConfig::new(96, 75), seed);

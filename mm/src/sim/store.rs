@@ -120,6 +120,8 @@ struct Disk {
     unreadable: BTreeMap<u32, u32>,
     /// Slots that cannot be written.
     unwritable: BTreeMap<u32, u32>,
+    /// Requests that touch this slot do not move.
+    held: Option<u32>,
     /// Slots whose last read failed.
     failed_once: Vec<u32>,
     losses: Vec<Loss>,
@@ -148,6 +150,7 @@ impl SimStore {
             stopped: false,
             unreadable: BTreeMap::new(),
             unwritable: BTreeMap::new(),
+            held: None,
             failed_once: Vec::with_capacity(64),
             losses: Vec::with_capacity(64),
             counts: DiskCounts::default(),
@@ -172,7 +175,7 @@ impl SimStore {
     /// Waits until there is something to do: for the task that calls [`Self::step`].
     pub fn poll_busy(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.disk.with_lock(|disk| {
-            if !disk.active.is_empty() && !disk.stopped {
+            if disk.can_move() {
                 return Poll::Ready(());
             }
             disk.driver = Some(cx.waker().clone());
@@ -192,6 +195,34 @@ impl SimStore {
             disk.driver.take()
         });
         driver.into_iter().for_each(Waker::wake);
+    }
+
+    /// From now on requests that touch the slot do not move, until [`Self::let_go`]; all others do.
+    pub fn hold(&self, slot: Slot) {
+        self.disk.with_lock(|disk| disk.held = Some(slot.as_u32()));
+    }
+
+    /// What was held moves again.
+    pub fn let_go(&self) {
+        let driver = self.disk.with_lock(|disk| {
+            disk.held = None;
+            disk.driver.take()
+        });
+        driver.into_iter().for_each(Waker::wake);
+    }
+
+    /// What a slot holds.
+    pub fn contents(&self, slot: Slot) -> Box<Words> {
+        self.disk.with_lock(|disk| disk.slots[slot.as_u32() as usize].words.clone())
+    }
+
+    /// Puts something else into a slot, behind the manager's back.
+    pub fn put(&self, slot: Slot, words: &Words) {
+        self.disk.with_lock(|disk| {
+            let held = &mut disk.slots[slot.as_u32() as usize];
+            held.spoiled |= *held.words != *words;
+            *held.words = *words;
+        });
     }
 
     /// The next `times` reads of the slot fail.
@@ -298,6 +329,16 @@ impl Disk {
         }
     }
 
+    fn is_held(&self, active: &Active) -> bool {
+        let first = active.request.slot.as_u32();
+        self.held.is_some_and(|held| (first..first + active.request.count).contains(&held))
+    }
+
+    /// Whether there is a request that moves.
+    fn can_move(&self) -> bool {
+        !self.stopped && self.active.iter().any(|active| !self.is_held(active))
+    }
+
     fn chance(&mut self, p: PerMille) -> bool {
         p.0 > 0 && self.rng.below(1000) < usize::from(p.0)
     }
@@ -309,10 +350,13 @@ impl Disk {
     }
 
     fn step(&mut self, ram: &Ram) -> (bool, Option<Waker>) {
-        if self.active.is_empty() || self.stopped {
+        if !self.can_move() {
             return (false, None);
         }
-        let index = if self.config.reorders { self.rng.below(self.active.len()) } else { 0 };
+        let movable = self.active.iter().filter(|active| !self.is_held(active)).count();
+        let nth = if self.config.reorders { self.rng.below(movable) } else { 0 };
+        let mut indices = (0..self.active.len()).filter(|&index| !self.is_held(&self.active[index]));
+        let index = indices.nth(nth).expect("one of those that were counted");
         if self.active[index].stage == Stage::Queued {
             self.active[index].stage = Stage::Begun;
             self.begin(index, ram);

@@ -40,7 +40,7 @@ fn all_failed(results: &Results) -> bool {
 }
 
 #[test]
-fn an_unknown_or_idle_descriptor_fails_the_device() {
+fn f8_an_unknown_or_idle_descriptor_fails_the_device() {
     for id in [200, 255, 256, 1000, 65_535] {
         let (_device, disk, results) = after(|device| device.lie(id, 0));
         assert!(all_failed(&results), "{results:?}");
@@ -49,7 +49,7 @@ fn an_unknown_or_idle_descriptor_fails_the_device() {
 }
 
 #[test]
-fn the_middle_of_a_chain_is_not_a_request() {
+fn f8_the_middle_of_a_chain_is_not_a_request() {
     let (_device, disk, results) = after(|device| {
         let head = device.state().pending[0].head;
         device.lie(u32::from(head) + 1, 0);
@@ -59,7 +59,7 @@ fn the_middle_of_a_chain_is_not_a_request() {
 }
 
 #[test]
-fn an_id_returned_twice_completes_once() {
+fn f8_an_id_returned_twice_completes_once() {
     let (_device, _disk, results) = after(|device| {
         let head = device.state().pending[2].head;
         device.end(2, Ending::Done);
@@ -71,7 +71,7 @@ fn an_id_returned_twice_completes_once() {
 }
 
 #[test]
-fn a_used_index_that_jumps_does_not_complete_what_is_not_done() {
+fn f8_a_used_index_that_jumps_does_not_complete_what_is_not_done() {
     for by in [1, 7, 256, 40_000] {
         let (_device, _disk, results) = after(|device| device.jump(by));
         assert!(all_failed(&results), "{by}: {results:?}");
@@ -79,14 +79,14 @@ fn a_used_index_that_jumps_does_not_complete_what_is_not_done() {
 }
 
 #[test]
-fn a_request_returned_without_a_status_is_not_trusted() {
+fn f8_a_request_returned_without_a_status_is_not_trusted() {
     let (_device, disk, results) = after(|device| device.end(1, Ending::NoStatus));
     assert!(all_failed(&results), "{results:?}");
     assert!(matches!(disk.health(), Health::Failed(Violation::StatusMissing { .. })));
 }
 
 #[test]
-fn good_completions_before_the_lie_count() {
+fn f8_good_completions_before_the_lie_count() {
     let (_device, _disk, results) = after(|device| {
         device.end(4, Ending::Done);
         device.end(0, Ending::Status(1));
@@ -97,7 +97,7 @@ fn good_completions_before_the_lie_count() {
 }
 
 #[test]
-fn a_failed_device_takes_no_more_requests_and_wakes_those_who_wait() {
+fn f8_a_failed_device_takes_no_more_requests_and_wakes_those_who_wait() {
     let (device, disk) = disk(4096);
     for at in 0..85 {
         disk.try_submit(read_frame(at)).unwrap();
@@ -115,7 +115,7 @@ fn a_failed_device_takes_no_more_requests_and_wakes_those_who_wait() {
 }
 
 #[test]
-fn a_device_that_does_not_stop_keeps_its_frames() {
+fn f8_a_device_that_does_not_stop_keeps_its_frames() {
     let (device, disk) = disk(4096);
     for at in 0..5 {
         disk.try_submit(read_frame(at)).unwrap();
@@ -134,7 +134,7 @@ fn a_device_that_does_not_stop_keeps_its_frames() {
 }
 
 #[test]
-fn a_head_of_an_earlier_life_does_not_reach_the_slot_it_once_had() {
+fn f8_a_head_of_an_earlier_life_does_not_reach_the_slot_it_once_had() {
     let (device, disk) = disk(4096);
     let both = |kind: fn(u64) -> Request<Frames>| (0..2).for_each(|at| disk.try_submit(kind(at)).unwrap());
     // Flushes at heads 0 and 2 of slots 0 and 1; after them, reads at heads 2 (through 0) and 1 of slots 1 and 0.

@@ -115,7 +115,7 @@ fn refused(disk: &Disk, request: Request<Frames>) -> Invalid {
 }
 
 #[test]
-fn what_can_never_succeed_is_refused_with_its_reason() {
+fn f3_what_can_never_succeed_is_refused_with_its_reason() {
     let (device, disk) = disk(4096);
     let read = |sector, sectors, frames| request(5, Kind::Read, sector, sectors, frames);
     let none = Frames::none;
