@@ -14,7 +14,7 @@ use crate::platform::{
 };
 use crate::reclaim::Arrival;
 use crate::stats::PageClass;
-use crate::swap::Swap;
+use crate::swap::{Blame, Swap};
 use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use core::future::poll_fn;
@@ -169,6 +169,12 @@ impl<P: Platform> Mm<P> {
 
     /// Steps 8, 9 and 12.
     fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
+        let blame = if op.pages.len() == 1 { Blame::This } else { Blame::OneOfSeveral };
+        match (&mut core.swap, result) {
+            (Some(swap), Ok(())) => swap.write_succeeded(),
+            (Some(swap), Err(_)) => swap.write_failed(),
+            (None, _) => {}
+        }
         for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
             core.count_leaving(token.pfn(), -1);
             core.counters.pswpout += u64::from(result.is_ok());
@@ -179,7 +185,7 @@ impl<P: Platform> Mm<P> {
             } else if result.is_err() {
                 core.counters.swap_write_err += 1;
                 if let Some(swap) = &mut core.swap {
-                    swap.retire(slot);
+                    swap.give_up(slot, blame);
                 }
                 self.stay(core, token, None);
             } else if core.table.get(token.pfn()).residence() == Residence::Evicting {

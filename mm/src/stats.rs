@@ -84,7 +84,7 @@ pub struct Counters {
     pub store_completed: u64,
     /// Reads that failed twice.
     pub swap_read_err: u64,
-    /// Writes that failed.
+    /// Pages whose write failed, each time.
     pub swap_write_err: u64,
     /// Pages that came back with other contents than they left with.
     pub swap_audit_err: u64,

@@ -2,6 +2,7 @@
 
 use mm::addr::VirtAddr;
 use mm::fault::{FaultError, Holds};
+use mm::platform::Slot;
 use mm::sim::{DiskConfig, PerMille, SimConfig, Trap};
 use mm::space::{CopyError, SpaceId};
 use tests::mm::{PAGE, World, pages, word};
@@ -128,19 +129,75 @@ fn f5_a_torn_write_is_found_when_the_page_comes_back() {
 }
 
 #[test]
-fn f2_a_failed_write_keeps_the_page_and_retires_the_slots() {
+fn f2_a_failed_write_keeps_the_pages_and_condemns_no_slot_for_another_s_fault() {
     let disk = DiskConfig { write_errors: PerMille(1000), ..DiskConfig::good(256) };
     let mut world = World::seeded(SimConfig { disk: Some(disk), ..SimConfig::new(64, 256) }, 5);
     let (space, area) = paged_out(&mut world, 8);
     let now = world.machine.mm().snapshot();
     assert_eq!(now.visible.committed_dirty, 8, "they stay: {now:?}");
-    assert_eq!((now.counters.swap_write_err, now.slots.unwrap().bad), (8, 8));
+    assert_eq!((now.counters.swap_write_err, now.slots.unwrap().bad), (8, 0));
     world.machine.disk().reconfigure(|disk| disk.write_errors = PerMille(0));
     world.machine.evict(space, pages(area, 8));
     world.settle();
     assert_eq!(world.machine.mm().snapshot().visible.paged_out, 8);
     for page in 0..8 {
         assert_eq!(load(&mut world, space, word(area, page, 1)), Ok(page + 1));
+    }
+    end(world, space);
+}
+
+/// Writes all pages and sends them off, as often as it takes for those that could not go.
+fn write_out(world: &mut World, space: SpaceId, area: VirtAddr, count: u64, value: u64) {
+    let machine = world.machine.clone();
+    world.run("writer", async move {
+        let mut thread = Holds::default();
+        for page in 0..count {
+            machine.store(space, word(area, page, 1), value + page, &mut thread).await.unwrap();
+        }
+        machine.mm().release_holds(&mut thread);
+    });
+    for _ in 0..20 {
+        world.machine.evict(space, pages(area, count));
+        world.settle();
+    }
+}
+
+#[test]
+fn f2_one_slot_that_cannot_be_written_is_found_and_costs_nothing_else() {
+    for seed in 0..10 {
+        // So few slots that every one is needed.
+        let mut world = World::seeded(SimConfig::new(192, 128), seed);
+        let (space, area) = world.space_with(120);
+        world.machine.disk().fail_writes(Slot::new(70), u32::MAX);
+        for round in 1..4 {
+            write_out(&mut world, space, area, 120, round * 1000);
+            for page in 0..120 {
+                assert_eq!(load(&mut world, space, word(area, page, 1)), Ok(round * 1000 + page), "seed {seed}");
+            }
+            assert_eq!(world.machine.mm().snapshot().slots.unwrap().bad, 1, "seed {seed}");
+        }
+        end(world, space);
+    }
+}
+
+/// A thin image on a full host: no write succeeds any more. That is seen soon, and no page is lost.
+#[test]
+fn f3_when_every_write_fails_slots_go_by_the_run_and_pages_stay() {
+    let mut world = World::seeded(SimConfig::new(192, 4096), 6);
+    let (space, area) = world.space_with(100);
+    write_out(&mut world, space, area, 100, 1000);
+    world.machine.disk().reconfigure(|disk| disk.write_errors = PerMille(1000));
+    let before = world.machine.disk().counts().writes;
+    write_out(&mut world, space, area, 100, 2000);
+    while world.machine.mm().snapshot().slots.unwrap().free > 0 {
+        world.machine.evict(space, pages(area, 100));
+        world.settle();
+    }
+    let (now, writes) = (world.machine.mm().snapshot(), world.machine.disk().counts().writes - before);
+    assert!(now.slots.unwrap().bad > 4000, "{now:?}");
+    assert!(writes < 1000, "{writes} writes for 4096 slots");
+    for page in 0..100 {
+        assert_eq!(load(&mut world, space, word(area, page, 1)), Ok(2000 + page));
     }
     end(world, space);
 }

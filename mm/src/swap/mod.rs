@@ -26,6 +26,17 @@ const SHORT_RUN: u32 = CLUSTER_SLOTS / 2;
 const SPARSE: u32 = CLUSTER_SLOTS / 4;
 /// Most slots in one discard: 256 MiB, well below what devices take at once.
 const DISCARD_LIMIT: u32 = 1 << 16;
+/// Writes that fail in a row before the disk as a whole is taken for the cause, and not one slot.
+const FAILURES_OF_A_DISK: u32 = 8;
+
+/// What a write that failed says about one of its slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blame {
+    /// It is bad.
+    This,
+    /// One of those written at once is.
+    OneOfSeveral,
+}
 
 /// A set of clusters, one bit each, named by their first slot.
 struct Clusters {
@@ -87,6 +98,11 @@ pub struct Swap {
     device: Discards,
     /// Clusters that are being emptied: those marked since the walk over all pages began its lap, and those marked in the lap before.
     marked: [Clusters; 2],
+    /// Clusters in which a write of several slots failed. From then on they are written to one slot at a time, so that the bad one is
+    /// found and the others are not lost with it.
+    suspects: Clusters,
+    /// Writes that failed since the last that did not.
+    failures: u32,
     /// Length of the run opened last.
     last_run: u32,
     owners: Owners,
@@ -97,6 +113,7 @@ impl Swap {
     pub fn new(slots: u32, device: Discards, key: u64) -> Self {
         let set = || Clusters::new(slots);
         let (discards, written, marked, last_run) = (set(), set(), [set(), set()], CLUSTER_SLOTS);
+        let (suspects, failures) = (set(), 0);
         Self {
             slots: SlotMap::new(slots),
             audit: Audit::new(key),
@@ -105,6 +122,8 @@ impl Swap {
             written,
             device,
             marked,
+            suspects,
+            failures,
             last_run,
             owners: Owners::default(),
         }
@@ -115,8 +134,13 @@ impl Swap {
         let (run, fresh) = match self.run.take() {
             Some(run) => (run, false),
             None => {
-                let run = self.slots.take_run(|cluster| self.marked.iter().any(|set| set.contains(cluster)))?;
+                let mut run = self.slots.take_run(|cluster| self.marked.iter().any(|set| set.contains(cluster)))?;
                 self.last_run = run.len;
+                if self.suspects.contains(run.start) {
+                    for rest in 1..core::mem::replace(&mut run.len, 1) {
+                        let _first_is_taken = self.slots.release(Slot::new(run.start.as_u32() + rest));
+                    }
+                }
                 // It was empty, or the last there is: in use again, either way.
                 self.marked.iter_mut().for_each(|set| set.remove(run.start));
                 (run, true)
@@ -186,6 +210,25 @@ impl Swap {
     /// Makes the root the owner of a group's slots, `count` of all at a time. Returns where to go on.
     pub fn disown(&mut self, group: GroupId, start: usize, count: usize) -> Option<usize> {
         self.owners.disown(group, start, count)
+    }
+
+    /// A write has been done.
+    pub fn write_succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// A write has failed, once for all its slots.
+    pub fn write_failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Gives up a slot of a write that failed: for ever if it is to blame, or if the disk fails all the time; else its cluster is suspect.
+    pub fn give_up(&mut self, slot: Slot, blame: Blame) {
+        if blame == Blame::This || self.failures >= FAILURES_OF_A_DISK {
+            return self.retire(slot);
+        }
+        self.suspects.insert(slot);
+        self.release(slot);
     }
 
     /// Never uses a slot again: the device could not read or write it.

@@ -10,7 +10,7 @@ use super::{KIB_PER_PAGE, Text, meminfo};
 use crate::process::promptness;
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 31] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 35] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -42,6 +42,10 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 31] {
         ("oom_kill", c.oom_kill),
         ("ebb_page_tables_dropped", c.ptdrop),
         ("ebb_pin_waits", c.pin_waits),
+        ("ebb_swap_read_err", c.swap_read_err),
+        ("ebb_swap_write_err", c.swap_write_err),
+        ("ebb_swap_audit_err", c.swap_audit_err),
+        ("ebb_swap_bad_slots", snapshot.slots.map_or(0, |slots| slots.bad.into())),
         completions,
         completions_late,
         resumed,
