@@ -31,7 +31,7 @@ mod tests;
 pub use config::{Info, RangeLimits};
 pub use counters::{Counters, KindCounters};
 
-use crate::block::{Buffers, Completion, Refused, Request};
+use crate::block::{Buffers, Completion, Kind, Refused, Request, Sector, SectorCount};
 use crate::hal::DeviceMemory;
 use core::future::Future;
 use core::pin::Pin;
@@ -94,6 +94,22 @@ pub enum Violation {
     },
 }
 
+/// Rounds of the watch after which a request is late: between two and three times the time from one round to the next.
+const LATE_ROUNDS: u8 = 3;
+
+/// Requests that the device has not answered for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// What one of them is.
+    pub kind: Kind,
+    /// Where it begins.
+    pub sector: Sector,
+    /// How long it is.
+    pub sectors: SectorCount,
+    /// How many there are besides.
+    pub others: usize,
+}
+
 /// Whether the device is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -129,6 +145,20 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
     /// A consistent snapshot of the counts.
     pub fn counters(&self) -> Counters {
         self.ring.lock().counters
+    }
+
+    /// One round of a watch over requests that are not answered, to be made at regular times: says which have become
+    /// late. Each is told once. What to do is the caller's affair; the request stays the device's, and ends when that
+    /// answers.
+    pub fn watch_round(&self) -> Option<Late> {
+        self.with_ring(|ring| {
+            // What has been answered and not been looked at is not late.
+            ring.reap();
+            let mut late = ring.slots.next_round(LATE_ROUNDS);
+            let Request { kind, sector, sectors, .. } = late.next()?;
+            let (kind, sector, sectors) = (*kind, *sector, *sectors);
+            Some(Late { kind, sector, sectors, others: late.count() })
+        })
     }
 
     /// Submits a request whose completion comes out of the stream, and tells the device. Never waits, never allocates.

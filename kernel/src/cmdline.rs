@@ -211,6 +211,8 @@ pub struct Options {
     pub module: Module,
     /// `snapshot_ms=`: time between telemetry snapshots.
     pub snapshot_ms: u64,
+    /// `disk_timeout_ms=`: time after which a request that a disk has not answered is called late.
+    pub disk_timeout_ms: u64,
     /// `fail_frame=`.
     pub fail_frame: Option<FailFrame>,
     /// `selftest=`, in order.
@@ -237,6 +239,7 @@ impl Default for Options {
             swap: Swap::default(),
             module: Module::default(),
             snapshot_ms: 250,
+            disk_timeout_ms: 30_000,
             fail_frame: None,
             selftests: Vec::new(),
             env: Vec::new(),
@@ -323,6 +326,9 @@ impl Options {
             ("snapshot_ms", Some(number)) => {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
             }
+            ("disk_timeout_ms", Some(number)) => {
+                self.disk_timeout_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
+            }
             ("fail_frame", Some(text)) => self.fail_frame = Some(FailFrame::parse(text).ok_or_else(bad)?),
             ("selftest", Some("all")) => self.selftests.extend(SelfTest::ALL.map(|(_, test)| test)),
             ("selftest", Some(name)) => self.selftests.push(SelfTest::parse(name).ok_or_else(bad)?),
@@ -335,7 +341,7 @@ impl Options {
             }
             ("mm.overcommit", _) => return Err(bad()),
             ("aslr", _) => return Err(bad()),
-            ("log" | "snapshot_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
+            ("log" | "snapshot_ms" | "disk_timeout_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }
         Ok(())

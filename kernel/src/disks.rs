@@ -8,7 +8,8 @@
 use alloc::boxed::Box;
 
 use disk_image::is_ext;
-use executor::Class;
+use drivers::virtio_blk::Late;
+use executor::{Class, Duration};
 
 use crate::arch::stack::FiberStack;
 use crate::boot::PhysRange;
@@ -17,6 +18,7 @@ use crate::data_disk::DataDisk;
 use crate::devices::{self, Disk};
 use crate::fs::actor::Settings;
 use crate::fs::disk;
+use crate::machine::mm;
 use crate::phys::Memory;
 use crate::scheduler::executor;
 use crate::storage::{self, Storage};
@@ -92,6 +94,26 @@ pub fn serve() {
         executor().spawn(Class::Kernel, "prepares", file_store::run_prepares(volume)).detach();
         // By turns with threads, who have work for the file system, too: large files take it many steps.
         executor().spawn(Class::User, "housekeeper", volume.keep_house()).detach();
+    }
+}
+
+/// Names requests in the log that a disk has not answered for `timeout`, or up to half as long again. No more can be
+/// done about them: their frames are the disk's until it answers or is reset, and a reset loses all that is in flight.
+pub async fn watch(timeout: Duration) {
+    let swap = mm().store().map(|store| ("swap", store.disk()));
+    let data = disk::volume().map(|volume| ("data", volume.disk().disk()));
+    loop {
+        executor().timers().sleep(Duration::from_nanos(timeout.as_nanos() / 2)).await;
+        for (name, disk) in [swap, data].into_iter().flatten() {
+            let Some(Late { kind, sector, sectors, others }) = disk.watch_round() else { continue };
+            log::warn!(
+                "{name} disk: a {kind:?} of {} sectors at sector {} has had no answer for {} ms, \
+                 and so have {others} others",
+                sectors.0,
+                sector.0,
+                timeout.as_millis(),
+            );
+        }
     }
 }
 

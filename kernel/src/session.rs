@@ -72,6 +72,8 @@ pub async fn run(mut boot: Boot) {
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
     executor().spawn(Class::Kernel, "victims", process::victims::run()).detach();
     disks::serve();
+    let timeout = Duration::from_millis(options.disk_timeout_ms);
+    executor().spawn(Class::Kernel, "disk watch", disks::watch(timeout)).detach();
     executor().spawn(Class::Kernel, "alarms", process::alarm::run_alarms()).detach();
     let program = start_programs(options, boot.info.module).await;
     match (options.module, boot.info.module) {

@@ -37,7 +37,8 @@ fn an_empty_line_means_every_default() {
 #[test]
 fn every_option_is_understood() {
     let options = parse(
-        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh aslr=on mm.torture mm.overcommit=2 swap=off module=keep snapshot_ms=50 fail_frame=2..30 \
+        "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh aslr=on mm.torture \
+         mm.overcommit=2 swap=off module=keep snapshot_ms=50 disk_timeout_ms=70 fail_frame=2..30 \
          selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
@@ -53,6 +54,7 @@ fn every_option_is_understood() {
         swap: Swap::Off,
         module: Module::Keep,
         snapshot_ms: 50,
+        disk_timeout_ms: 70,
         fail_frame: Some(FailFrame { first: 2, last: 30, failing: Failing::Once }),
         selftests: vec![SelfTest::Pat, SelfTest::Layout],
         env: vec!["A=1".into(), "B=x=y".into()],
@@ -129,7 +131,9 @@ fn known_options_with_other_values_are_named_too() {
     ] {
         assert_eq!(refusal(option), Refusal::BadValue(option.into()));
     }
-    for option in ["snapshot_ms=0", "snapshot_ms=-1", "snapshot_ms=ten", "snapshot_ms=99999999999999999999"] {
+    for option in
+        ["disk_timeout_ms=0", "snapshot_ms=0", "snapshot_ms=-1", "snapshot_ms=ten", "snapshot_ms=99999999999999999999"]
+    {
         assert_eq!(refusal(option), Refusal::BadValue(option.into()));
     }
 }

@@ -51,6 +51,8 @@ enum State {
 
 struct Slot<B> {
     state: State,
+    /// Rounds of the watch that found this request in flight.
+    rounds: u8,
     request: Option<Request<B>>,
 }
 
@@ -118,7 +120,7 @@ impl<B> Slots<B> {
         let slots = SlotIndex::all()
             .map(|SlotIndex(index)| {
                 let next = (usize::from(index) + 1 < SLOTS).then_some(SlotIndex(index + 1));
-                Slot { state: State::Free { next }, request: None }
+                Slot { state: State::Free { next }, rounds: 0, request: None }
             })
             .collect();
         let done = DoneQueue { order: [SlotIndex(0); SLOTS], first: 0, len: 0 };
@@ -138,7 +140,17 @@ impl<B> Slots<B> {
             state => panic!("slot {slot:?} is not the next free one but {state:?}"),
         }
         entry.state = State::InFlight(waiter);
+        entry.rounds = 0;
         entry.request = Some(request);
+    }
+
+    /// One more round for everything in flight. The requests for which it is the `late`-th: each comes once.
+    pub(super) fn next_round(&mut self, late: u8) -> impl Iterator<Item = &Request<B>> {
+        self.slots.iter_mut().filter_map(move |entry| {
+            let State::InFlight(_) = entry.state else { return None };
+            entry.rounds = entry.rounds.saturating_add(1);
+            entry.request.as_ref().filter(|_| entry.rounds == late)
+        })
     }
 
     /// The request in flight in `slot`, if there is one.

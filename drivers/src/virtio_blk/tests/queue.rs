@@ -163,3 +163,22 @@ fn values_have_the_sizes_that_were_planned() {
     // The request, where it waits and where it is handed over, and the wait itself.
     assert!(size_of_val(&future) <= 3 * request + 256, "{} with a request of {request}", size_of_val(&future));
 }
+
+#[test]
+fn f4_a_request_without_an_answer_is_late_once_and_still_ends() {
+    let (device, disk) = disk(4096);
+    for at in 0..3 {
+        disk.try_submit(read_frame(at)).unwrap();
+    }
+    device.fetch();
+    assert_eq!((disk.watch_round(), disk.watch_round()), (None, None));
+    device.end(1, Ending::Done);
+    disk.try_submit(read_frame(3)).unwrap();
+    let late = Late { kind: Kind::Read, sector: Sector(0), sectors: SectorCount(8), others: 1 };
+    assert_eq!((disk.watch_round(), disk.watch_round()), (Some(late), None), "what was answered is not late");
+    assert!(disk.watch_round().is_some_and(|late| late.others == 0), "a later one has its own time");
+    device.work();
+    assert_eq!(core::iter::from_fn(|| disk.pop_complete()).filter(|done| done.result.is_ok()).count(), 4);
+    disk.try_submit(read_frame(5)).unwrap();
+    assert_eq!(disk.watch_round(), None, "a slot that is used again begins anew");
+}
