@@ -138,7 +138,7 @@ impl<P: Platform> Mm<P> {
         let home = desc.home();
         core.set_record(home, Record::Resident(frame));
         core.readmit(frame);
-        if core.swap.as_ref().is_some_and(|s| s.slots.scarce()) {
+        if core.swap.as_ref().is_some_and(Swap::copies_are_dear) {
             core.counters.swap_copy_dropped += 1;
             core.judge_ahead(frame, Outcome::Waste);
             core.became_dirty(frame);

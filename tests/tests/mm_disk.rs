@@ -202,6 +202,39 @@ fn f3_when_every_write_fails_slots_go_by_the_run_and_pages_stay() {
     end(world, space);
 }
 
+/// What is on a disk that takes no writes any more can be read as often as anybody likes: a page that came in keeps its
+/// copy, since that is its only way out.
+#[test]
+fn f3_a_disk_that_takes_no_writes_is_still_good_for_reading() {
+    for seed in 0..10 {
+        let mut world = World::seeded(SimConfig::new(96, 512), seed);
+        let (space, area) = world.space_with(200);
+        write_out(&mut world, space, area, 200, 1000);
+        world.machine.disk().reconfigure(|disk| disk.write_errors = PerMille(1000));
+        // Some pages cannot leave, and every slot that is free is lost on them.
+        write_out(&mut world, space, area, 20, 2000);
+        while world.machine.mm().snapshot().slots.unwrap().free > 0 {
+            world.machine.evict(space, pages(area, 20));
+            world.settle();
+        }
+        let machine = world.machine.clone();
+        let reads = async move {
+            let mut thread = Holds::default();
+            for page in (0..200).cycle().take(1000) {
+                let expected = if page < 20 { 2000 + page } else { 1000 + page };
+                let found = machine.load(space, word(area, page, 1), &mut thread).await;
+                assert_eq!(found, Ok(expected), "seed {seed}");
+            }
+            machine.mm().release_holds(&mut thread);
+        };
+        world.run("reader", reads);
+        let now = world.machine.mm().snapshot();
+        assert!(now.counters.swap_write_err > 0, "seed {seed}: {now:?}");
+        assert_eq!((now.counters.oom_kill, now.counters.swap_read_err), (0, 0), "seed {seed}");
+        end(world, space);
+    }
+}
+
 /// A disk that takes one request at a time, whose reads fail: each retry takes the place, and queued requests must follow.
 #[test]
 fn requests_queued_behind_a_retry_are_not_forgotten() {

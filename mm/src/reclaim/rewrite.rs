@@ -21,6 +21,7 @@ use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
 use crate::stats::PageClass;
+use crate::swap::Swap;
 use crate::swapin::Outcome;
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
@@ -228,7 +229,7 @@ impl<P: Platform> Mm<P> {
     /// No slot is left: clean resident pages give up their copies, those in the emptiest clusters first, until some clusters are whole.
     /// Each call looks at so many frames, from where the last one stopped.
     pub(super) fn give_up_copies(&self, core: &mut Core<P>) {
-        if core.pages.get(PageClass::Clean) == 0 {
+        if core.pages.get(PageClass::Clean) == 0 || !core.swap.as_ref().is_some_and(Swap::takes_writes) {
             return;
         }
         let (start, most) = core.rewriting.copies;

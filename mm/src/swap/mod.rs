@@ -98,8 +98,8 @@ pub struct Swap {
     device: Discards,
     /// Clusters that are being emptied: those marked since the walk over all pages began its lap, and those marked in the lap before.
     marked: [Clusters; 2],
-    /// Clusters in which a write of several slots failed. From then on they are written to one slot at a time, so that the bad one is
-    /// found and the others are not lost with it.
+    /// Clusters in which a write of several slots failed. From then on they are written to one slot at a time, so that
+    /// the bad one is found and the others are not lost with it.
     suspects: Clusters,
     /// Writes that failed since the last that did not.
     failures: u32,
@@ -154,7 +154,17 @@ impl Swap {
 
     /// Whether the last run was not worth its request.
     pub fn runs_are_short(&self) -> bool {
-        self.last_run < SHORT_RUN && self.slots.whole_clusters() == 0
+        self.last_run < SHORT_RUN && self.slots.whole_clusters() == 0 && self.takes_writes()
+    }
+
+    /// Whether the device is worth writing to. If not, a page that has a copy keeps it: it has no other way out.
+    pub fn takes_writes(&self) -> bool {
+        self.failures < FAILURES_OF_A_DISK
+    }
+
+    /// Whether a page gives up its copy when it comes in (design D8).
+    pub fn copies_are_dear(&self) -> bool {
+        self.slots.scarce() && self.takes_writes()
     }
 
     /// Marks the emptiest clusters to be emptied until about `pages` slots are in use in those marked in this lap.
@@ -222,9 +232,10 @@ impl Swap {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Gives up a slot of a write that failed: for ever if it is to blame, or if the disk fails all the time; else its cluster is suspect.
+    /// Gives up a slot of a write that failed: for ever if it is to blame, or if the disk fails all the time; else its
+    /// cluster is suspect.
     pub fn give_up(&mut self, slot: Slot, blame: Blame) {
-        if blame == Blame::This || self.failures >= FAILURES_OF_A_DISK {
+        if blame == Blame::This || !self.takes_writes() {
             return self.retire(slot);
         }
         self.suspects.insert(slot);
