@@ -1,169 +1,161 @@
 //! On the machine: a disk that lies, a disk that is not ours, and the end of the kernel itself.
+//!
+//! Disks that say that they fail are in `machine_disk_faults`.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use disk_image::{Pages, builder::create_swap_image};
-use tempfile::TempDir;
-use tests::harness::{Finished, Place, Run, Running, reduced_or_full, seed, status};
-use workloads::content::Content;
-
-const PAGE: usize = 4096;
-/// Slots that are altered.
-const ALTERED: usize = 64;
-
-/// A swap image, and `altered-swap` stopped in the middle of its run with most of its pages in it.
-struct Stopped {
-    scratch: TempDir,
-    run: Running,
-    /// Of the process whose slots are altered.
-    seed: u64,
-    pages: u64,
-}
-
-impl Stopped {
-    /// One process.
-    fn new(handle: u32) -> Self {
-        let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 48), ("64M", 192)));
-        let line = format!("altered-swap mib={mib} seed={seed} handle={handle}");
-        Self::begin(Run::line(&line).options(&format!("--ram {ram}")), seed, mib, 1)
-    }
-
-    /// Two: the first outlives the second, whose slots are altered.
-    fn beside_another() -> Self {
-        let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 24), ("64M", 96)));
-        let first = format!("altered-swap mib={mib} seed={} handle=0 outlive={}", seed + 1, mib / 2);
-        let second = format!("beside=altered-swap mib={mib} seed={seed} handle=0 wait=0");
-        let run = Run::line(&first).option("--append", second).options(&format!("--ram {ram}"));
-        Self::begin(run, seed, mib, 2)
-    }
-
-    fn begin(run: Run, seed: u64, mib: u64, processes: usize) -> Self {
-        let scratch = tempfile::tempdir().expect("a directory");
-        let image = Self::image(scratch.path());
-        create_swap_image(&image, Pages(reduced_or_full(96, 512) * 256)).expect("a swap image");
-        let mut run = run.option("--swap", &image).begin();
-        for _ in 0..processes {
-            run.wait_for("READY");
-        }
-        run.monitor().execute("stop");
-        Self { scratch, run, seed, pages: mib * 256 }
-    }
-
-    fn image(directory: &Path) -> PathBuf {
-        directory.join("swap.img")
-    }
-
-    /// Flips one bit in each of some slots, and returns which pages they hold.
-    fn alter(&self) -> BTreeSet<u64> {
-        let path = Self::image(self.scratch.path());
-        let image = OpenOptions::new().read(true).write(true).open(path).expect("the image");
-        let content = Content::new(self.seed, 100);
-        let by_tag: HashMap<u64, u64> = (0..self.pages).map(|page| (content.tag(page), page)).collect();
-        let mut found: Vec<_> = slots(&image).filter_map(|(at, tag)| Some((at, *by_tag.get(&tag)?))).collect();
-        assert!(found.len() > 4 * ALTERED, "only {} of {} pages are on disk", found.len(), self.pages);
-        // Spread over all pages, because some are in memory as well.
-        found.sort_by_key(|(_, page)| *page);
-        let step = found.len() / ALTERED;
-        let altered: Vec<_> = found.into_iter().step_by(step).take(ALTERED).collect();
-        for (index, (at, _)) in altered.iter().enumerate() {
-            let (byte, bit) = ((index * 61) % PAGE, index % 8);
-            let mut old = [0];
-            image.read_exact_at(&mut old, at + byte as u64).expect("a byte");
-            image.write_all_at(&[old[0] ^ 1 << bit], at + byte as u64).expect("a byte");
-        }
-        altered.into_iter().map(|(_, page)| page).collect()
-    }
-
-    /// Lets machine and program go on.
-    fn go_on(mut self) -> Running {
-        self.run.monitor().execute("cont");
-        self.run.send(b"go on\n");
-        self.run
-    }
-}
-
-/// Offset and first word of each slot of an image but the header's.
-fn slots(image: &File) -> impl Iterator<Item = (u64, u64)> + '_ {
-    let length = image.metadata().expect("its length").len();
-    (PAGE as u64..length).step_by(PAGE).map(|at| {
-        let mut word = [0; 8];
-        image.read_exact_at(&mut word, at).expect("a word");
-        (at, u64::from_le_bytes(word))
-    })
-}
+use tests::harness::stopped::{Found, SLOT, Stopped, lost};
+use tests::harness::{Finished, Place, Run, Running, reduced_or_full, status};
 
 /// Reads the image as a stranger would: it holds what the program wrote.
 #[test]
 fn g3_dirty_pages_are_on_the_swap_disk_byte_for_byte() {
     let stopped = Stopped::new(1);
-    let image = File::open(Stopped::image(stopped.scratch.path())).expect("the image");
-    let content = Content::new(stopped.seed, 100);
-    let by_tag: HashMap<u64, u64> = (0..stopped.pages).map(|page| (content.tag(page), page)).collect();
-    let mut found = 0;
-    for (at, tag) in slots(&image) {
-        let Some(page) = by_tag.get(&tag) else { continue };
-        let (mut on_disk, mut expected) = ([0; PAGE], [0; PAGE]);
-        image.read_exact_at(&mut on_disk, at).expect("a slot");
-        content.bytes(*page, &mut expected);
-        assert!(on_disk == expected, "page {page} at {at} is not as it was written");
-        found += 1;
+    let found = stopped.found();
+    for Found { page, at } in &found {
+        assert!(stopped.read(*at) == stopped.expected(*page), "page {page} at {at} is not as it was written");
     }
-    let run = stopped.go_on().finish().expect_ok();
+    let (run, found) = (stopped.finish().expect_ok(), found.len() as u64);
     assert!(found > 1024, "{found} pages were found on the disk\n{run}");
     assert!(run.count("vmstat/pswpout") >= found && run.count("vmstat/pgsteal") >= found, "{run}");
 }
 
-#[test]
-fn altered_slots_cost_exactly_their_pages_and_never_give_wrong_bytes() {
-    let stopped = Stopped::new(1);
-    let altered = stopped.alter();
-    let run = stopped.go_on().finish().expect_ok().expect_line("OK altered-swap");
-    let text = run.text();
-    let lost: BTreeSet<u64> = text.lines().filter_map(|line| line.strip_prefix("BUS page=")?.parse().ok()).collect();
-    assert!(lost.is_subset(&altered), "lost but not altered: {:?}\n{run}", lost.difference(&altered));
-    // Some altered pages may be in memory still; most are not, with twice as many pages as there is RAM.
-    assert!(lost.len() > ALTERED / 4, "{} of {ALTERED} altered pages were noticed\n{run}", lost.len());
+/// Fails the test unless the program has lost exactly these pages, and the kernel knows that it was lied to about each.
+#[track_caller]
+fn expect_lost(stopped: Stopped, pages: &BTreeSet<u64>) {
+    let run = stopped.finish().expect_ok().expect_line("OK altered-swap");
+    let lost = lost(&run);
+    assert!(lost == *pages, "lost and not altered, or altered and not lost: {:?}\n{run}", &lost ^ pages);
+    let counts = ["audit_err", "bad_slots", "read_err"].map(|name| run.count(&format!("vmstat/ebb_swap_{name}")));
+    assert_eq!(counts, [pages.len() as u64, pages.len() as u64, 0], "{run}");
+}
+
+fn pages(found: &[Found]) -> BTreeSet<u64> {
+    found.iter().map(|found| found.page).collect()
+}
+
+/// Flips one bit in each of these slots, all bits in turn.
+fn flip(stopped: &Stopped, slots: &[Found]) {
+    for (index, Found { at, .. }) in slots.iter().enumerate() {
+        let mut bytes = stopped.read(*at);
+        bytes[index * 61 % SLOT] ^= 1 << (index % 8);
+        stopped.write(*at, &bytes);
+    }
 }
 
 #[test]
-fn an_altered_slot_ends_its_owner_with_sigbus_and_not_the_kernel() {
+fn f6_a_thousand_flipped_bits_are_a_thousand_lost_pages_and_never_wrong_bytes() {
+    let stopped = Stopped::new(1);
+    let altered = stopped.oldest(1000);
+    flip(&stopped, &altered);
+    expect_lost(stopped, &pages(&altered));
+}
+
+/// Slots of which only the first half was written, slots that changed places, and slots as they were at another boot.
+#[test]
+fn f5_f7_torn_misdirected_and_stale_slots_are_lost_pages_and_never_wrong_bytes() {
+    let other = Stopped::new(1);
+    let image = fs::read(other.path()).expect("the other boot's image");
+    other.finish().expect_ok();
+    let stopped = Stopped::new(1);
+    let altered = stopped.oldest(192);
+    let (torn, rest) = altered.split_at(64);
+    let (exchanged, stale) = rest.split_at(64);
+    for pair in torn.chunks_exact(2) {
+        let [one, two] = [pair[0].at, pair[1].at].map(|at| stopped.read(at));
+        // The second half of a slot is what somebody else wrote, or nothing yet.
+        stopped.write(pair[0].at + SLOT as u64 / 2, &two[SLOT / 2..]);
+        stopped.write(pair[1].at + SLOT as u64 / 2, &[0; SLOT / 2]);
+        assert!(one != two, "no two pages are alike");
+    }
+    for pair in exchanged.chunks_exact(2) {
+        let [one, two] = [pair[0].at, pair[1].at].map(|at| stopped.read(at));
+        stopped.write(pair[0].at, &two);
+        stopped.write(pair[1].at, &one);
+    }
+    for Found { at, .. } in stale {
+        stopped.write(*at, &image[*at as usize..][..SLOT]);
+    }
+    expect_lost(stopped, &pages(&altered));
+}
+
+#[test]
+fn f6_an_altered_slot_ends_its_owner_with_sigbus_and_not_the_kernel() {
     const SIGBUS: i32 = 7;
     let stopped = Stopped::new(0);
-    stopped.alter();
-    stopped.go_on().finish().expect_signal(SIGBUS);
+    flip(&stopped, &stopped.oldest(64));
+    stopped.finish().expect_signal(SIGBUS);
 }
 
 #[test]
-fn altered_slots_of_one_process_cost_another_one_nothing() {
-    let stopped = Stopped::beside_another();
-    stopped.alter();
+fn f6_altered_slots_of_one_process_cost_another_one_nothing() {
+    let stopped = Stopped::beside(0);
+    let found = stopped.found();
+    flip(&stopped, &found[..reduced_or_full(256, 1024)]);
     // The first process ends only when the second is gone, and its own pages were right all the time.
-    let run = stopped.go_on().finish().expect_ok();
+    let run = stopped.finish().expect_ok();
     assert_eq!(run.value("OK altered-swap", "lost"), 0, "{run}");
 }
 
 #[test]
 fn slots_that_nobody_altered_come_back_right_after_a_stop() {
-    let run = Stopped::new(1).go_on().finish().expect_ok();
-    assert_eq!(run.value("OK altered-swap", "lost"), 0, "{run}");
+    expect_lost(Stopped::new(1), &BTreeSet::new());
 }
 
-#[test]
-fn the_kernel_itself_refuses_a_disk_that_is_no_swap_area() {
-    // ebb refuses such an image before anything boots; this one it does not see.
+/// Has the kernel itself look at a disk that `ebb` would refuse before anything boots; returns what it said. The disk
+/// stays as it is.
+fn refused_by_the_kernel(contents: &[u8]) -> String {
     let scratch = tempfile::tempdir().expect("a directory");
     let disk = scratch.path().join("foreign.img");
-    let contents = vec![0x5a; 1 << 20];
-    std::fs::write(&disk, &contents).expect("an image");
+    fs::write(&disk, contents).expect("an image");
     let drive = format!("if=none,id=foreign,format=raw,file={}", disk.display());
     let run = Run::line("hello").options("--swap none");
     let run = run.qemu_arguments(&format!("-drive {drive} -device virtio-blk-pci,drive=foreign")).finish();
     let run = run.expect("bad_input", status::REFUSED);
-    assert!(run.stderr.contains("swap"), "it says what is refused\n{run}");
-    assert_eq!(std::fs::read(&disk).expect("the image"), contents, "the foreign disk is as it was");
+    assert!(fs::read(&disk).expect("the image") == contents, "the foreign disk is as it was\n{run}");
+    run.stderr
+}
+
+#[test]
+fn f14_the_kernel_itself_refuses_a_disk_that_is_no_swap_area_and_leaves_it_alone() {
+    let header = |pages: u64, change: fn(&mut [u8])| {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let area = scratch.path().join("swap.img");
+        create_swap_image(&area, Pages(pages)).expect("a swap image");
+        let mut image = fs::read(&area).expect("the image");
+        image.resize(64 * SLOT, 0x5a);
+        change(&mut image);
+        image
+    };
+    let cases: BTreeMap<&str, Vec<u8>> = BTreeMap::from([
+        // Random bytes, of which the first page is not even like a file system's.
+        ("no swap signature", vec![0x5a; 1 << 20]),
+        ("truncated", header(65, |_| ())),
+        ("version", header(64, |page| page[1024] = 2)),
+        ("hibernated", header(64, |page| page[SLOT - 10..][..10].copy_from_slice(b"S1SUSPEND\0"))),
+    ]);
+    for (reason, contents) in cases {
+        let said = refused_by_the_kernel(&contents);
+        assert!(said.contains("swap") && said.contains(reason), "{reason:?} is not in {said}");
+    }
+}
+
+/// What lies on a swap area from another boot is nothing to this one: it is never read.
+#[test]
+fn f14_what_another_boot_left_on_a_swap_area_is_never_read() {
+    let other = Stopped::new(1);
+    let scratch = tempfile::tempdir().expect("a directory");
+    let image = scratch.path().join("swap.img");
+    fs::copy(other.path(), &image).expect("a copy");
+    other.finish().expect_ok();
+    // It has room for all it needs, and reads nothing but the header.
+    let run = Run::line("pressure seq-write mib=4").options("--ram 24M").option("--swap", &image).finish().expect_ok();
+    assert_eq!((run.count("vmstat/pswpin"), run.count("disk/swap/reads")), (0, 1), "{run}");
+    let run = Run::line("pressure random mib=48 ops=4096").options("--ram 24M").option("--swap", &image).finish();
+    let run = run.expect_ok();
+    assert_eq!(run.count("vmstat/ebb_swap_audit_err"), 0, "{run}");
 }
 
 /// Has the machine's processor take a non-maskable interrupt, which means broken hardware, at `place`.

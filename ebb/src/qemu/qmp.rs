@@ -86,7 +86,7 @@ impl Message {
 
 /// The counters of one disk, from the answer to [`Request::BlockStats`].
 pub fn disk_counters(answer: &Value, device: &str) -> Option<Value> {
-    const KEPT: [&str; 9] = [
+    const KEPT: [&str; 12] = [
         "rd_operations",
         "rd_bytes",
         "rd_merged",
@@ -96,6 +96,9 @@ pub fn disk_counters(answer: &Value, device: &str) -> Option<Value> {
         "flush_operations",
         "unmap_operations",
         "unmap_bytes",
+        "failed_rd_operations",
+        "failed_wr_operations",
+        "failed_unmap_operations",
     ];
     let disk = answer.as_array()?.iter().find(|disk| disk["device"] == device)?;
     let counters = KEPT.iter().filter_map(|name| Some(((*name).to_owned(), disk["stats"].get(*name)?.clone())));

@@ -2,8 +2,8 @@
 //!
 //! It becomes QEMU by exec, so process number, descriptors and status are QEMU's own. From the environment:
 //! `QEMU_WITH_ARGUMENTS`, more arguments, one a line; `QEMU_WITH_SWAP_DRIVE`, more options for the swap disk's `-drive`;
-//! `QEMU_WITH_DATA_LOG`, a file that gets a log of all writes to the data disk; `QEMU_WITH_PIDS`, a file to which the
-//! process number is added.
+//! `QEMU_WITH_SWAP_FAULTS`, a file that says what of the swap disk fails (QEMU's `blkdebug`); `QEMU_WITH_DATA_LOG`, a
+//! file that gets a log of all writes to the data disk; `QEMU_WITH_PIDS`, a file to which the process number is added.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -26,6 +26,7 @@ fn main() {
     if !arguments.iter().any(|word| word == "--version") {
         write_pid();
         widen_swap_drive(&mut arguments);
+        break_swap_drive(&mut arguments);
         log_data_drive(&mut arguments);
         let more = env::var_os("QEMU_WITH_ARGUMENTS").unwrap_or_default();
         let words = more.as_bytes().split(|byte| *byte == b'\n').filter(|word| !word.is_empty());
@@ -51,6 +52,19 @@ fn widen_swap_drive(arguments: &mut [OsString]) {
     for argument in arguments.iter_mut().filter(|argument| argument.as_bytes().starts_with(SWAP_DRIVE)) {
         let rest = &argument.as_bytes()[SWAP_DRIVE.len()..];
         *argument = OsString::from_vec([SWAP_DRIVE, more.as_bytes(), b",", rest].concat());
+    }
+}
+
+/// Puts QEMU's `blkdebug` over the swap disk's image.
+fn break_swap_drive(arguments: &mut [OsString]) {
+    let faults = env::var_os("QEMU_WITH_SWAP_FAULTS").unwrap_or_default();
+    if faults.is_empty() {
+        return;
+    }
+    for argument in arguments.iter_mut().filter(|argument| argument.as_bytes().starts_with(SWAP_DRIVE)) {
+        let words = argument.as_bytes();
+        let at = words.windows(FILE.len()).position(|part| part == FILE).expect("the image's name") + FILE.len();
+        *argument = OsString::from_vec([&words[..at], b"blkdebug:", faults.as_bytes(), b":", &words[at..]].concat());
     }
 }
 

@@ -1,9 +1,10 @@
 //! Boots the machine through `ebb run` and judges how that ended: what scenarios in QEMU share.
 //!
 //! Owns: building what runs ([`Artifacts`]), how many machines run at once ([`slots`]), one run from its command line to
-//! its report ([`Run`], [`Running`], [`Finished`]), a second control connection to QEMU ([`qmp`]) and a machine without
-//! `ebb` ([`bare`]). Does not own any claim: those are in `tests/machine_*.rs`. Neighbour: `src/bin/qemu-with.rs`, which
-//! stands between `ebb` and QEMU and changes QEMU's command line as a scenario asks.
+//! its report ([`Run`], [`Running`], [`Finished`]), a second control connection to QEMU ([`qmp`]), a machine that is
+//! stopped with its pages on the swap disk ([`stopped`]) and a machine without `ebb` ([`bare`]). Does not own any
+//! claim: those are in `tests/machine_*.rs`. Neighbour: `src/bin/qemu-with.rs`, which stands between `ebb` and QEMU and
+//! changes QEMU's command line as a scenario asks.
 //!
 //! Nothing here waits for time to pass: a scenario waits for a line of output, an answer or an end. The only clocks are
 //! limits that no healthy run comes near.
@@ -16,12 +17,13 @@ pub mod power_cut;
 pub mod qmp;
 mod run;
 mod slots;
+pub mod stopped;
 
 use std::hash::{BuildHasher, RandomState};
 
 pub use artifacts::Artifacts;
 pub use finished::Finished;
-pub use qmp::Place;
+pub use qmp::{Fails, Fault, Place};
 pub use run::{Run, Running};
 
 /// Statuses of `ebb` itself (its `--help` documents them).

@@ -30,6 +30,68 @@ impl Place {
     }
 }
 
+/// What the swap disk's image is called in QEMU, in runs that say so with [`name_swap`].
+const SWAP_NODE: &str = "swap-image";
+
+/// For [`Run::swap_drive`](super::Run::swap_drive): a name by which [`Monitor::break_swap`] finds the image.
+pub fn name_swap() -> String {
+    format!("node-name={SWAP_NODE}")
+}
+
+const SECTOR: u64 = 512;
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fails {
+    /// The next read; those after it do not.
+    OneRead,
+    /// Reads.
+    Reads,
+    /// Writes, for want of room on the host.
+    Writes,
+}
+
+/// A fault of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What fails.
+    pub fails: Fails,
+    /// Where, in bytes; `None` is everywhere.
+    pub at: Option<u64>,
+}
+
+impl Fault {
+    /// As QEMU's QMP reference has it: `BlkdebugInjectErrorOptions`.
+    fn rule(&self) -> Value {
+        let (iotype, errno) = self.operation();
+        let mut rule = json!({ "event": "none", "iotype": iotype, "errno": errno, "once": self.is_once() });
+        if let Some(at) = self.at {
+            rule["sector"] = (at / SECTOR).into();
+        }
+        rule
+    }
+
+    /// The same as a section of a file (QEMU `docs/devel/testing/blkdebug.rst`).
+    pub(super) fn section(&self) -> String {
+        let ((iotype, errno), once) = (self.operation(), if self.is_once() { "on" } else { "off" });
+        let sector = self.at.map(|at| format!("sector = \"{}\"\n", at / SECTOR)).unwrap_or_default();
+        format!(
+            "[inject-error]\nevent = \"none\"\niotype = \"{iotype}\"\nerrno = \"{errno}\"\n\
+             once = \"{once}\"\n{sector}\n"
+        )
+    }
+
+    fn operation(&self) -> (&'static str, i32) {
+        const EIO: i32 = 5;
+        const ENOSPC: i32 = 28;
+        if self.fails == Fails::Writes { ("write", ENOSPC) } else { ("read", EIO) }
+    }
+
+    fn is_once(&self) -> bool {
+        self.fails == Fails::OneRead
+    }
+}
+
 /// A connection that is ready for commands.
 #[derive(Debug)]
 pub struct Monitor(BufReader<UnixStream>);
@@ -48,6 +110,31 @@ impl Monitor {
     /// Runs a command without arguments and returns its answer.
     pub fn execute(&mut self, command: &str) -> Value {
         self.run(command, json!({}))
+    }
+
+    /// Has the swap disk fail from here on. The machine must be stopped, and its disk's node be called [`SWAP_NODE`].
+    ///
+    /// QEMU's `blkdebug` filter goes between the device and its image. A raw node is on top of it, so that discards get
+    /// through.
+    pub fn break_swap(&mut self, faults: &[Fault]) {
+        let rules: Vec<_> = faults.iter().map(Fault::rule).collect();
+        let filter = json!({ "driver": "blkdebug", "image": SWAP_NODE, "discard": "unmap", "inject-error": rules });
+        self.run("blockdev-add", json!({ "driver": "raw", "node-name": "broken", "discard": "unmap", "file": filter }));
+        let device = json!({ "path": "/machine/peripheral/swap-disk", "property": "drive", "value": "broken" });
+        self.run("qom-set", device);
+    }
+
+    /// Makes the swap disk smaller or larger under the machine.
+    pub fn resize_swap(&mut self, bytes: u64) {
+        self.run("block_resize", json!({ "device": "swap", "size": bytes }));
+    }
+
+    /// From here on so few bytes a second are read from the swap disk; 0 is any number.
+    pub fn limit_swap_reads(&mut self, bytes_per_second: u64) {
+        let mut limits = json!({ "bps": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0 });
+        limits["device"] = "swap".into();
+        limits["bps_rd"] = bytes_per_second.into();
+        self.run("block_set_io_throttle", limits);
     }
 
     /// Stops the machine while its processor is at `place`, and not before.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::artifacts::Artifacts;
 use super::finished::Finished;
-use super::qmp::Monitor;
+use super::qmp::{Fault, Monitor};
 use super::slots::Slot;
 
 /// Seconds after which `ebb` ends a run; a healthy one takes a small part of it, even on a busy host.
@@ -30,6 +30,7 @@ pub struct Run {
     out: Option<PathBuf>,
     qemu_arguments: Vec<OsString>,
     swap_drive: String,
+    swap_faults: Option<String>,
     data_log: Option<PathBuf>,
 }
 
@@ -50,6 +51,7 @@ impl Run {
             out: None,
             qemu_arguments: Vec::new(),
             swap_drive: String::new(),
+            swap_faults: None,
             data_log: None,
         }
     }
@@ -101,6 +103,12 @@ impl Run {
         self
     }
 
+    /// Has the swap disk fail from the start, by QEMU's `blkdebug`.
+    pub fn break_swap(mut self, faults: &[Fault]) -> Self {
+        self.swap_faults = Some(faults.iter().map(Fault::section).collect());
+        self
+    }
+
     /// Logs all writes to the data disk into a file.
     pub fn data_log(mut self, log: &Path) -> Self {
         File::create(log).expect("an empty log");
@@ -148,6 +156,12 @@ impl Run {
         command.env("EBB_WORKLOADS", &artifacts.workloads).env("EBB_QEMU", &artifacts.wrapper);
         command.env("QEMU_WITH_PIDS", scratch.join("pids"));
         command.env("QEMU_WITH_SWAP_DRIVE", &self.swap_drive);
+        let faults = scratch.join("faults");
+        if let Some(sections) = &self.swap_faults {
+            fs::write(&faults, sections).expect("a file for faults");
+        }
+        let faults = if self.swap_faults.is_some() { &faults } else { Path::new("") };
+        command.env("QEMU_WITH_SWAP_FAULTS", faults);
         command.env("QEMU_WITH_DATA_LOG", self.data_log.as_deref().unwrap_or(Path::new("")));
         let mut arguments = self.qemu_arguments.clone();
         arguments.extend(["-qmp".into(), format!("unix:{},server=on,wait=off", scratch.join("qmp").display()).into()]);
