@@ -2,7 +2,10 @@
  * the program ends for it; nobody waits for ever, and nothing is left behind. COUNT children, one after the other, do a little of
  * everything. The kernel has the n-th frame allocation of each fail, n growing, and all others until that child has ended
  * (fail_frame=children:…). The books are read before the first and after each. Works in the current directory. With a second argument,
- * `locked`, each child first locks all it has, so that none of that can leave for what it does. */
+ * `locked`, each child first locks all it has, so that none of that can leave for what it does.
+ *
+ * With `leave` instead, parent and child each write some MiB, together far less than RAM, and the n-th allocation is one of the
+ * child's: so whatever leaves has left while every allocation failed. All that the parent has must come back. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
@@ -324,10 +327,38 @@ static int one(long child, int locked)
     return status;
 }
 
+enum { LEAVING = 1024 };
+
+/* Pages that left while a child could have no frame. */
+static void leave_without_a_frame(void)
+{
+    char *at = map(LEAVING * PAGE, ANON, -1);
+    fill(at, LEAVING, 'P');
+    long before = figure("/proc/vmstat", "\npswpout ");
+    int status = -1;
+    pid_t pid = forked();
+    if (pid == 0) {
+        char *own = map(LEAVING * PAGE, ANON, -1);
+        if (own)
+            fill(own, LEAVING, 'C');
+        _exit(0);
+    }
+    expect(waitpid(pid, &status, 0) == pid, "waitpid", pid);
+    long out = figure("/proc/vmstat", "\npswpout ") - before;
+    look(at, LEAVING, 'P', "what left and came back");
+    printf("LEFT before=%ld pages=%ld child=%d\n", before, out, status);
+    expect(status == SIGKILL, "a child without a frame", status);
+}
+
 int main(int argc, char **argv)
 {
     long count = argc > 1 ? atol(argv[1]) : 0, ended = 0, refusals = 0;
     int locked = argc > 2 && strcmp(argv[2], "locked") == 0;
+    if (argc > 2 && strcmp(argv[2], "leave") == 0) {
+        leave_without_a_frame();
+        printf("%s droughts\n", wrong ? "FAILED" : "OK");
+        return wrong != 0;
+    }
     /* The first reading is for what only reading takes. */
     each_area(make_writable);
     books_after(ANYTHING);

@@ -50,6 +50,23 @@ fn e1_whichever_frame_allocation_fails_for_good_calls_are_refused_or_programs_en
     }
 }
 
+/// Parent and child have 8 MiB of 24 together: without the failing nothing leaves, so what has left did so while every
+/// allocation failed, from the 600th of the child's on, and until that was ended for want of memory.
+#[test]
+fn e2_u7_pages_leave_while_every_frame_allocation_of_the_machine_fails() {
+    let program = Program::C("droughts", Flavour::Glibc).build().unwrap_or_else(|error| panic!("{error}"));
+    let run = Run::new([program.to_str().expect("a path in UTF-8"), "1", "leave"]).options("--ram 24M --swap 64M");
+    let run = run.option("--append", "fail_frame=children:600..600").finish();
+    let run = run.expect_ok().expect_line("OK droughts").expect_sound();
+    assert!(run.log.contains("fail_frame: for good in 1 children"), "{}", run.log);
+    assert_eq!(run.value("LEFT", "before"), 0, "memory was short before\n{run}");
+    // The parent's 1024, and of the child's what it had written by then.
+    assert!(run.value("LEFT", "pages") >= 1400, "{run}");
+    // All of it has reached the disk.
+    assert_eq!(run.count("disk/swap/write_bytes"), run.count("disk/qemu/swap/wr_bytes"), "{run}");
+    assert_eq!(run.count("disk/swap/write_bytes"), run.count("vmstat/pswpout") * 4096, "{run}");
+}
+
 #[test]
 fn m14_the_machine_has_as_much_ram_as_it_is_given() {
     for (ram, mib) in [("24M", 24), ("64M", 64), ("1G", 1024), ("8G", 8192)] {
