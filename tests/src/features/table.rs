@@ -160,6 +160,20 @@ const E: &[Row] = &[
     row("U9", "the end of a program for want of memory is explained", "a record that programs can read"),
 ];
 
+/// F: what goes wrong with the disk that is swapped to.
+const F: &[Row] = &[
+    row("F1", "a slot that cannot be read costs its owners that page", "one retry; `SIGBUS` with the address"),
+    row("F2", "a slot that cannot be written costs nothing", "the page stays; the bad slot is found and retired"),
+    row("F3", "a disk without room, or shorter than it was, loses what is not there and nothing else", "as F1 and F2"),
+    row("F4", "a disk that does not answer holds up who waits for it, and is named", "`disk_timeout_ms=`, the log"),
+    row("F5", "a page of which half was written is never taken for whole", "audited swap"),
+    row("F6", "a flipped bit is found", "audited swap"),
+    row("F7", "a slot that is another's, old, or from another boot is found", "audited swap"),
+    row("F8", "a device that breaks the protocol is reset, and every request ends once", "the driver"),
+    row("F9", "with swap full what needs none goes on", "files' pages leave; else as E3"),
+    row("F14", "a disk that is not ours is refused with the reason and left alone", "the header of `mkswap`"),
+];
+
 /// The groups, in the order of the documentation.
 pub(super) const GROUPS: &[(&str, &[Row])] = &[
     ("Phobos", P),
@@ -169,4 +183,5 @@ pub(super) const GROUPS: &[(&str, &[Row])] = &[
     ("OSDev-Notes", N),
     ("Of our own", G),
     ("Exhaustion", E),
+    ("Faults of the disk", F),
 ];
