@@ -1,6 +1,7 @@
 //! On the machine: a swap disk that says that it fails, has no room, gets smaller or does not answer (rows F1 to F4).
 //!
-//! QEMU's `blkdebug` filter fails what it is told to; QEMU's own counts say that it did. Disks that lie are in `machine_damage`.
+//! QEMU's `blkdebug` filter fails what it is told to; QEMU's own counts say that it did. Disks that lie are in
+//! `machine_damage`.
 
 use std::collections::BTreeSet;
 
@@ -51,20 +52,23 @@ fn f1_a_slot_that_cannot_be_read_ends_its_owner_of_four_and_nobody_else() {
     let found = stopped.found();
     assert!(found.len() > 256, "{} pages are on disk", found.len());
     stopped.monitor().break_swap(&faults(Fails::Reads, &found[..128]));
-    // The first goes on until the second is gone; it has lost nothing, and the two others say nothing of having lost any.
+    // The first goes on until the second is gone; it has lost nothing, and the two others say nothing of having lost
+    // any.
     let run = stopped.finish().expect_ok();
     assert_eq!((run.value("OK altered-swap", "lost"), lost(&run).len()), (0, 0), "{run}");
     assert!(swap_counts(&run, ["read_err"])[0] > 0, "{run}");
     expect_counted(&run);
 }
 
-/// Slots that cannot be written, from the start: of 24 MiB of slots that are all needed.
+/// Slots that cannot be written, from the start: of 24 MiB of slots that are all needed. QEMU may not merge requests:
+/// of those that it did it would fail all, also those that the kernel had made of one slot each to find the bad one.
 #[test]
 fn f2_pages_whose_slots_cannot_be_written_stay_or_go_elsewhere() {
     const BAD: [u64; 3] = [70, 1000, 4000];
     let rules = BAD.map(|slot| Fault { fails: Fails::Writes, at: Some(slot * SLOT as u64) });
     let run = Run::line("pressure random mib=40 ops=8192 fill=100").options("--ram 24M --swap 32M");
-    let run = run.break_swap(&rules).finish().expect_ok().expect_line("OK random");
+    let run = run.qemu_arguments("-global virtio-blk-device.request-merging=off").break_swap(&rules);
+    let run = run.finish().expect_ok().expect_line("OK random");
     let [write_err, bad, read_err, audit_err] = swap_counts(&run, ["write_err", "bad_slots", "read_err", "audit_err"]);
     assert!(write_err > bad && (1..=3).contains(&bad), "{write_err} failed writes, {bad} bad slots\n{run}");
     assert_eq!((read_err, audit_err), (0, 0), "{run}");
@@ -82,7 +86,7 @@ fn f3_when_the_host_has_no_room_left_everything_can_still_be_read() {
     expect_counted(&run);
 }
 
-/// From the start no write succeeds: the program that needs more than RAM is ended with an explanation, and nobody else notices.
+/// From the start no write succeeds: the program that needs more than RAM is ended with an explanation.
 #[test]
 fn f3_with_no_room_at_all_it_is_as_without_swap() {
     let run = Run::line("exhaust").options("--ram 24M --swap 32M");
@@ -91,7 +95,6 @@ fn f3_with_no_room_at_all_it_is_as_without_swap() {
     assert_eq!((run.count("vmstat/pswpout"), run.count("vmstat/oom_kill")), (0, 1), "{run}");
     assert!(swap_counts(&run, ["write_err"])[0] > 0, "{run}");
     expect_counted(&run);
-    Run::line("pressure random mib=8 ops=8192").options("--ram 24M").break_swap(&[]).finish().expect_ok();
 }
 
 /// The image is cut off behind the machine's back, or the device says that it is smaller now.

@@ -1,5 +1,5 @@
-//! A disk that gives back something else than it got, or nothing at all: every lie is found, and costs only whose page it was (rows
-//! F4, F6, F7, F9). Disks that say that they failed are in `mm_disk`.
+//! A disk that gives back something else than it got, or nothing at all: every lie is found, and costs only whose page
+//! it was (rows F4, F6, F7, F9). Disks that say that they failed are in `mm_disk`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,6 +120,42 @@ fn f6_a_thousand_bit_flips_are_a_thousand_lost_pages_of_their_owners_and_nobody_
 }
 
 #[test]
+fn f6_a_shared_page_is_lost_to_those_who_share_it_and_not_to_who_has_a_copy() {
+    for seed in 0..20 {
+        let mut programs = Programs::paged_out(SimConfig::new(96, 256), seed, 1, 4);
+        let (parent, area) = programs.areas[0];
+        let shared = word(area, 2, 1);
+        for _ in 0..2 {
+            let machine = programs.world.machine.clone();
+            let child = machine.create_space().expect("a frame for the root");
+            programs.world.run("fork", async move { machine.mm().fork_space(parent, child).await.unwrap() });
+            programs.areas.push((child, area));
+        }
+        let [_, (child, _), (other, _)] = programs.areas[..] else { panic!("a family") };
+        let machine = programs.world.machine.clone();
+        programs.world.run("copy", async move { Thread::new(&machine).store(other, shared, 7).await.unwrap() });
+        for (space, _) in programs.areas.clone() {
+            programs.world.machine.evict(space, pages(area, 4));
+            programs.world.settle();
+        }
+        programs.world.machine.disk().alter(programs.slot((parent, word(area, 2, 0))));
+        let machine = programs.world.machine.clone();
+        let found = programs.world.run("load", async move {
+            let mut thread = Thread::new(&machine);
+            let mut found = Vec::new();
+            for space in [parent, child, other] {
+                found.push([thread.load(space, shared).await, thread.load(space, word(area, 3, 1)).await]);
+            }
+            found
+        });
+        let (lost, third) = (Err(FaultError::BadPage), Ok(content(word(area, 3, 0), 0)));
+        assert_eq!(found, [[lost, third], [lost, third], [Ok(7), third]], "seed {seed}");
+        assert_eq!(programs.world.machine.mm().snapshot().counters.swap_audit_err, 1, "seed {seed}");
+        programs.end();
+    }
+}
+
+#[test]
 fn f7_slots_that_changed_places_are_nobody_s_pages() {
     for seed in 0..20 {
         let mut programs = Programs::paged_out(SimConfig::new(96, 256), seed, 2, 40);
@@ -164,7 +200,8 @@ fn f7_slots_with_what_they_held_before_are_not_taken_for_what_they_hold() {
     }
 }
 
-/// One request is never answered. Who waits for it can end, everybody else goes on; its frame is the disk's for so long, and no longer.
+/// One request is never answered. Who waits for it can end, everybody else goes on; its frame is the disk's for so
+/// long, and no longer.
 #[test]
 fn f4_a_request_that_is_never_answered_holds_up_only_who_waits_for_its_page() {
     for seed in 0..20 {
