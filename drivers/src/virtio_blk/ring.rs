@@ -60,6 +60,7 @@ pub(super) struct Ring<H: DeviceMemory, T: BlockTransport, B> {
     /// Which slot each descriptor chain in flight belongs to, by its head.
     by_head: [Option<SlotIndex>; QUEUE_SIZE],
     info: Info,
+    features: Features,
     health: Health,
     unannounced: bool,
     room_wanted: bool,
@@ -89,6 +90,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             slots: Slots::new(),
             by_head: [None; QUEUE_SIZE],
             info,
+            features,
             health: Health::Working,
             unannounced: false,
             room_wanted: false,
@@ -217,8 +219,22 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             2 => Err(BlockError::Unsupported),
             unknown => Err(BlockError::UnknownStatus(unknown)),
         };
+        if result == Err(BlockError::Io) {
+            self.look_at_capacity();
+        }
         self.complete(slot, kind, result);
         Ok(())
+    }
+
+    /// A request has failed: the disk may have become shorter (VirtIO 1.2 §5.2.5.2). What lies past its end is then
+    /// refused here and does not reach it.
+    #[cold]
+    fn look_at_capacity(&mut self) {
+        let Ok(now) = Info::read(&self.transport, self.features) else { return };
+        if now.end != self.info.end {
+            log::warn!("virtio-blk: the disk has {} sectors now, it had {}", now.end.0, self.info.end.0);
+            self.info.end = now.end;
+        }
     }
 
     fn complete(&mut self, slot: SlotIndex, kind: Kind, result: Result<(), BlockError>) {

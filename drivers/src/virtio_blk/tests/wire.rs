@@ -133,6 +133,22 @@ fn f3_what_can_never_succeed_is_refused_with_its_reason() {
 }
 
 #[test]
+fn f3_a_disk_that_has_become_shorter_is_not_asked_for_what_it_had() {
+    let (device, disk) = disk(4096);
+    disk.try_submit(read_frame(500)).unwrap();
+    device.fetch();
+    device.state().disk.truncate(2048 * 512);
+    device.end(0, Ending::Status(1));
+    assert_eq!(disk.pop_complete().map(|done| done.result), Some(Err(BlockError::Io)));
+    assert_eq!(refused(&disk, read_frame(500)), Invalid::PastEnd);
+    disk.try_submit(read_frame(255)).unwrap();
+    device.work();
+    assert!(disk.pop_complete().is_some_and(|done| done.result.is_ok()), "what is left is as good as before");
+    assert_eq!(disk.info().end, Sector(2048));
+    assert_quiet(&disk);
+}
+
+#[test]
 fn a_plain_read_only_device_refuses_what_it_does_not_offer() {
     let (device, transport) = FakeDisk::new(64);
     device.state().offered = feature::VERSION_1 | feature::RO;
