@@ -24,7 +24,8 @@ fn m12_four_processes_that_share_32_mib_have_them_in_swap_once() {
     let used = run.value("SHARERS", "swapkib");
     // What of it is in RAM may have its slot still; the rest is the programs' own.
     assert!(((MIB - 16) << 10..=(MIB + 2) << 10).contains(&used), "KiB in swap: {used}\n{run}");
-    assert!(run.count("vmstat/pswpin") > 4 * (MIB - 16) * 256, "each of them read it\n{run}");
+    // Each reads all of it and says so by the sum; those that run at the same time read it from the disk once.
+    assert!(run.count("vmstat/pswpin") > (MIB - 16) * 256, "they read what was away\n{run}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod table;
 pub use allocator::FrameWatcher;
 pub use allocator::{Contents, FrameAllocator, FrameCounts, FrameOwner, FreeError, MAX_ORDER, Order};
 pub use magazines::{Batch, FrameSource, Lock, Magazine, Magazines, Marks, ProcessorId};
-pub use table::{FrameDesc, FrameTable, Links, Mark, Residence};
+pub use table::{FrameDesc, FrameTable, Link, Links, Mark, Residence};
 
 use crate::addr::Pfn;
 

@@ -313,52 +313,70 @@ impl Mark {
     }
 }
 
+/// A neighbour in a list, or none. As it is kept with the frame: on the path of a fault an `Option` would be taken apart and put together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link(u32);
+
+impl Link {
+    /// The end of the list.
+    pub const NONE: Self = Self(NIL);
+
+    /// To a frame.
+    #[inline(always)]
+    pub fn to(frame: Pfn) -> Self {
+        Self(frame.as_u32())
+    }
+
+    /// The frame, if there is one.
+    #[inline(always)]
+    pub fn frame(self) -> Option<Pfn> {
+        (self.0 != NIL).then(|| Pfn::new(self.0))
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 /// The links that replacement policies thread their lists through.
 pub trait Links {
     /// Sets the neighbours and the mark of a frame that comes into a list.
-    fn place(&mut self, frame: Pfn, neighbours: (Option<Pfn>, Option<Pfn>), mark: Mark);
+    fn place(&mut self, frame: Pfn, neighbours: (Link, Link), mark: Mark);
     /// The mark it came with.
     fn mark(&self, frame: Pfn) -> Mark;
     /// Neighbours of a frame in its list: previous, next.
-    fn neighbours(&self, frame: Pfn) -> (Option<Pfn>, Option<Pfn>);
+    fn neighbours(&self, frame: Pfn) -> (Link, Link);
     /// Sets the next frame in the list.
-    fn set_next(&mut self, frame: Pfn, next: Option<Pfn>);
+    fn set_next(&mut self, frame: Pfn, next: Link);
     /// Sets the previous frame in the list; the mark stays.
-    fn set_prev(&mut self, frame: Pfn, prev: Option<Pfn>);
-}
-
-#[inline(always)]
-fn unlink(raw: u32) -> Option<Pfn> {
-    let raw = raw & NIL;
-    (raw != NIL).then(|| Pfn::new(raw))
-}
-
-#[inline(always)]
-fn link(frame: Option<Pfn>) -> u32 {
-    frame.map_or(NIL, Pfn::as_u32)
+    fn set_prev(&mut self, frame: Pfn, prev: Link);
 }
 
 impl Links for FrameTable {
     #[inline(always)]
-    fn place(&mut self, frame: Pfn, (prev, next): (Option<Pfn>, Option<Pfn>), mark: Mark) {
+    fn place(&mut self, frame: Pfn, (prev, next): (Link, Link), mark: Mark) {
         let desc = self.get_mut(frame);
-        desc.prev = u32::from(mark.0) << LINK_BITS | link(prev);
-        desc.next = link(next);
+        desc.prev = u32::from(mark.0) << LINK_BITS | prev.0;
+        desc.next = next.0;
     }
     #[inline(always)]
     fn mark(&self, frame: Pfn) -> Mark {
         Mark((self.get(frame).prev >> LINK_BITS) as u8)
     }
     #[inline(always)]
-    fn neighbours(&self, frame: Pfn) -> (Option<Pfn>, Option<Pfn>) {
+    fn neighbours(&self, frame: Pfn) -> (Link, Link) {
         let desc = self.get(frame);
-        (unlink(desc.prev), unlink(desc.next))
+        (Link(desc.prev & NIL), Link(desc.next))
     }
-    fn set_next(&mut self, frame: Pfn, next: Option<Pfn>) {
-        self.get_mut(frame).next = link(next);
+    #[inline(always)]
+    fn set_next(&mut self, frame: Pfn, next: Link) {
+        self.get_mut(frame).next = next.0;
     }
-    fn set_prev(&mut self, frame: Pfn, prev: Option<Pfn>) {
+    #[inline(always)]
+    fn set_prev(&mut self, frame: Pfn, prev: Link) {
         let desc = self.get_mut(frame);
-        desc.prev = desc.prev & !NIL | link(prev);
+        desc.prev = desc.prev & !NIL | prev.0;
     }
 }

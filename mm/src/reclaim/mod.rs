@@ -14,7 +14,7 @@ mod watermark;
 mod within;
 
 pub(crate) use ghosts::{Distance, Ghosts};
-pub use policy::{Arrival, Generational, Memory, Policy, Sample, SecondChance, Verdict};
+pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
 pub use watermark::Watermarks;
 
@@ -34,7 +34,7 @@ use core::pin::pin;
 use rewrite::Pace;
 
 /// The policy in use.
-pub type Replacement = SecondChance;
+pub type Replacement = Generational;
 
 /// Victims on their way into one request.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 //! Owns which lists are a frame's (those of the group it is charged to), the flag that says whether it is on them, and what is made of
 //! the memory of a page that comes back. Does not own the order itself ([`super::policy`]), nor that memory ([`super::ghosts`]).
 
-use super::policy::{Arrival, Memory, Policy, Sample, Verdict};
+use super::policy::{Arrival, Policy, Sample, Verdict};
 use super::{Distance, Replacement};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
@@ -24,7 +24,8 @@ impl<P: Platform> Core<P> {
     /// Puts a page on the policy's lists of which nothing is known.
     #[inline(always)]
     pub fn admit(&mut self, frame: Pfn) {
-        self.admit_as(frame, Arrival::New);
+        self.note_listed(frame);
+        self.with_policy(frame, |policy, table| policy.admit(table, frame, Arrival::New));
     }
 
     /// As [`Self::admit`], for a page whose contents were away: it may have left only a short while ago.
@@ -38,12 +39,16 @@ impl<P: Platform> Core<P> {
     }
 
     /// As [`Self::admit`], for a page of which something is known.
-    #[inline(always)]
     pub fn admit_as(&mut self, frame: Pfn, arrival: Arrival) {
+        self.note_listed(frame);
+        self.with_policy(frame, |policy, table| policy.admit(table, frame, arrival));
+    }
+
+    #[inline(always)]
+    fn note_listed(&mut self, frame: Pfn) {
         let desc = self.table.get_mut(frame);
         debug_assert!(!desc.listed());
         desc.set_listed(true);
-        self.with_policy(frame, |policy, table| policy.admit(table, frame, arrival));
     }
 
     /// Takes a page off the policy's lists, if it is on them.
@@ -62,15 +67,15 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// The policy decides about its candidate. A page that is to go is on no list any more, and is remembered if the policy wants to
-    /// know when it comes back; tables have no home to be remembered by.
+    /// The policy decides about its candidate. A page that is to go is on no list any more, and is remembered; tables have no home to be
+    /// remembered by.
     pub(super) fn judge(&mut self, frame: Pfn, sample: Sample) -> Verdict {
         let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
-        if let Verdict::Evict(memory) = verdict {
+        if verdict == Verdict::Evict {
             let desc = self.table.get_mut(frame);
             desc.set_listed(false);
             self.ghosts.count_eviction();
-            if memory == Memory::Remember && desc.residence() != Residence::Table {
+            if desc.residence() != Residence::Table {
                 self.ghosts.remember(desc.packed_home());
             }
         }

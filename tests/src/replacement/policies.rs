@@ -2,7 +2,7 @@
 
 use mm::addr::Pfn;
 use mm::frame::{FrameDesc, FrameTable};
-use mm::reclaim::{Arrival, Memory, Policy, Sample, Verdict};
+use mm::reclaim::{Arrival, Policy, Sample, Verdict};
 
 /// A page that is in a frame, or when it left.
 #[derive(Clone, Copy)]
@@ -71,12 +71,9 @@ impl<P: Policy> Run<P> {
             let frame = self.policy.candidate().expect("all pages are known to the policy");
             let used = std::mem::take(&mut self.used[frame.index()]);
             let sample = if used { Sample::Used } else { Sample::Idle };
-            if let Verdict::Evict(memory) = self.policy.judge(&mut self.links, frame, sample) {
+            if self.policy.judge(&mut self.links, frame, sample) == Verdict::Evict {
                 self.evictions += 1;
-                self.places[self.page_in[frame.index()] as usize] = match memory {
-                    Memory::Remember => Place::Left { evictions: self.evictions },
-                    Memory::Forget => Place::Unknown,
-                };
+                self.places[self.page_in[frame.index()] as usize] = Place::Left { evictions: self.evictions };
                 return frame;
             }
         }

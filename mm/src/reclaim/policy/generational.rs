@@ -6,7 +6,7 @@
 //! LIRS's (Jiang and Zhang, SIGMETRICS 2002). docs/decisions/replacement.md has the measurements.
 //!
 //! ```text
-//!                 A bit cleared                idle: goes, remembered
+//!                 A bit cleared                idle: goes
 //!   came ──► new ───────────────► cold ─────────────────────────────────►
 //!             │                   │  ▲
 //!             │ main has room, or │  │ the contest is lost
@@ -19,10 +19,13 @@
 //! A contest: the challenger takes the place of the first idle page among a few of main's oldest. If all of those were used, it stays
 //! outside. So a loop that is larger than memory keeps a part of itself resident instead of driving itself out, and a scan passes.
 
-use super::{Arrival, Memory, PageList, Policy, Sample, Verdict};
+use super::{Arrival, PageList, Policy, Sample, Verdict};
 use crate::addr::Pfn;
 use crate::frame::{Links, Mark};
 
+/// With fewer pages all are main's, which is then a clock: a queue of a tenth would be shorter than what reclaim frees at once, and a page
+/// would have come, passed through it and gone before anybody could have used it again.
+const FEWEST: usize = 512;
 /// Of all pages, one in so many may be new: long enough that the accesses that belong to the first one are over.
 const NEW_SHARE: usize = 128;
 /// One in so many may be cold.
@@ -70,7 +73,7 @@ fn queue_of(mark: Mark) -> usize {
 
 /// How many of `all` pages main has, if there are enough that are worth it.
 fn main_share(all: usize) -> usize {
-    all - all / COLD_SHARE - all / NEW_SHARE
+    if all < FEWEST { all } else { all - all / COLD_SHARE - all / NEW_SHARE }
 }
 
 /// While there are so many cold pages, main loses none without a contest, even if it has more than its share: reclaim works ahead, so
@@ -91,17 +94,50 @@ struct Contest {
 pub struct Generational {
     queues: [PageList; 4],
     contest: Option<Contest>,
+    /// Looks at main since one of its pages went.
+    fruitless: usize,
+    /// As many as there were before the last verdict, which may turn out to be one that cannot be carried out.
+    fruitless_before: usize,
 }
 
 impl Generational {
+    /// Whether there are so few pages that they are one queue.
+    fn is_small(&self) -> bool {
+        self.len() < FEWEST
+    }
+
+    /// Whether all of main was looked at, twice, and nothing went: it is held or locked, or there is no room for it in swap. Then the others
+    /// go first, however few they are.
+    fn main_is_stuck(&self) -> bool {
+        self.fruitless > 2 * self.queues[MAIN].len
+    }
+
+    /// One of the others did not go either while main is stuck. When all of them were looked at twice, it is main's turn again: whatever it
+    /// was stuck for, a lack of slots, or locks, may be over.
+    fn note_kept(&mut self) {
+        self.fruitless += 1;
+        if self.fruitless > 2 * self.len() {
+            self.fruitless = 0;
+        }
+    }
+
     #[inline(always)]
     fn push(&mut self, links: &mut impl Links, frame: Pfn, standing: Standing) {
         let mark = standing.mark();
         self.queues[queue_of(mark)].push_back(links, frame, mark);
     }
 
-    /// The challenger is gone, or has got what it wanted.
     #[inline(always)]
+    fn remove(&mut self, links: &mut impl Links, frame: Pfn) {
+        let queue = queue_of(links.mark(frame));
+        self.queues[queue].remove(links, frame);
+        // A challenger waits among the cold.
+        if queue == COLD {
+            self.end_contest_of(frame);
+        }
+    }
+
+    /// The challenger is gone, or has got what it wanted.
     fn end_contest_of(&mut self, frame: Pfn) {
         if self.contest.is_some_and(|contest| contest.challenger == frame) {
             self.contest = None;
@@ -126,21 +162,23 @@ impl Generational {
     /// The oldest page of main was compared with the challenger, or too few are cold.
     fn judge_main(&mut self, links: &mut impl Links, frame: Pfn, standing: Standing, sample: Sample) -> Verdict {
         let stays = match (sample, standing) {
-            (Sample::Idle, Standing::Proven) => Some(Standing::Main),
+            (Sample::Idle, Standing::Proven) if !self.is_small() => Some(Standing::Main),
             (Sample::Idle, _) => None,
             (Sample::Used | Sample::FirstUse, _) => Some(Standing::Proven),
         };
         if let Some(standing) = stays {
             self.push(links, frame, standing);
+            self.fruitless += 1;
             self.contest = self.contest.filter(|contest| contest.looks > 1);
             self.contest.iter_mut().for_each(|contest| contest.looks -= 1);
             return Verdict::Keep;
         }
         if let Some(Contest { challenger, .. }) = self.contest.take() {
-            self.queues[COLD].remove(links, challenger);
+            self.remove(links, challenger);
             self.push(links, challenger, Standing::Main);
         }
-        Verdict::Evict(Memory::Forget)
+        self.fruitless_before = core::mem::take(&mut self.fruitless);
+        Verdict::Evict
     }
 }
 
@@ -152,53 +190,67 @@ impl Policy for Generational {
     #[inline(always)]
     fn admit(&mut self, links: &mut impl Links, frame: Pfn, arrival: Arrival) {
         match arrival {
+            // Out of the way of those that can go; once too few of those are left, it is looked at in turn.
+            Arrival::Stuck => {
+                self.push(links, frame, Standing::Main);
+                self.fruitless = self.fruitless_before + 1;
+            }
             Arrival::New => self.push(links, frame, Standing::New),
             Arrival::Returned => self.push(links, frame, Standing::Returned),
-            // Out of the way of those that can go; once too few of those are left, it is looked at in turn.
-            Arrival::Stuck => self.push(links, frame, Standing::Main),
         }
     }
 
     fn demote(&mut self, links: &mut impl Links, frame: Pfn) {
-        self.forget(links, frame);
+        self.remove(links, frame);
         self.queues[DOOMED].push_front(links, frame, Standing::Doomed.mark());
     }
 
+    #[inline(always)]
     fn forget(&mut self, links: &mut impl Links, frame: Pfn) {
-        self.queues[queue_of(links.mark(frame))].remove(links, frame);
-        self.end_contest_of(frame);
+        self.remove(links, frame);
     }
 
     fn candidate(&self) -> Option<Pfn> {
-        let [doomed, new, cold, main] = &self.queues;
+        let [doomed, new, cold, main] = self.queues.each_ref().map(|queue| queue.head.frame());
+        let [_, new_len, cold_len, _] = self.queues.each_ref().map(|queue| queue.len);
         let all = self.len();
-        if doomed.len > 0 {
-            return doomed.head;
+        if doomed.is_some() {
+            return doomed;
         }
-        if self.contest.is_some() && main.len > 0 {
-            return main.head;
+        if all < FEWEST || self.main_is_stuck() {
+            return new.or(cold).or(main);
         }
-        if new.len > all / NEW_SHARE {
-            return new.head;
+        if self.contest.is_some() && main.is_some() {
+            return main;
         }
-        let first = if cold.len < fewest_cold(all) { main.head } else { cold.head };
-        first.or(main.head).or(cold.head).or(new.head)
+        if new_len > all / NEW_SHARE {
+            return new;
+        }
+        let first = if cold_len < fewest_cold(all) { main } else { cold };
+        first.or(main).or(cold).or(new)
     }
 
     fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
         let standing = Standing::of(links.mark(frame));
-        self.queues[queue_of(standing.mark())].remove(links, frame);
-        // Main may have been given up as a whole, with a challenger left behind.
-        self.end_contest_of(frame);
+        // If it is the challenger, main has been given up as a whole.
+        self.remove(links, frame);
         match (standing, sample) {
             (Standing::Main | Standing::Proven, _) => return self.judge_main(links, frame, standing, sample),
-            (Standing::Doomed, Sample::Idle) => return Verdict::Evict(Memory::Forget),
-            (Standing::Cold, Sample::Idle) => return Verdict::Evict(Memory::Remember),
+            (Standing::Doomed, Sample::Idle) => return Verdict::Evict,
+            (Standing::Cold, Sample::Idle) => {
+                self.fruitless_before = self.fruitless;
+                // One look at main for each that goes instead of one of main's: it may have come unstuck.
+                self.fruitless = self.fruitless.min(2 * self.queues[MAIN].len + 1).saturating_sub(1);
+                return Verdict::Evict;
+            }
             (Standing::Cold, Sample::FirstUse) => self.push(links, frame, Standing::New),
             (Standing::Cold, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_USED),
             (Standing::New | Standing::Returned, _) if self.has_room() => self.push(links, frame, Standing::Main),
             (Standing::Returned, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_RETURNED),
             (Standing::New | Standing::Returned | Standing::Doomed, _) => self.push(links, frame, Standing::Cold),
+        }
+        if self.main_is_stuck() {
+            self.note_kept();
         }
         Verdict::Keep
     }
@@ -252,11 +304,11 @@ mod tests {
                 let frame = self.policy.candidate().expect("a candidate while there are pages");
                 let used = core::mem::take(&mut self.used[frame.index()]);
                 let sample = if used { Sample::Used } else { Sample::Idle };
-                if let Verdict::Evict(memory) = self.policy.judge(&mut self.links, frame, sample) {
+                if self.policy.judge(&mut self.links, frame, sample) == Verdict::Evict {
                     let page = self.page_in[frame.index()];
                     self.evictions += 1;
                     self.frame_of[page] = None;
-                    self.left_at[page] = if memory == Memory::Remember { self.evictions } else { usize::MAX };
+                    self.left_at[page] = self.evictions;
                     return frame;
                 }
             }
@@ -322,14 +374,14 @@ mod tests {
 
     #[test]
     fn a_demoted_page_is_next_and_a_challenger_can_be_forgotten() {
-        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 64].into_boxed_slice()));
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 600].into_boxed_slice()));
         let mut policy = Generational::default();
-        (0..64).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        (0..600).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
         policy.demote(&mut links, Pfn::new(9));
         assert_eq!(policy.candidate(), Some(Pfn::new(9)));
         // Until there is a contest, everything is used.
         while policy.contest.is_none() {
-            let frame = policy.candidate().expect("64 pages");
+            let frame = policy.candidate().expect("600 pages");
             assert_eq!(policy.judge(&mut links, frame, Sample::Used), Verdict::Keep);
         }
         let challenger = policy.contest.expect("just looked").challenger;
@@ -340,26 +392,76 @@ mod tests {
             assert_ne!(frame, challenger);
             evicted += usize::from(policy.judge(&mut links, frame, Sample::Idle) != Verdict::Keep);
         }
-        assert_eq!((seen, evicted, policy.len()), (63, 63, 0));
+        assert_eq!((seen, evicted, policy.len()), (599, 599, 0));
     }
 
     #[test]
     fn a_challenger_that_is_looked_at_itself_no_longer_challenges() {
-        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 64].into_boxed_slice()));
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 600].into_boxed_slice()));
         let mut policy = Generational::default();
-        (0..64).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        (0..600).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
         while policy.contest.is_none() {
-            let frame = policy.candidate().expect("64 pages");
+            let frame = policy.candidate().expect("600 pages");
             policy.judge(&mut links, frame, Sample::Used);
         }
         // A program ends that has all but this page: there is nobody left to contest with.
         let challenger = policy.contest.expect("just looked").challenger;
-        let others = (0..64).map(Pfn::new).filter(|frame| *frame != challenger);
+        let others = (0..600).map(Pfn::new).filter(|frame| *frame != challenger);
         others.for_each(|frame| policy.forget(&mut links, frame));
         assert_eq!(policy.candidate(), Some(challenger));
         assert_eq!(policy.judge(&mut links, challenger, Sample::Used), Verdict::Keep);
         assert_eq!(policy.candidate(), Some(challenger));
-        assert_eq!(policy.judge(&mut links, challenger, Sample::Idle), Verdict::Evict(Memory::Forget));
+        assert_eq!(policy.judge(&mut links, challenger, Sample::Idle), Verdict::Evict);
         assert_eq!((policy.candidate(), policy.len()), (None, 0));
+    }
+    #[test]
+    fn with_few_pages_it_is_a_clock() {
+        let touches = || (0..5000).map(|i| i * i % 117);
+        let own = Frames::<Generational>::new(100, 117).misses_of(touches());
+        assert_eq!(own, Frames::<super::super::SecondChance>::new(100, 117).misses_of(touches()));
+    }
+
+    /// Slots were used up, and main was stuck; they are free again, but all that is not main's has been locked meanwhile.
+    #[test]
+    fn pages_that_came_unstuck_are_not_hidden_by_others_that_cannot_go() {
+        const ALL: u32 = 1000;
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; ALL as usize].into_boxed_slice()));
+        let mut policy = Generational::default();
+        (0..ALL).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        let is_locked = |frame: Pfn| frame.index() >= 600;
+        let mut one_goes = |can_go: bool, looks: usize| {
+            (0..looks).any(|_| {
+                let frame = policy.candidate().expect("there are pages");
+                let sample = if is_locked(frame) { Sample::Used } else { Sample::Idle };
+                let goes = policy.judge(&mut links, frame, sample) == Verdict::Evict;
+                if goes && !can_go {
+                    policy.admit(&mut links, frame, Arrival::Stuck);
+                }
+                goes && can_go
+            })
+        };
+        assert!(!one_goes(false, 20 * ALL as usize));
+        assert!(one_goes(true, Generational::LOOKS * ALL as usize), "not in as many looks as a policy may take");
+    }
+
+    #[test]
+    fn pages_that_cannot_go_do_not_hide_those_that_can() {
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 2000].into_boxed_slice()));
+        let mut policy = Generational::default();
+        (0..2000).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        // Only every hundredth page is of use to who wants frames; the others have no place to go to, or are held.
+        let (mut gone, mut looks) = (0, 0);
+        while gone < 20 {
+            looks += 1;
+            assert!(looks < 4 * Generational::LOOKS * 2000, "{gone} of 20 went");
+            let frame = policy.candidate().expect("2000 pages");
+            let (can_go, is_held) = (frame.index().is_multiple_of(100), frame.index() % 2 == 1);
+            let sample = if is_held { Sample::Used } else { Sample::Idle };
+            match policy.judge(&mut links, frame, sample) {
+                Verdict::Evict if can_go => gone += 1,
+                Verdict::Evict => policy.admit(&mut links, frame, Arrival::Stuck),
+                Verdict::Keep => {}
+            }
+        }
     }
 }

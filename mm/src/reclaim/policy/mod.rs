@@ -2,7 +2,7 @@
 //!
 //! A policy is pure: it is told of pages that come, go and were used, and names candidates. It owns the order, threaded through the
 //! frame descriptors' links; it sees neither page tables nor the store, so that the same code runs on traces on the host. What left is
-//! remembered elsewhere ([`super::ghosts`]); a policy says what is worth it, and is told when such a page comes back.
+//! remembered elsewhere ([`super::ghosts`]); a policy is told when such a page comes back soon.
 
 mod generational;
 mod second_chance;
@@ -11,7 +11,7 @@ pub use generational::Generational;
 pub use second_chance::SecondChance;
 
 use crate::addr::Pfn;
-use crate::frame::{Links, Mark};
+use crate::frame::{Link, Links, Mark};
 
 /// How a page comes to be resident.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,22 +36,13 @@ pub enum Sample {
     Idle,
 }
 
-/// Whether it matters when a page comes back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Memory {
-    /// Coming back soon is a sign that it is worth more than others.
-    Remember,
-    /// It had its chance.
-    Forget,
-}
-
 /// What becomes of a candidate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It stays; the policy has put it where it belongs.
     Keep,
     /// It goes; the policy has forgotten it.
-    Evict(Memory),
+    Evict,
 }
 
 /// A replacement policy.
@@ -84,41 +75,41 @@ pub trait Policy: Default + Send + 'static {
 /// A queue of pages, threaded through their descriptors.
 #[derive(Default)]
 struct PageList {
-    head: Option<Pfn>,
-    tail: Option<Pfn>,
+    head: Link,
+    tail: Link,
     len: usize,
 }
 
 impl PageList {
     #[inline(always)]
     fn push_back(&mut self, links: &mut impl Links, frame: Pfn, mark: Mark) {
-        links.place(frame, (self.tail, None), mark);
-        match self.tail {
-            Some(tail) => links.set_next(tail, Some(frame)),
-            None => self.head = Some(frame),
+        links.place(frame, (self.tail, Link::NONE), mark);
+        match self.tail.frame() {
+            Some(tail) => links.set_next(tail, Link::to(frame)),
+            None => self.head = Link::to(frame),
         }
-        self.tail = Some(frame);
+        self.tail = Link::to(frame);
         self.len += 1;
     }
 
     fn push_front(&mut self, links: &mut impl Links, frame: Pfn, mark: Mark) {
-        links.place(frame, (None, self.head), mark);
-        match self.head {
-            Some(head) => links.set_prev(head, Some(frame)),
-            None => self.tail = Some(frame),
+        links.place(frame, (Link::NONE, self.head), mark);
+        match self.head.frame() {
+            Some(head) => links.set_prev(head, Link::to(frame)),
+            None => self.tail = Link::to(frame),
         }
-        self.head = Some(frame);
+        self.head = Link::to(frame);
         self.len += 1;
     }
 
     #[inline(always)]
     fn remove(&mut self, links: &mut impl Links, frame: Pfn) {
         let (prev, next) = links.neighbours(frame);
-        match prev {
+        match prev.frame() {
             Some(prev) => links.set_next(prev, next),
             None => self.head = next,
         }
-        match next {
+        match next.frame() {
             Some(next) => links.set_prev(next, prev),
             None => self.tail = prev,
         }
@@ -127,7 +118,7 @@ impl PageList {
 
     fn each(&self, links: &impl Links, show: &mut dyn FnMut(Pfn)) {
         let mut at = self.head;
-        while let Some(frame) = at {
+        while let Some(frame) = at.frame() {
             show(frame);
             at = links.neighbours(frame).1;
         }

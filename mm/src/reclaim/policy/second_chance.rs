@@ -1,8 +1,8 @@
 //! Second chance: a queue in order of arrival, whose head goes to the back if it was used (Corbató's clock, 1968, as a list).
 //!
-//! Owns nothing else. It is the policy in use, and what [`super::Generational`] is compared with.
+//! Owns nothing else. It is what [`super::Generational`] is compared with, which is in use.
 
-use super::{Arrival, Memory, PageList, Policy, Sample, Verdict};
+use super::{Arrival, PageList, Policy, Sample, Verdict};
 use crate::addr::Pfn;
 use crate::frame::{Links, Mark};
 
@@ -30,13 +30,13 @@ impl Policy for SecondChance {
     }
 
     fn candidate(&self) -> Option<Pfn> {
-        self.queue.head
+        self.queue.head.frame()
     }
 
     fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
         self.queue.remove(links, frame);
         if sample == Sample::Idle {
-            return Verdict::Evict(Memory::Forget);
+            return Verdict::Evict;
         }
         self.queue.push_back(links, frame, Mark::ZERO);
         Verdict::Keep
