@@ -20,6 +20,7 @@ mod console;
 mod data_image;
 mod ending;
 mod live;
+mod more_ram;
 mod os;
 mod out_dir;
 mod plan;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::ending::{Ending, Outcome, Status};
+use crate::more_ram::{self, Point};
 use crate::out_dir::REPORT_START;
 use crate::plan::Request;
 use crate::qemu::Accel;
@@ -50,6 +51,7 @@ struct Report<'a> {
     disk: Value,
     fault_latency_us: Option<LatencyUs>,
     stall_s: Option<f64>,
+    more_ram: Option<Vec<Point>>,
     syscalls_unknown: Option<&'a [Value]>,
     identities: Option<&'a Value>,
     out_of_memory: &'a [Map<String, Value>],
@@ -147,6 +149,7 @@ fn report<'a>(sources: &Sources<'a>) -> Report<'a> {
         disk: disk(seen),
         fault_latency_us: exit.map(|exit| latency(&exit.fault_latency)),
         stall_s: last.map(|last| rounded(last.stall_ns as f64 / 1e9)),
+        more_ram: last.map(more_ram::curve),
         syscalls_unknown: exit.map(|exit| &*exit.syscalls_unknown),
         identities: exit.map(|exit| &exit.identities),
         out_of_memory: seen.map_or(&[], |seen| &seen.out_of_memory),

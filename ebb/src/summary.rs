@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::ending::{Ending, Outcome};
+use crate::more_ram;
 use crate::report::Host;
 use crate::session::Observed;
 use crate::size::Bytes;
@@ -84,6 +85,9 @@ fn figures(text: &mut String, seen: &Observed) {
                 count("flushes")
             ),
         );
+    }
+    if let Some(sentence) = more_ram::sentence(last) {
+        line(text, "more RAM", &sentence);
     }
     line(text, "stalled", &format!("{:.2} s of {:.2} s", last.stall_ns as f64 / 1e9, last.t_ns as f64 / 1e9));
 }

@@ -98,6 +98,8 @@ pub struct Snapshot {
     pub disk: Map<String, Value>,
     /// How long the program waited for pages, in all.
     pub stall_ns: u64,
+    /// Pages that were read back, by how much more RAM would have kept them.
+    pub kept_by_more_ram: Vec<u64>,
 }
 
 impl Snapshot {

@@ -8,6 +8,7 @@ use core::fmt;
 
 use drivers::block::Kind;
 use mm::frame::FrameKind;
+use mm::reclaim::MissCurve;
 use mm::stats::{PageClass, Snapshot, VisiblePages};
 use mm::victim::Verdict;
 
@@ -140,16 +141,26 @@ impl fmt::Display for Figures<'_> {
         write!(
             f,
             "\"t_ns\":{},\"vmstat\":{},\"pages\":{},\"frames\":{},\"disk\":{},\"stall_ns\":{},\
-             \"poll\":{{\"polls\":{},\"max_ns\":{}}}",
+             \"kept_by_more_ram\":{},\"poll\":{{\"polls\":{},\"max_ns\":{}}}",
             time::now_ns(),
             Counters(self.0),
             Pages(&self.0.visible),
             Frames(self.0),
             Disks,
             stats::stall_ns(),
+            MoreRam(&self.0.counters.more_memory),
             polls.polls,
             polls.longest.map_or(0, |longest| longest.took.as_nanos()),
         )
+    }
+}
+
+/// Pages that were read back, by how much more RAM would have kept them.
+struct MoreRam<'a>(&'a MissCurve);
+
+impl fmt::Display for MoreRam<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.kept_by).finish()
     }
 }
 

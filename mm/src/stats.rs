@@ -6,6 +6,7 @@
 use crate::anon::AnonCounts;
 use crate::frame::{FrameCounts, FrameKind};
 use crate::ops::OpCounts;
+use crate::reclaim::MissCurve;
 use crate::rmap::MapPoolCounts;
 use crate::swap::SlotCounts;
 
@@ -46,6 +47,8 @@ pub struct Counters {
     /// Pages that came back while it was remembered that they had been here; those of them that came back soon enough to be worth more.
     pub workingset_refault: u64,
     pub workingset_activate: u64,
+    /// Pages that were read back and would have stayed with more memory.
+    pub more_memory: MissCurve,
     /// Victims touched before they were gone.
     pub pgrescued: u64,
     /// Frames given to pages.

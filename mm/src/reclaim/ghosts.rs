@@ -23,6 +23,26 @@ struct Ghost {
     epoch: u8,
 }
 
+/// Steps of [`MissCurve`], in which RAM is doubled.
+pub const CURVE_STEPS: usize = 16;
+
+/// What more memory would have saved: pages that were read back from the store, by how much more memory would have kept them. Those that
+/// not twice the memory would have kept are not in it. It is an estimate: with more memory other pages would have left, too.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct MissCurve {
+    /// Pages that so many [`CURVE_STEPS`]th parts of RAM more, the number of the entry plus one, would have kept, and one less would not.
+    pub kept_by: [u64; CURVE_STEPS],
+}
+
+impl MissCurve {
+    /// A page came back.
+    pub fn note(&mut self, Distance(away): Distance, frames: usize) {
+        if let Some(step) = self.kept_by.get_mut(away.saturating_sub(1) * CURVE_STEPS / frames.max(1)) {
+            *step += 1;
+        }
+    }
+}
+
 /// How many evictions a page was away for, to the granularity of the clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Distance(pub usize);
@@ -133,6 +153,28 @@ mod tests {
             ghosts.count_eviction();
         }
         assert_eq!(known(&mut ghosts, 0..20_000), 0);
+    }
+
+    /// With least recently used, what more memory saves of a loop is all or nothing.
+    #[test]
+    fn u5_the_curve_says_how_much_more_memory_a_loop_needs() {
+        const FRAMES: usize = 1024;
+        const LOOP: usize = FRAMES * 5 / 4;
+        let (mut ghosts, mut curve) = (Ghosts::for_frames(FRAMES), MissCurve::default());
+        for access in 0..10 * LOOP {
+            if let Some(distance) = ghosts.recall(home(access % LOOP)) {
+                curve.note(distance, FRAMES);
+            }
+            if access >= FRAMES {
+                ghosts.remember(home((access - FRAMES) % LOOP));
+                ghosts.count_eviction();
+            }
+        }
+        let misses = 9 * LOOP as u64;
+        let kept_by = |steps: usize| curve.kept_by[..steps].iter().sum::<u64>();
+        // A quarter more is all of it; the clock of evictions has 64 ticks for this memory.
+        assert!(kept_by(CURVE_STEPS / 4 - 1) < misses / 20, "{curve:?}");
+        assert!(kept_by(CURVE_STEPS / 4 + 1) > misses * 9 / 10, "{curve:?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod tables;
 mod watermark;
 mod within;
 
+pub use ghosts::{CURVE_STEPS, MissCurve};
 pub(crate) use ghosts::{Distance, Ghosts};
 pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;

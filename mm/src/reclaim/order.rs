@@ -8,6 +8,7 @@ use super::{Distance, Replacement};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
 use crate::manager::Core;
+use crate::page::PageCopy;
 use crate::platform::Platform;
 
 impl<P: Platform> Core<P> {
@@ -30,7 +31,13 @@ impl<P: Platform> Core<P> {
 
     /// As [`Self::admit`], for a page whose contents were away: it may have left only a short while ago.
     pub fn readmit(&mut self, frame: Pfn) {
-        let distance = self.ghosts.recall(self.table.get(frame).packed_home());
+        let desc = self.table.get(frame);
+        let distance = self.ghosts.recall(desc.packed_home());
+        if let Some(distance) = distance
+            && !matches!(desc.copy(), Some(PageCopy::Fill(_)))
+        {
+            self.counters.more_memory.note(distance, self.total_frames as usize);
+        }
         let window = self.with_policy(frame, |policy, _| Distance(Replacement::WINDOW * policy.len()));
         let soon = distance.is_some_and(|distance| distance <= window);
         self.counters.workingset_refault += u64::from(distance.is_some());
