@@ -5,7 +5,7 @@ use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::Holds;
 use mm::reclaim::Watermarks;
-use mm::sim::{SimConfig, SimMachine};
+use mm::sim::{DiskConfig, PerMille, SimConfig, SimMachine};
 use mm::space::SpaceId;
 use mm::stats::Counters;
 use std::sync::Arc;
@@ -39,11 +39,16 @@ async fn dirty_at_random(machine: Arc<SimMachine>, space: SpaceId, area: VirtAdd
 /// Pages of a working set; half of them fit into RAM.
 const PAGES: u64 = 4096;
 
+fn disk(slots: u64) -> DiskConfig {
+    DiskConfig::good(slots as u32)
+}
+
 /// Pages per write request in each quarter of 20 touches a page, and the counters at the end.
-fn pages_per_request(slots: u64, seed: u64) -> (Vec<f64>, Counters) {
+fn pages_per_request(disk: DiskConfig, seed: u64) -> (Vec<f64>, Counters) {
     // From `low` to `high` two clusters, as on a machine of some size: a request is no larger than what reclaim has to free.
     let mm = Config { watermarks: Some(Watermarks { min: 16, low: 48, high: 176 }), ..Config::default() };
-    let mut world = World::seeded(SimConfig { mm, ..SimConfig::new(PAGES as usize / 2, slots as u32) }, seed);
+    let ram = SimConfig::new(PAGES as usize / 2, disk.slots);
+    let mut world = World::seeded(SimConfig { mm, disk: Some(disk), ..ram }, seed);
     let (space, area) = world.space_with(PAGES);
     let program = dirty_at_random(world.machine.clone(), space, area, seed);
     let quarters = world.run("program", program);
@@ -57,7 +62,7 @@ fn pages_per_request(slots: u64, seed: u64) -> (Vec<f64>, Counters) {
 #[test]
 fn runs_stay_long_with_swap_a_quarter_larger_than_the_working_set() {
     for seed in 1..4 {
-        let (ratios, end) = pages_per_request(PAGES * 5 / 4, seed);
+        let (ratios, end) = pages_per_request(disk(PAGES * 5 / 4), seed);
         println!("pages per request {ratios:.1?}, {} of {} moved", end.swap_rewritten, end.pswpout);
         assert!(ratios[3] >= 8.0, "seed {seed}: {ratios:?}");
         assert!(end.swap_rewritten < end.pswpout / 8, "the work is bounded: {end:?}");
@@ -66,7 +71,18 @@ fn runs_stay_long_with_swap_a_quarter_larger_than_the_working_set() {
 
 #[test]
 fn nothing_is_moved_while_runs_are_long() {
-    let (ratios, end) = pages_per_request(PAGES * 40, 1);
+    let (ratios, end) = pages_per_request(disk(PAGES * 40), 1);
     assert!(ratios[3] >= 16.0, "{ratios:?}");
     assert_eq!((end.swap_rewritten, end.swap_copy_dropped), (0, 0));
+}
+
+/// Reads complete while writes are under way. Reclaim made up for each page that came in as soon as it had: requests of one or two pages.
+#[test]
+fn requests_stay_large_when_writes_take_long() {
+    for seed in 1..4 {
+        let slow = DiskConfig { slow_writes: PerMille(980), ..disk(PAGES * 40) };
+        let (ratios, _) = pages_per_request(slow, seed);
+        println!("pages per request {ratios:.1?}");
+        assert!(ratios.iter().all(|ratio| *ratio >= 16.0), "seed {seed}: {ratios:?}");
+    }
 }

@@ -60,9 +60,21 @@ impl CleanBatch {
     }
 }
 
-/// How long reclaim has been getting nowhere.
+/// Whether victims are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Refill {
+    /// Until `high` frames are free or on their way.
+    #[default]
+    Begun,
+    /// Enough are on their way: none before fewer than `low` are free or coming. If reclaim made up for each frame that is taken while
+    /// writes are under way, it would write a page or two whenever any request completes, and never a cluster on a busy disk.
+    Done,
+}
+
+/// How far reclaim is, and how long it has been getting nowhere.
 #[derive(Default)]
 pub(crate) struct Progress {
+    refill: Refill,
     fruitless: usize,
 }
 
@@ -241,16 +253,22 @@ impl<P: Platform> Mm<P> {
     }
 
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
-        let target = self.watermarks.high;
+        let Watermarks { low, high, .. } = self.watermarks;
         core.end_probations();
+        let free = self.frames.free_frames();
+        if free + core.pages_leaving() < low {
+            core.progress.refill = Refill::Begun;
+        } else if core.progress.refill == Refill::Done {
+            return if free >= low { Round::Enough } else { Round::Blocked };
+        }
         let mut copies_asked_for = false;
         let mut freed = 0;
         for _ in 0..CHUNK {
             let coming = core.pages_leaving();
             let free = self.frames.free_frames();
-            if free + coming >= target {
-                core.progress.fruitless = 0;
-                return if free >= target { Round::Enough } else { Round::Blocked };
+            if free + coming >= high {
+                core.progress = Progress { refill: Refill::Done, fruitless: 0 };
+                return if free >= low { Round::Enough } else { Round::Blocked };
             }
             if core.progress.is_hopeless(core.listed_pages()) {
                 core.progress.fruitless = 0;

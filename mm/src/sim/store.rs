@@ -38,6 +38,8 @@ pub struct DiskConfig {
     pub write_errors: PerMille,
     /// Writes that store only a part of one page, and claim to have stored all.
     pub torn_writes: PerMille,
+    /// Turns of a write that pass by without it getting on, as on a disk that is busy with something else.
+    pub slow_writes: PerMille,
 }
 
 impl DiskConfig {
@@ -52,6 +54,7 @@ impl DiskConfig {
             read_errors: never,
             write_errors: never,
             torn_writes: never,
+            slow_writes: never,
         }
     }
 }
@@ -360,6 +363,9 @@ impl Disk {
         if self.active[index].stage == Stage::Queued {
             self.active[index].stage = Stage::Begun;
             self.begin(index, ram);
+            return (true, None);
+        }
+        if self.active[index].request.kind == StoreKind::Write && self.chance(self.config.slow_writes) {
             return (true, None);
         }
         let Active { request, .. } =

@@ -103,6 +103,7 @@ impl StormConfig {
             torn_writes: PerMille(rng.below(10) as u16),
             reorders: true,
             discards: rng.below(2) == 0,
+            slow_writes: PerMille(if seed.is_multiple_of(2) { 900 } else { 0 }),
             ..DiskConfig::good(16_384)
         };
         let mm = Config {
