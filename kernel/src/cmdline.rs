@@ -54,6 +54,16 @@ pub enum Level {
     Trace,
 }
 
+/// Whether what is written to swap can be read from the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrecy {
+    /// As it is.
+    #[default]
+    Plain,
+    /// `swap.encrypt=on`: not without the key of this boot.
+    Encrypted,
+}
+
 /// Whether the swap disk is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Swap {
@@ -207,6 +217,8 @@ pub struct Options {
     pub aslr: Aslr,
     /// `swap=`.
     pub swap: Swap,
+    /// `swap.encrypt=`.
+    pub secrecy: Secrecy,
     /// `module=`.
     pub module: Module,
     /// `snapshot_ms=`: time between telemetry snapshots.
@@ -237,6 +249,7 @@ impl Default for Options {
             promises: Promises::default(),
             aslr: Aslr::default(),
             swap: Swap::default(),
+            secrecy: Secrecy::default(),
             module: Module::default(),
             snapshot_ms: 250,
             disk_timeout_ms: 30_000,
@@ -322,6 +335,8 @@ impl Options {
             ("aslr", Some("on")) => self.aslr = Aslr::On,
             ("aslr", Some("off")) => self.aslr = Aslr::Off,
             ("swap", Some("off")) => self.swap = Swap::Off,
+            ("swap.encrypt", Some("on")) => self.secrecy = Secrecy::Encrypted,
+            ("swap.encrypt", Some("off")) => self.secrecy = Secrecy::Plain,
             ("module", Some("keep")) => self.module = Module::Keep,
             ("snapshot_ms", Some(number)) => {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
@@ -339,8 +354,7 @@ impl Options {
             ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "module" | "env" | "beside", _) => {
                 return Err(bad());
             }
-            ("mm.overcommit", _) => return Err(bad()),
-            ("aslr", _) => return Err(bad()),
+            ("mm.overcommit" | "aslr" | "swap.encrypt", _) => return Err(bad()),
             ("log" | "snapshot_ms" | "disk_timeout_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }

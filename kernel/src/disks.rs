@@ -13,7 +13,7 @@ use executor::{Class, Duration};
 
 use crate::arch::stack::FiberStack;
 use crate::boot::PhysRange;
-use crate::cmdline::{Options, Swap};
+use crate::cmdline::{Options, Secrecy, Swap};
 use crate::data_disk::DataDisk;
 use crate::devices::{self, Disk};
 use crate::fs::actor::Settings;
@@ -61,7 +61,12 @@ pub async fn find(options: &Options, memory: &Memory) -> Found {
             log::warn!("a virtio disk without a file system is left alone");
         } else {
             match Storage::open(disk, &page) {
-                Ok(storage) => found.swap = Some(storage),
+                Ok(mut storage) => {
+                    if options.secrecy == Secrecy::Encrypted {
+                        storage.encrypt(*memory).unwrap_or_else(|refusal| power::refuse(format_args!("{refusal}")));
+                    }
+                    found.swap = Some(storage);
+                }
                 Err(refusal) => {
                     power::refuse(format_args!("a virtio disk without a file system is not used for swap: {refusal}"))
                 }

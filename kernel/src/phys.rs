@@ -14,6 +14,7 @@ use crate::arch::{direct_map, whole_page};
 use crate::boot::PhysRange;
 
 /// RAM that `mm` may touch: the spans of the memory map that were ever given to the frame allocator.
+#[derive(Clone, Copy)]
 pub struct Memory {
     spans: &'static [PhysRange],
 }
@@ -32,6 +33,13 @@ impl Memory {
     /// Copies into the beginning of a frame.
     pub fn copy_to(&self, frame: Pfn, data: &[u8]) {
         self.write(frame, 0, data);
+    }
+
+    /// Changes a frame's bytes in place.
+    pub fn change(&self, frame: Pfn, change: impl FnOnce(&mut [u8; PAGE_SIZE])) {
+        // SAFETY: a whole page of RAM (see `page`). The reference lives only as long as `change`, during which neither user code nor
+        // another task runs on this CPU; callers have frames that no device works on and no program has mapped.
+        change(unsafe { &mut *self.page(frame).cast() });
     }
 
     fn page(&self, frame: Pfn) -> *mut u8 {

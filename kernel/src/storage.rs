@@ -1,7 +1,8 @@
 //! The swap device: `mm`'s [`BackingStore`] over a virtio disk; and the memory that requests to any disk own ([`DiskIo`]).
 //!
 //! Owns the translation between slots and sectors, the check of the header in slot 0, and requests that the disk refused for good,
-//! which come back as failed. Does not own the disk ([`crate::devices`]) nor which slot holds what (`mm`).
+//! which come back as failed. Does not own the disk ([`crate::devices`]) nor which slot holds what (`mm`), nor how pages are encrypted
+//! ([`cipher`]).
 #![expect(unsafe_code, reason = "states that a request's frames are memory the device may use")]
 
 use core::task::{Context, Poll};
@@ -22,6 +23,10 @@ use crate::phys::Memory;
 use crate::process::promptness;
 use crate::sync::Once;
 
+mod cipher;
+
+use cipher::{Cipher, NoCipher, NoSeal};
+
 /// Sectors in a slot.
 const SECTORS_PER_SLOT: u32 = (PAGE_SIZE / 512) as u32;
 /// Refused requests that may wait to be reported; more than the manager ever has under way.
@@ -31,6 +36,8 @@ const REFUSALS: usize = 256;
 pub enum DiskIo {
     /// A request of `mm`'s with its frames.
     Store(StoreRequest),
+    /// The same, to be written encrypted: this is what the device sees.
+    Sealed(StoreRequest, Bounce),
     /// Memory that the data disk's blocks pass through.
     Bounce(Bounce),
     /// Pages of a file.
@@ -46,7 +53,7 @@ unsafe impl Buffers for DiskIo {
         let (frames, run) = match self {
             Self::Store(request) => (&request.frames[..], None),
             Self::File(job) => (job.frames(), None),
-            Self::Bounce(bounce) => (&[][..], Some(bounce.range())),
+            Self::Sealed(_, bounce) | Self::Bounce(bounce) => (&[][..], Some(bounce.range())),
             Self::Nothing => (&[][..], None),
         };
         let pages = frames.iter().map(|frame| PhysRange::new(PhysAddr(frame.pfn().phys()), PAGE_SIZE as u32));
@@ -135,6 +142,7 @@ pub fn is_swap(disk: &'static Disk) -> bool {
 pub struct Storage {
     disk: &'static Disk,
     slots: u32,
+    cipher: Option<Cipher>,
     refused: ArrayQueue<StoreRequest>,
     waker: AtomicWaker,
 }
@@ -143,12 +151,38 @@ impl Storage {
     /// Checks the disk's header. The disk must not be in use by anybody else.
     pub fn open(disk: &'static Disk, page: &FirstPage) -> Result<Self, HeaderError> {
         let pages = disk.info().end.0 / u64::from(SECTORS_PER_SLOT);
-        let mut storage = Self { disk, slots: 1, refused: ArrayQueue::new(REFUSALS), waker: AtomicWaker::new() };
+        let refused = ArrayQueue::new(REFUSALS);
+        let mut storage = Self { disk, slots: 1, cipher: None, refused, waker: AtomicWaker::new() };
         let header = SwapHeader::parse(page, Pages(pages))?;
         let slots = u32::try_from(header.pages().0).unwrap_or(Slot::LIMIT);
         storage.slots = slots.min(Slot::LIMIT);
         SWAP_DISK.call_once(|| disk);
         Ok(storage)
+    }
+
+    /// Encrypts all that is written from now on; nothing has been yet.
+    pub fn encrypt(&mut self, memory: Memory) -> Result<(), NoCipher> {
+        self.cipher = Some(Cipher::new(self.slots, memory)?);
+        Ok(())
+    }
+
+    /// What comes back from the device is what [`BackingStore::try_submit`] put in: other requests have futures of their own.
+    fn store_request(&self, request: Request<DiskIo>) -> StoreRequest {
+        match (request.buffers, &self.cipher) {
+            (DiskIo::Store(request), _) => request,
+            (DiskIo::Sealed(request, bounce), Some(cipher)) => {
+                cipher.give_back(bounce);
+                request
+            }
+            _ => unreachable!("a request comes back with its own buffers"),
+        }
+    }
+
+    /// A request cannot be done, now or ever: it comes back as failed, unless too many do.
+    fn fail(&self, request: StoreRequest) -> Option<StoreRequest> {
+        let left = self.refused.push(request).err();
+        self.waker.wake();
+        left
     }
 
     /// The disk's own counts.
@@ -175,14 +209,22 @@ impl BackingStore for Storage {
         let sector = Sector(u64::from(request.slot.as_u32()) * u64::from(SECTORS_PER_SLOT));
         let sectors = SectorCount(request.count * SECTORS_PER_SLOT);
         let cookie = Cookie(u64::from(request.op.as_u16()));
-        match self.disk.try_submit(Request { cookie, kind, sector, sectors, buffers: DiskIo::Store(request) }) {
+        let sealed = match &self.cipher {
+            Some(cipher) if request.kind == StoreKind::Write => Some(cipher.seal(&request)),
+            _ => None,
+        };
+        let buffers = match sealed {
+            None => DiskIo::Store(request),
+            Some(Ok(bounce)) => DiskIo::Sealed(request, bounce),
+            Some(Err(NoSeal::Busy)) => return Err(request),
+            Some(Err(NoSeal::WornOut)) => return self.fail(request).map_or(Ok(()), Err),
+        };
+        match self.disk.try_submit(Request { cookie, kind, sector, sectors, buffers }) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(request)) => Err(store_request(request)),
+            Err(Refused::Full(request)) => Err(self.store_request(request)),
             Err(refused) => {
                 log::warn!("swap: the disk refuses a request: {refused:?}");
-                self.refused.push(store_request(refused.into_request()))?;
-                self.waker.wake();
-                Ok(())
+                self.fail(self.store_request(refused.into_request())).map_or(Ok(()), Err)
             }
         }
     }
@@ -193,22 +235,14 @@ impl BackingStore for Storage {
         if let Some(request) = self.refused.pop() {
             return Poll::Ready(StoreCompletion { request, result: Err(StoreError) });
         }
-        self.disk.poll_complete(cx).map(|done| StoreCompletion {
-            request: store_request(done.request),
-            result: done.result.map_err(|error| {
-                log::warn!("swap: {error}");
-                StoreError
-            }),
+        self.disk.poll_complete(cx).map(|done| {
+            let request = self.store_request(done.request);
+            match (&done.result, &self.cipher) {
+                (Ok(()), Some(cipher)) if request.kind == StoreKind::Read => cipher.open(&request),
+                (Ok(()), _) => {}
+                (Err(error), _) => log::warn!("swap: {error}"),
+            }
+            StoreCompletion { request, result: done.result.map_err(|_| StoreError) }
         })
-    }
-}
-
-/// What comes out of the stream is what [`BackingStore::try_submit`] put in: other requests have futures of their own.
-fn store_request(request: Request<DiskIo>) -> StoreRequest {
-    match request.buffers {
-        DiskIo::Store(request) => request,
-        DiskIo::Bounce(_) | DiskIo::File(_) | DiskIo::Nothing => {
-            unreachable!("a request comes back with its own buffers")
-        }
     }
 }

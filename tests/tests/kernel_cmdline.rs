@@ -6,8 +6,8 @@ extern crate alloc;
 mod cmdline;
 
 use cmdline::{
-    Aslr, ExitMode, FailFrame, Failing, Level, Module, Options, Promises, Refusal, SelfTest, Stdin, Swap, Telemetry,
-    Torture,
+    Aslr, ExitMode, FailFrame, Failing, Level, Module, Options, Promises, Refusal, Secrecy, SelfTest, Stdin, Swap,
+    Telemetry, Torture,
 };
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn an_empty_line_means_every_default() {
 fn every_option_is_understood() {
     let options = parse(
         "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh aslr=on mm.torture \
-         mm.overcommit=2 swap=off module=keep snapshot_ms=50 disk_timeout_ms=70 fail_frame=2..30 \
+         mm.overcommit=2 swap=off swap.encrypt=on module=keep snapshot_ms=50 disk_timeout_ms=70 fail_frame=2..30 \
          selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
@@ -52,6 +52,7 @@ fn every_option_is_understood() {
         torture: Torture::On,
         promises: Promises::Kept,
         swap: Swap::Off,
+        secrecy: Secrecy::Encrypted,
         module: Module::Keep,
         snapshot_ms: 50,
         disk_timeout_ms: 70,
@@ -107,6 +108,8 @@ fn unknown_options_are_named() {
 fn known_options_with_other_values_are_named_too() {
     for option in [
         "exit=now",
+        "swap.encrypt",
+        "swap.encrypt=yes",
         "exit",
         "telemetry=com1",
         "stdin=",

@@ -2,7 +2,7 @@
 //!
 //! Disks that say that they fail are in `machine_disk_faults`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 
 use disk_image::{Pages, builder::create_swap_image};
@@ -20,6 +20,33 @@ fn g3_dirty_pages_are_on_the_swap_disk_byte_for_byte() {
     let (run, found) = (stopped.finish().expect_ok(), found.len() as u64);
     assert!(found > 1024, "{found} pages were found on the disk\n{run}");
     assert!(run.count("vmstat/pswpout") >= found && run.count("vmstat/pgsteal") >= found, "{run}");
+}
+
+/// Reads the image as a stranger would: no slot begins as any page of the program does, and none is in clear further on.
+#[test]
+fn f13_encrypted_swap_holds_nothing_that_a_program_wrote() {
+    let stopped = Stopped::encrypted();
+    let words: HashSet<u64> = (0..stopped.pages())
+        .flat_map(|page| {
+            let page = stopped.expected(page);
+            let (words, _) = page.as_chunks();
+            // The number of the page in clear, and words of its filler.
+            [0, 2, 100].map(|at: usize| u64::from_le_bytes(words[at]))
+        })
+        .collect();
+    let length = fs::metadata(stopped.path()).expect("the image").len();
+    let mut used = 0;
+    for at in (SLOT as u64..length).step_by(SLOT) {
+        let slot = stopped.read(at);
+        used += u64::from(slot != [0; SLOT]);
+        let (found, _) = slot.as_chunks();
+        // Zeroes are not the program's alone.
+        let clear = found.iter().map(|word| u64::from_le_bytes(*word)).find(|word| *word != 0 && words.contains(word));
+        assert_eq!(clear, None, "a word of the program's is in clear at {at}");
+    }
+    assert!(used > 1024, "{used} slots were written");
+    let run = stopped.finish().expect_ok().expect_line("OK altered-swap");
+    assert_eq!(lost(&run), BTreeSet::new(), "{run}");
 }
 
 /// Fails the test unless the program has lost exactly these pages, and the kernel knows that it was lied to about each.

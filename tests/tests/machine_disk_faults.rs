@@ -102,7 +102,7 @@ fn f3_with_no_room_at_all_it_is_as_without_swap() {
 fn f3_what_was_behind_the_end_of_a_shorter_disk_is_lost_and_nothing_else() {
     for told in [false, true] {
         let stopped = Stopped::new(1);
-        let oldest = stopped.oldest(3000);
+        let oldest = stopped.oldest(1500);
         let mut slots: Vec<_> = oldest.iter().map(|found| found.at).collect();
         slots.sort_unstable();
         let end = slots[slots.len() * 9 / 10];

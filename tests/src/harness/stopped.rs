@@ -51,6 +51,14 @@ impl Stopped {
         Self::begin(Run::line(&line).options(&format!("--ram {ram}")), seed, mib, 1)
     }
 
+    /// One process that replaces what it loses, with swap that only this boot can read.
+    pub fn encrypted() -> Self {
+        let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 48), ("64M", 192)));
+        let line = format!("altered-swap mib={mib} seed={seed} handle=1");
+        let run = Run::line(&line).options(&format!("--ram {ram}")).option("--append", "swap.encrypt=on");
+        Self::begin(run, seed, mib, 1)
+    }
+
     /// Several: the first outlives the second, whose slots are altered and which ends with the first page it loses.
     /// What the `others` lose they say, and the first says what it has lost.
     pub fn beside(others: u32) -> Self {
@@ -83,6 +91,11 @@ impl Stopped {
         image_in(&self.scratch)
     }
 
+    /// Pages of the program.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
     /// For what is done to the disk.
     pub fn monitor(&self) -> Monitor {
         self.run.monitor()
@@ -100,14 +113,14 @@ impl Stopped {
         slots.filter_map(|(at, tag)| Some(Found { page: *by_tag.get(&tag)?, at })).collect()
     }
 
-    /// So many of the pages that were written first, spread over them: they are not in memory, because the program has
-    /// written twice as many as fit and read none back.
+    /// So many pages of the first half, spread over them. A page that has been written to the disk is not in memory: the
+    /// program has read none back, and what was on its way when it stopped is of the other half.
     pub fn oldest(&self, count: usize) -> Vec<Found> {
         let mut found = self.found();
-        found.retain(|found| found.page < self.pages / 3);
+        found.retain(|found| found.page < self.pages / 2);
         found.sort_by_key(|found| found.page);
         found.dedup_by_key(|found| found.page);
-        assert!(found.len() >= count, "only {} pages of the first {} are on disk", found.len(), self.pages / 3);
+        assert!(found.len() >= count, "only {} pages of the first {} are on disk", found.len(), self.pages / 2);
         let step = found.len() / count;
         found.into_iter().step_by(step).take(count).collect()
     }

@@ -12,6 +12,16 @@ use super::cpu;
 /// RDRAND may fail for a moment when it is asked too often; the SDM recommends ten tries (vol. 1, 7.3.17.1).
 const TRIES: usize = 10;
 
+/// A key for a cipher; none without RDRAND.
+pub fn key() -> Option<[u8; 32]> {
+    let source = RdRand::new()?;
+    let mut key = [0; 32];
+    for chunk in key.chunks_exact_mut(size_of::<u64>()) {
+        chunk.copy_from_slice(&(0..TRIES).find_map(|_| source.get_u64())?.to_le_bytes());
+    }
+    Some(key)
+}
+
 /// Fills `out`.
 pub fn fill(out: &mut [u8]) {
     let source = RdRand::new();
