@@ -33,9 +33,15 @@ soak: (kernel "checked") workloads
 features *ARGS: (kernel "checked") workloads
     @cargo run --quiet --profile checked --package tests --bin features -- "$@"
 
-# Measure the kernel and print the figures beside Linux'; also into target/benchmarks.md. `just bench profile`: by function.
+# Measure the kernel, and Linux beside it, into docs/benchmarks.md: `just bench --help`; `quick` takes minutes, `profile` counts by function.
+[no-exit-message]
 bench *ARGS:
     @cargo run --quiet --profile checked --package tests --bin bench -- "$@"
+
+# Build the small Linux that `just bench` compares with, from Debian's source package, once: 10 minutes, 2 GB.
+[no-exit-message]
+linux *SUITE:
+    @tests/linux/build.sh {{ quote(justfile_directory() / "target/linux") }} "$@"
 
 # Compare replacement policies on reference strings and print docs/replacement.md.
 [no-exit-message]

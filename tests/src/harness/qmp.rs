@@ -1,9 +1,9 @@
 //! A control connection to QEMU, beside the one that `ebb` has (QEMU `docs/interop/qmp-spec.rst`).
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -99,12 +99,34 @@ pub struct Monitor(BufReader<UnixStream>);
 impl Monitor {
     /// Connects to the socket of a QEMU that is running.
     pub fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+        Self::on(UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display())))
+    }
+
+    /// Takes a connection that is there already.
+    pub fn on(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut monitor = Self(BufReader::new(stream));
         assert!(monitor.read().get("QMP").is_some(), "QEMU greets");
         monitor.execute("qmp_capabilities");
         monitor
+    }
+
+    /// Waits for an event that has not been read yet, but not for longer than that; says whether it came.
+    pub fn wait_for(&mut self, event: &str, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.0.get_ref().set_read_timeout(Some(left)).expect("a timeout");
+            let mut line = String::new();
+            let read = self.0.read_line(&mut line);
+            self.0.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            match read {
+                Ok(_) if Self::parse(&line)["event"] == event => return true,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return false,
+                Err(error) => panic!("QEMU: {error}"),
+            }
+        }
     }
 
     /// Runs a command without arguments and returns its answer.
@@ -164,6 +186,10 @@ impl Monitor {
     fn read(&mut self) -> Value {
         let mut line = String::new();
         self.0.read_line(&mut line).expect("QEMU answers");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+        Self::parse(&line)
+    }
+
+    fn parse(line: &str) -> Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the table of docs/replacement.md: who is run on what, in how much memory. The policies of the kernel are run by [`policies`] as
 //! the kernel runs them, on A bits; those of the literature by [`published`], which are told of every reference, as no kernel is.
 
-mod bounds;
+pub mod bounds;
 mod policies;
 mod published;
 mod traces;

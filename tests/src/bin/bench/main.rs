@@ -1,116 +1,128 @@
-//! `just bench`: the figures of this kernel, beside Linux' in the same machine, as a table in Markdown.
+//! `just bench`: the figures that Ebb is measured by, beside Linux' on the same machine.
 //!
-//! Owns: the order of the measurements and where the table goes (standard output and `target/benchmarks.md`). Neighbours:
-//! `measure` takes the figures, `linux` has the ones to compare with, `profile` says which functions they are made of. No figure here is a wall time: those need many
-//! rounds on a quiet host. Instructions and sizes repeat exactly; paging counts repeat to a few per cent.
+//! Owns the command line, the order, and where the figures go. Neighbours: `cases` says what is measured, `guest` runs it under either
+//! kernel, `figures` judges it, `linux` is the opponent, `profile` says which functions instructions are spent in.
 
+mod cases;
+mod figures;
+mod guest;
 mod linux;
-mod measure;
 mod profile;
 
-use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::Command;
 
-use tests::harness::Finished;
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::json;
+use tests::harness::Artifacts;
+use tests::source;
 
-use measure::{Counts, Pattern};
+use cases::{Bench, Size};
+use figures::Figure;
+use linux::Linux;
 
-/// A line of the table.
-struct Row {
-    what: String,
-    ours: String,
-    linux: &'static str,
+/// Measures Ebb, and Linux beside it if `just linux` has built one. Writes docs/benchmarks.md and docs/benchmarks.json.
+#[derive(Debug, Parser)]
+#[command(name = "just bench")]
+struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// How often each machine is run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Another build of the main workload, a static ELF file that is called `pressure`.
+    #[arg(long, value_name = "FILE")]
+    pressure: Option<PathBuf>,
 }
 
-fn row(what: impl Into<String>, ours: impl ToString, linux: &'static str) -> Row {
-    Row { what: what.into(), ours: ours.to_string(), linux }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+enum What {
+    /// The main figures, one round, in less than five minutes; into target/benchmarks.md and target/benchmarks.json.
+    Quick,
+    /// Prints which functions of the kernel the instructions of a fault are spent in.
+    Profile {
+        #[arg(value_enum, default_value_t = Fault::Minor)]
+        fault: Fault,
+    },
 }
 
-fn instructions() -> Vec<Row> {
-    let (fault, call, boot) =
-        (measure::fault_instructions(), measure::call_instructions(), measure::boot_instructions());
-    vec![
-        row("instructions per anonymous 4 KiB fault, with its share of mmap and munmap", fault, linux::FAULT),
-        row("instructions per null system call", call, linux::NULL_CALL),
-        row("instructions from the kernel's entry to the first of the program", boot, linux::BOOT),
-    ]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Fault {
+    /// The first write to a page of a program's own.
+    Minor,
+    /// A page that comes back from swap.
+    Major,
 }
 
-fn paging() -> Vec<Row> {
-    let populate = measure::run(&Pattern::POPULATE_ONLY);
-    let mut rows = Vec::new();
-    for pattern in &Pattern::ALL {
-        let linux = linux::paging(pattern.name);
-        let run = measure::run(pattern);
-        let Counts { major, swapped_in, swapped_out, resident, writes } = Counts::of(&run, pattern, &populate);
-        let name = pattern.name;
-        rows.push(row(format!("{name}: major faults"), major, linux.major));
-        rows.push(row(format!("{name}: pages read from swap"), swapped_in, linux.swapped_in));
-        rows.push(row(
-            format!("{name}: pages per swap write request"),
-            ratio(swapped_out, writes),
-            linux.pages_per_write,
-        ));
-        rows.push(row(format!("{name}: resident pages of the program"), resident, linux.resident));
-        if name == "random" {
-            rows.push(row("random: p99.9 of one touch, µs", tail_us(&run), linux::RANDOM_TAIL));
-        }
-    }
-    rows
-}
-
-fn ratio(pages: u64, requests: u64) -> String {
-    format!("{:.1}", pages as f64 / requests.max(1) as f64)
-}
-
-/// From the workload's own measurement of every touch, in ticks of the time stamp counter.
-fn tail_us(run: &Finished) -> String {
-    let (ticks, hz) = (run.value("LATENCY kind=random", "p999"), run.count("boot/tsc_hz"));
-    format!("{:.0}", ticks as f64 * 1e6 / hz as f64)
-}
-
-fn limits() -> Vec<Row> {
-    vec![
-        row(
-            "smallest `--ram` that ends `random mib=32 ops=8192` well, MiB",
-            measure::least_ram_mib(),
-            linux::LEAST_RAM,
-        ),
-        row("largest `lazy gib=` that ends well in 64 MiB", measure::largest_reservation_gib(), linux::RESERVATION),
-    ]
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| figure | Ebb | Linux |\n|---|---:|---:|\n");
-    for Row { what, ours, linux } in rows {
-        writeln!(text, "| {what} | {ours} | {linux} |").expect("a string takes it");
-    }
-    text
-}
+type Part = fn(&Bench) -> Vec<Figure>;
 
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        None => benchmarks(),
-        Some("profile") => print!("{}", profile::table()),
-        Some(other) => {
-            eprintln!("bench: {other}: there is `profile`, and nothing for all figures");
-            std::process::exit(2);
-        }
+    let arguments = Arguments::parse();
+    let (size, directory) = match arguments.what {
+        Some(What::Profile { fault: Fault::Minor }) => return print!("{}", profile::table(&profile::MINOR)),
+        Some(What::Profile { fault: Fault::Major }) => return print!("{}", profile::table(&profile::MAJOR)),
+        Some(What::Quick) => (Size::Quick, "target"),
+        None => (Size::Full, "docs"),
+    };
+    let pressure = arguments.pressure.unwrap_or_else(|| Artifacts::release().workloads.join("pressure"));
+    let rounds = if size == Size::Quick { 1 } else { usize::from(arguments.rounds) };
+    let bench = Bench { linux: Linux::find(), pressure, rounds, size };
+    if bench.linux.is_none() {
+        eprintln!("there is no Linux to compare with: `just linux` builds one");
+    }
+    let (quick, full): (&[Part], &[Part]) =
+        (&[Bench::instructions, Bench::paging], &[Bench::mixes, Bench::throttled, Bench::nearly_full, Bench::limits]);
+    let head = head(&bench);
+    print!("{head}");
+    let (mut text, mut all) = (head, Vec::new());
+    for part in quick.iter().chain(if size == Size::Full { full } else { &[] }) {
+        let figures = part(&bench);
+        let table = figures::table(&figures) + "\n";
+        print!("{table}");
+        text.push_str(&table);
+        all.extend(figures);
+        // What is done is kept, if the rest should fail.
+        write(directory, &bench, &text, &all);
     }
 }
 
-fn benchmarks() {
-    let conditions = "64 MiB of RAM, working set 128 MiB, 1 GiB of swap, unless said otherwise; every page verified";
-    let mut text = format!("# Benchmarks\n\n`just bench` makes this table: {conditions}.\n{}\n\n", linux::SOURCE);
-    print!("{text}");
-    for part in [instructions, limits, paging] {
-        let rows = part();
-        let part = table(&rows) + "\n";
-        print!("{part}");
-        text.push_str(&part);
-    }
-    let path = tests::source::root().join("target/benchmarks.md");
-    match std::fs::write(&path, text) {
-        Ok(()) => eprintln!("written to {}", path.display()),
-        Err(error) => eprintln!("{}: {error}", path.display()),
+/// The conditions.
+fn head(bench: &Bench) -> String {
+    let recipe = if bench.size == Size::Quick { "just bench quick" } else { "just bench" };
+    let linux = bench.linux.as_ref().map_or_else(
+        || "There was no Linux to compare with (`just linux`).".to_owned(),
+        |linux| {
+            format!(
+                "Linux is {}, built as small as it goes (tests/linux/config), with the best of its settings for each figure.",
+                linux.version
+            )
+        },
+    );
+    format!(
+        "# Benchmarks\n\n`{recipe}` makes this page: {}, one processor, TCG; 64 MiB of RAM, a working set of 128 MiB and 1 GiB of swap, \
+         unless said\notherwise; every page is verified, and Ebb's swap audited. Both systems run the same program in the same QEMU. {linux}\n\
+         Medians of {} rounds, the systems taking turns, and from the least to the most as a part of the median. A figure is missed if its\n\
+         median and its second-best round are.\n\n",
+        qemu(),
+        bench.rounds,
+    )
+}
+
+fn qemu() -> String {
+    let output = Command::new("qemu-system-x86_64").arg("--version").output().expect("QEMU");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().take(4).collect::<Vec<_>>().join(" ").replace(" emulator version", "")
+}
+
+fn write(directory: &str, bench: &Bench, text: &str, figures: &[Figure]) {
+    let path = |name: &str| source::root().join(directory).join(name);
+    let list = json!({
+        "linux": bench.linux.as_ref().map(|linux| &linux.version),
+        "rounds": bench.rounds,
+        "figures": figures::list(figures),
+    });
+    let list = serde_json::to_string_pretty(&list).expect("figures are JSON") + "\n";
+    for (path, contents) in [(path("benchmarks.md"), text), (path("benchmarks.json"), &list)] {
+        std::fs::write(&path, contents).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }

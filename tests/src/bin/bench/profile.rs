@@ -1,4 +1,4 @@
-//! `just bench profile`: which functions of the kernel the instructions of a minor fault are spent in.
+//! `just bench profile`: which functions of the kernel the instructions of a fault are spent in.
 //!
 //! Owns: QEMU's log of every block of instructions that is run (`-d exec,nochain,in_asm`), read through a pipe while it is written, and
 //! the names of the kernel's functions. Two runs that differ only in the number of faults are subtracted, so that boot, start
@@ -19,18 +19,46 @@ const KERNEL: u64 = 1 << 63;
 /// Functions below so many instructions an event are summed up.
 const LEAST: f64 = 1.5;
 
-/// What the table is about: the program that does it often, and the one that does it less often.
-const EVENT: &str = "anonymous 4 KiB fault, with its share of mmap and munmap";
-const FEW: &str = "mib=8 passes=1";
-const MANY: &str = "mib=8 passes=9";
+/// What a table is about: a program that does it a few times, and the same one that does it more often.
+#[derive(Debug)]
+pub struct Event {
+    name: &'static str,
+    few: &'static str,
+    many: &'static str,
+    /// Of the run phase: how often it was done.
+    counted: &'static str,
+    options: &'static str,
+    /// One instruction a tick, so that nothing depends on time; without a disk, which does.
+    qemu: &'static str,
+}
+
+/// The first write to a page.
+pub const MINOR: Event = Event {
+    name: "anonymous 4 KiB fault, with its share of mmap and munmap",
+    few: "fault mib=8 passes=1",
+    many: "fault mib=8 passes=9",
+    counted: "units",
+    options: "--swap none",
+    qemu: "-icount shift=0,sleep=off",
+};
+
+/// A page that is read from swap, and its share of those that are written for it.
+pub const MAJOR: Event = Event {
+    name: "major fault, with its share of page-out; a string instruction is one",
+    few: "random mib=32 ops=2000",
+    many: "random mib=32 ops=14000",
+    counted: "pgmajfault",
+    options: "--ram 20M --swap 256M",
+    qemu: "",
+};
 
 /// Instructions run, by the address of the block's first.
 type Counts = HashMap<u64, u64>;
 
 /// The table.
-pub fn table() -> String {
-    let (few, before) = profile(FEW);
-    let (many, after) = profile(MANY);
+pub fn table(event: &Event) -> String {
+    let (few, before) = profile(event, event.few);
+    let (many, after) = profile(event, event.many);
     let events = (after - before).max(1) as f64;
     let data = std::fs::read(&Artifacts::release().kernel).expect("the kernel's file");
     let symbols = object::File::parse(&*data).expect("an ELF file").symbol_map();
@@ -41,7 +69,7 @@ pub fn table() -> String {
     }
     let mut rows: Vec<_> = functions.into_iter().collect();
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mut text = format!("| instructions of one {EVENT} | |\n|---|---:|\n");
+    let mut text = format!("| instructions of one {} | |\n|---|---:|\n", event.name);
     for (name, count) in rows.iter().filter(|(_, count)| *count >= LEAST) {
         writeln!(text, "| `{name}` | {count:.0} |").expect("a string takes it");
     }
@@ -65,7 +93,7 @@ fn name(symbols: &SymbolMap<SymbolMapName<'_>>, address: u64) -> String {
 }
 
 /// Makes faults; what was executed, and how many there were.
-fn profile(arguments: &str) -> (Counts, u64) {
+fn profile(event: &Event, arguments: &str) -> (Counts, u64) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let pipe = scratch.path().join("log");
     let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
@@ -74,11 +102,12 @@ fn profile(arguments: &str) -> (Counts, u64) {
         let pipe = pipe.clone();
         std::thread::spawn(move || read(&pipe))
     };
-    let program = format!("pressure fault {arguments}");
-    let log = format!("-icount shift=0,sleep=off -d exec,nochain,in_asm -D {}", pipe.display());
-    let run = Run::with(Artifacts::release(), program.split_ascii_whitespace()).options("--swap none");
-    let run = run.qemu_arguments(&log).finish().expect_ok();
-    (reader.join().expect("the log is read"), run.value("RESULT kind=fault phase=run", "units"))
+    let program = format!("pressure {arguments}");
+    let log = format!("{} -d exec,nochain,in_asm -D {}", event.qemu, pipe.display());
+    let run = Run::with(Artifacts::release(), program.split_ascii_whitespace()).options(event.options);
+    let run = run.qemu_arguments(&log).limit_s(900).finish().expect_ok();
+    let kind = arguments.split(' ').next().expect("a kind");
+    (reader.join().expect("the log is read"), run.value(&format!("RESULT kind={kind} phase=run"), event.counted))
 }
 
 /// Reads the log: `IN:` begins the listing of a block that was translated, a line an instruction; `Trace` says that one is run.

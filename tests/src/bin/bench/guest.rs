@@ -1,0 +1,217 @@
+//! One machine that runs one program, under either kernel.
+//!
+//! Owns QEMU's command line, which is the same for both but for `-kernel`, `-initrd` and `-append`, and what is read when the machine has
+//! ended: the lines of its serial port, QEMU's own counts of the disk's requests, and the time from QEMU's start to the guest's end.
+//! `ebb` is not used: what it does beside would be in one of two columns only.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use disk_image::{Pages, builder::create_swap_image};
+use tests::harness::{Artifacts, qmp::Monitor};
+
+use super::linux::{Linux, Setting};
+
+/// No healthy machine comes near; one that does is ended, and has not ended well.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Which kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum System<'a> {
+    Ebb,
+    Linux(&'a Linux, &'static Setting),
+}
+
+/// How fast the swap disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// As fast as QEMU can.
+    Unthrottled,
+    /// 5000 requests and 100 MB a second.
+    Throttled,
+}
+
+/// What the time stamp counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Time.
+    Host,
+    /// Instructions, one a tick; an idle machine does not wait. Means nothing for what waits for a disk.
+    Instructions,
+}
+
+/// The machine and its program.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The program's file on the host.
+    pub program: PathBuf,
+    /// Its arguments, none with a space in it.
+    pub arguments: String,
+    /// RAM.
+    pub ram_mib: u64,
+    /// Swap; none, and there is no disk.
+    pub swap_mib: Option<u64>,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its clock.
+    pub clock: Clock,
+}
+
+/// A machine that has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What came over the serial port.
+    pub console: String,
+    /// From QEMU's start to the guest's end; none if it was ended.
+    pub wall: Option<Duration>,
+    /// Requests for swap.
+    pub requests: Requests,
+}
+
+/// QEMU's counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests {
+    /// Requests to write.
+    pub writes: u64,
+    /// Bytes that were written.
+    pub written: u64,
+}
+
+impl Machine {
+    /// 64 MiB of RAM, 1 GiB of swap, an unthrottled disk.
+    pub fn new(program: &Path, arguments: &str) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: arguments.to_owned(),
+            ram_mib: 64,
+            swap_mib: Some(1024),
+            disk: Disk::Unthrottled,
+            clock: Clock::Host,
+        }
+    }
+
+    /// The same without swap, its clock counting instructions.
+    pub fn counting(program: &Path, arguments: &str) -> Self {
+        Self { swap_mib: None, clock: Clock::Instructions, ..Self::new(program, arguments) }
+    }
+
+    /// The same with another size of RAM.
+    pub fn ram_mib(self, ram_mib: u64) -> Self {
+        Self { ram_mib, ..self }
+    }
+
+    /// The same with another size of swap.
+    pub fn swap_mib(self, swap_mib: u64) -> Self {
+        Self { swap_mib: Some(swap_mib), ..self }
+    }
+
+    /// The same with a slow disk.
+    pub fn throttled(self) -> Self {
+        Self { disk: Disk::Throttled, ..self }
+    }
+
+    /// Runs to the end, or to the limit.
+    pub fn run(&self, system: System<'_>) -> Ended {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let serial = scratch.path().join("serial");
+        let arguments = self.arguments(system, scratch.path(), &serial);
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let [stdin, stdout] =
+            [theirs.try_clone().expect("one more"), theirs].map(|end| Stdio::from(OwnedFd::from(end)));
+        let begun = Instant::now();
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(arguments).stdin(stdin).stdout(stdout);
+        let mut qemu = command.spawn().unwrap_or_else(|error| panic!("qemu-system-x86_64: {error}"));
+        // Its copy of the other end would keep QEMU's death from being seen.
+        drop(command);
+        let mut monitor = Monitor::on(ours);
+        let wall = monitor.wait_for("SHUTDOWN", LIMIT).then(|| begun.elapsed());
+        let requests = Requests::of(&mut monitor);
+        qemu.kill().and_then(|()| qemu.wait()).expect("QEMU ends");
+        let console = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).replace('\r', "");
+        Ended { console, wall, requests }
+    }
+
+    fn arguments(&self, system: System<'_>, scratch: &Path, serial: &Path) -> Vec<OsString> {
+        let mut list = Vec::<OsString>::new();
+        let mut add = |words: &str| list.extend(words.split_ascii_whitespace().map(OsString::from));
+        add("-accel tcg -machine q35 -cpu max,la57=off,erms=off,fsrm=off -smp 1 -mem-prealloc");
+        add("-nodefaults -no-user-config -display none -qmp stdio -action reboot=shutdown,shutdown=pause");
+        add(&format!("-m {}M", self.ram_mib));
+        if self.clock == Clock::Instructions {
+            add("-icount shift=0,sleep=off");
+        }
+        if let Some(mib) = self.swap_mib {
+            let image = scratch.join("swap");
+            create_swap_image(&image, Pages(mib * 256)).expect("a swap image");
+            let throttle = match self.disk {
+                Disk::Unthrottled => "",
+                Disk::Throttled => ",throttling.iops-total=5000,throttling.bps-total=100000000",
+            };
+            let drive = "if=none,id=swap,format=raw,cache=unsafe,aio=threads,discard=unmap";
+            add(&format!("-drive {drive}{throttle},file={}", image.display()));
+            add("-device virtio-blk-pci,drive=swap");
+        }
+        add(&format!("-serial file:{}", serial.display()));
+        let (kernel, initrd, line) = match system {
+            System::Ebb => (
+                Artifacts::release().kernel.clone(),
+                self.program.clone(),
+                format!("-- {} {}", self.name(), self.arguments),
+            ),
+            System::Linux(linux, setting) => (
+                linux.kernel.clone(),
+                linux.initramfs(scratch, &self.program),
+                linux.command_line(setting, self.swap_mib.is_some(), &format!("/{} {}", self.name(), self.arguments)),
+            ),
+        };
+        list.extend(["-kernel".into(), kernel.into(), "-initrd".into(), initrd.into(), "-append".into(), line.into()]);
+        list
+    }
+
+    fn name(&self) -> String {
+        self.program.file_name().expect("a file").to_string_lossy().into_owned()
+    }
+}
+
+impl Requests {
+    fn of(monitor: &mut Monitor) -> Self {
+        let answer = monitor.execute("query-blockstats");
+        let of_disk = |name: &str| answer[0]["stats"][name].as_u64().unwrap_or(0);
+        Self { writes: of_disk("wr_operations"), written: of_disk("wr_bytes") }
+    }
+
+    /// What was written beyond what another machine has written, in pages a request.
+    pub fn pages_per_write(self, other: Self) -> f64 {
+        let requests = self.writes.saturating_sub(other.writes).max(1);
+        (self.written.saturating_sub(other.written) >> 12) as f64 / requests as f64
+    }
+}
+
+impl Ended {
+    /// Whether the program says that all went well.
+    pub fn well(&self) -> bool {
+        self.console.lines().any(|line| line.starts_with("OK "))
+    }
+
+    /// A number of a line that begins so: `key=number`. What did not move is not shown, and is 0.
+    pub fn value(&self, beginning: &str, key: &str) -> u64 {
+        let line = self.console.lines().find(|line| line.starts_with(beginning));
+        let line = line.unwrap_or_else(|| panic!("no line begins with {beginning:?}:\n{}", self.console));
+        line.split(' ')
+            .filter_map(|word| word.split_once('='))
+            .find(|(name, _)| *name == key)
+            .map_or(0, |(_, number)| number.parse().expect("a number"))
+    }
+
+    /// A number of the run phase.
+    pub fn of_run(&self, key: &str) -> u64 {
+        let line = self.console.lines().find(|line| line.starts_with("RESULT ") && line.contains(" phase=run "));
+        self.value(line.unwrap_or("RESULT of a run phase"), key)
+    }
+}
