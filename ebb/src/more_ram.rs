@@ -1,8 +1,8 @@
 //! What more RAM would have saved.
 //!
 //! Owns the estimate in people's terms: the kernel says how many pages were read back that a sixteenth of RAM more would have kept, and so
-//! on up to twice the RAM (its memory of who left reaches no further). With more RAM other pages would have left, and a program that is
-//! faster meets others sooner: it is an estimate, and says so by being round.
+//! on up to twice the RAM (its memory of who left reaches no further). Those are the least that more RAM would have saved: of a loop that is
+//! larger than that, the policy keeps as much as fits, and each page more saves a read a round, which the order of leaving does not show.
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ const PAGE: u64 = 4096;
 pub struct Point {
     /// So much more RAM
     pub more_ram_bytes: Bytes,
-    /// would have saved so many of the pages that were read from disks,
+    /// would have saved at least so many of the pages that were read from disks,
     pub reads_saved: u64,
     /// which is this part of them.
     pub share: f64,
@@ -52,8 +52,10 @@ pub fn sentence(last: &Snapshot) -> Option<String> {
         let mib = (point.more_ram_bytes.0 as f64 / f64::from(1 << 20)).round();
         format!("+{mib} MiB {:.0} %", point.share * 100.0)
     };
-    let points: Vec<_> = [8, 4, 2, 1].into_iter().filter_map(at).map(said).collect();
-    (!points.is_empty()).then(|| format!("would have saved, of the pages that were read: {}", points.join(", ")))
+    let points: Vec<_> = [8, 4, 2, 1].into_iter().filter_map(at).collect();
+    let said: Vec<_> = points.iter().copied().map(said).collect();
+    let any = points.iter().any(|point| point.share >= 0.005);
+    any.then(|| format!("would have saved at least, of the pages that were read: {}", said.join(", ")))
 }
 
 #[cfg(test)]
@@ -79,7 +81,9 @@ mod tests {
         assert_eq!(curve[15], Point { more_ram_bytes: Bytes::mib(16), reads_saved: 400, share: 0.4 });
         assert_eq!(
             sentence(&snapshot(1000)).as_deref(),
-            Some("would have saved, of the pages that were read: +2 MiB 10 %, +4 MiB 15 %, +8 MiB 20 %, +16 MiB 40 %")
+            Some(
+                "would have saved at least, of the pages that were read: +2 MiB 10 %, +4 MiB 15 %, +8 MiB 20 %, +16 MiB 40 %"
+            )
         );
     }
 
@@ -88,6 +92,8 @@ mod tests {
         assert_eq!(curve(&Snapshot::default()), []);
         assert_eq!(sentence(&Snapshot::default()), None);
         assert_eq!(sentence(&snapshot(999)), None, "a few pages mean nothing");
+        let none_came_back_soon = Snapshot { kept_by_more_ram: vec![0; 16], ..snapshot(1000) };
+        assert_eq!(sentence(&none_came_back_soon), None);
         assert_eq!(curve(&Snapshot { kept_by_more_ram: Vec::new(), ..snapshot(1000) }), []);
     }
 }

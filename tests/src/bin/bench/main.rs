@@ -35,7 +35,7 @@ struct Arguments {
     pressure: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum What {
     /// The main figures, one round, in less than five minutes; into target/benchmarks.md and target/benchmarks.json.
     Quick,
@@ -43,6 +43,9 @@ enum What {
     Profile {
         #[arg(value_enum, default_value_t = Fault::Minor)]
         fault: Fault,
+        /// An option for the kernel's command line, such as swap.encrypt=on.
+        #[arg(long, value_name = "OPTION")]
+        append: Vec<String>,
     },
 }
 
@@ -59,8 +62,10 @@ type Part = fn(&Bench) -> Vec<Figure>;
 fn main() {
     let arguments = Arguments::parse();
     let (size, directory) = match arguments.what {
-        Some(What::Profile { fault: Fault::Minor }) => return print!("{}", profile::table(&profile::MINOR)),
-        Some(What::Profile { fault: Fault::Major }) => return print!("{}", profile::table(&profile::MAJOR)),
+        Some(What::Profile { fault, append }) => {
+            let event = if fault == Fault::Minor { &profile::MINOR } else { &profile::MAJOR };
+            return print!("{}", profile::table(event, &append));
+        }
         Some(What::Quick) => (Size::Quick, "target"),
         None => (Size::Full, "docs"),
     };

@@ -56,9 +56,9 @@ pub const MAJOR: Event = Event {
 type Counts = HashMap<u64, u64>;
 
 /// The table.
-pub fn table(event: &Event) -> String {
-    let (few, before) = profile(event, event.few);
-    let (many, after) = profile(event, event.many);
+pub fn table(event: &Event, append: &[String]) -> String {
+    let (few, before) = profile(event, event.few, append);
+    let (many, after) = profile(event, event.many, append);
     let events = (after - before).max(1) as f64;
     let data = std::fs::read(&Artifacts::release().kernel).expect("the kernel's file");
     let symbols = object::File::parse(&*data).expect("an ELF file").symbol_map();
@@ -93,7 +93,7 @@ fn name(symbols: &SymbolMap<SymbolMapName<'_>>, address: u64) -> String {
 }
 
 /// Makes faults; what was executed, and how many there were.
-fn profile(event: &Event, arguments: &str) -> (Counts, u64) {
+fn profile(event: &Event, arguments: &str, append: &[String]) -> (Counts, u64) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let pipe = scratch.path().join("log");
     let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
@@ -105,6 +105,7 @@ fn profile(event: &Event, arguments: &str) -> (Counts, u64) {
     let program = format!("pressure {arguments}");
     let log = format!("{} -d exec,nochain,in_asm -D {}", event.qemu, pipe.display());
     let run = Run::with(Artifacts::release(), program.split_ascii_whitespace()).options(event.options);
+    let run = append.iter().fold(run, |run, option| run.option("--append", option));
     let run = run.qemu_arguments(&log).limit_s(900).finish().expect_ok();
     let kind = arguments.split(' ').next().expect("a kind");
     (reader.join().expect("the log is read"), run.value(&format!("RESULT kind={kind} phase=run"), event.counted))
