@@ -4,7 +4,9 @@
 //! With `handle=0` the first SIGBUS ends the program, status 135. With `handle=1` each is noted and the page replaced.
 //! With `wait=0` it waits for nobody and reads its pages back for ever; with `outlive=MIB` it goes on until other processes
 //! have touched less than that. So one process can watch another lose its pages, and itself nothing.
-#![expect(unsafe_code, reason = "a signal handler that replaces pages")]
+//!
+//! What it needs itself, code and stack, is locked: what is on disk is what it has filled, whatever is done to the disk.
+#![expect(unsafe_code, reason = "a signal handler that replaces pages, and mlock")]
 
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
@@ -57,6 +59,22 @@ fn install_handler(memory: &Mapping) {
     }
 }
 
+/// Locks everything that is mapped by now; of the stack, which may be long, the part in use and four pages more.
+fn lock_what_is_mapped() {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("the list of areas");
+    for line in maps.lines().filter(|line| line.contains(" r") && !line.contains("[v")) {
+        let (from, rest) = line.split_once('-').expect("an area");
+        let address = |text: &str| usize::from_str_radix(text, 16).expect("an address");
+        let (mut from, to) = (address(from), address(rest.split(' ').next().unwrap_or_default()));
+        if line.ends_with("[stack]") {
+            from = from.max((&raw const from).addr() / PAGE_SIZE * PAGE_SIZE - 4 * PAGE_SIZE);
+        }
+        // SAFETY: locking changes where pages may be, and nothing that is in them.
+        let locked = unsafe { libc::mlock(ptr::without_provenance(from), to - from) };
+        assert_eq!(locked, 0, "mlock of {line}");
+    }
+}
+
 /// Pages of all processes, whatever their state.
 fn pages_of_all(source: &Source) -> i64 {
     let counts = source.read([None, None]).expect("the kernel's counts");
@@ -99,6 +117,7 @@ fn main() -> ExitCode {
         ],
     );
     let mut claims = Claims::new("altered-swap");
+    lock_what_is_mapped();
     let content = Content::new(seed, 100);
     let memory = Mapping::anonymous(mib * PAGES_PER_MIB, Charge::Committed).expect("mmap");
     for page in 0..memory.pages() {
