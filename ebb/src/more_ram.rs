@@ -47,7 +47,7 @@ pub fn sentence(last: &Snapshot) -> Option<String> {
     if last.count("pgpgin") / (PAGE >> 10) < ENOUGH {
         return None;
     }
-    let at = |part: usize| curve.get(curve.len() / part - 1);
+    let at = |part: usize| curve.get((curve.len() / part).checked_sub(1)?);
     let said = |point: &Point| {
         let mib = (point.more_ram_bytes.0 as f64 / f64::from(1 << 20)).round();
         format!("+{mib} MiB {:.0} %", point.share * 100.0)
@@ -94,6 +94,7 @@ mod tests {
         assert_eq!(sentence(&snapshot(999)), None, "a few pages mean nothing");
         let none_came_back_soon = Snapshot { kept_by_more_ram: vec![0; 16], ..snapshot(1000) };
         assert_eq!(sentence(&none_came_back_soon), None);
-        assert_eq!(curve(&Snapshot { kept_by_more_ram: Vec::new(), ..snapshot(1000) }), []);
+        let without_curve = Snapshot { kept_by_more_ram: Vec::new(), ..snapshot(1000) };
+        assert_eq!((curve(&without_curve), sentence(&without_curve)), (Vec::new(), None));
     }
 }
