@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use executor::sim::{Rng, Seed};
 use executor::{Class, Duration};
+use mm::Config;
 use mm::addr::VirtAddr;
 use mm::fault::FaultError;
 use mm::file_store::FileId;
 use mm::object::Sharing;
 use mm::platform::Slot;
+use mm::reclaim::Watermarks;
 use mm::sim::{FilesConfig, SimConfig};
 use mm::space::SpaceId;
 use tests::harness::seed;
@@ -236,6 +238,35 @@ fn f4_a_request_that_is_never_answered_holds_up_only_who_waits_for_its_page() {
         assert_eq!(machine.mm().snapshot().orphaned_io, 0, "seed {seed}");
         programs.areas.remove(0);
         programs.end();
+    }
+}
+
+/// One of the first clusters that are written is never answered. What is on its way with it is not waited for by those who need a frame.
+#[test]
+fn f4_a_write_that_is_never_answered_holds_up_nobody() {
+    const PAGES: u64 = 300;
+    for seed in 0..10 {
+        // From `low` to `high` it is a cluster, and so as much as is on its way.
+        let mm = Config { watermarks: Some(Watermarks { min: 8, low: 16, high: 80 }), ..Config::default() };
+        let mut world = World::seeded(SimConfig { mm, ..SimConfig::new(256, 1024) }, seed);
+        world.machine.disk().hold(Slot::new(70));
+        let (space, area) = world.space_with(PAGES);
+        let machine = world.machine.clone();
+        let program = async move {
+            let mut thread = Thread::new(&machine);
+            for pass in 0..3 {
+                for page in 0..PAGES {
+                    let at = word(area, page, 2);
+                    assert_eq!(thread.load(space, at).await, Ok(if pass == 0 { 0 } else { page + 1 }));
+                    thread.store(space, at, page + 1).await.unwrap();
+                }
+            }
+        };
+        world.run("program", program);
+        assert!(world.machine.mm().snapshot().ops.any(), "seed {seed}: a write is under way for ever");
+        world.machine.disk().let_go();
+        world.destroy(space);
+        world.assert_empty();
     }
 }
 

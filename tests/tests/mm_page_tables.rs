@@ -9,7 +9,7 @@ use mm::platform::Access;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
 use std::sync::Arc;
-use tests::mm::{PAGE, World, numbered, settings};
+use tests::mm::{PAGE, World, numbered, settings, word};
 
 /// Bytes that a last-level table covers.
 const REGION: u64 = 2 << 20;
@@ -97,10 +97,14 @@ fn tables_full_of_dirty_pages_give_way_and_nothing_is_lost() {
             let mut holds = Holds::default();
             for round in 0..3u64 {
                 for index in 0..REGIONS {
-                    let addr = region(area, index);
-                    let found = machine.load(space, addr, &mut holds).await.unwrap();
-                    assert_eq!(found, if round == 0 { 0 } else { round << 32 | index }, "round {round} region {index}");
-                    machine.store(space, addr, (round + 1) << 32 | index, &mut holds).await.unwrap();
+                    // Two pages, so that a table does not go with its only one.
+                    for page in 0..2 {
+                        let addr = word(region(area, index), page, 0);
+                        let found = machine.load(space, addr, &mut holds).await.unwrap();
+                        let stored = if round == 0 { 0 } else { round << 32 | index << 1 | page };
+                        assert_eq!(found, stored, "round {round} region {index} page {page}");
+                        machine.store(space, addr, (round + 1) << 32 | index << 1 | page, &mut holds).await.unwrap();
+                    }
                 }
             }
             machine.mm().release_holds(&mut holds);

@@ -66,7 +66,8 @@ enum Refill {
     /// Until `high` frames are free or on their way.
     #[default]
     Begun,
-    /// Enough are on their way: none before fewer than `low` are free or coming. If reclaim made up for each frame that is taken while
+    /// Enough are on their way: none before fewer than `low` are free or coming, or none is left for who asks, since what is coming may
+    /// never come. If reclaim made up for each frame that is taken while
     /// writes are under way, it would write a page or two whenever any request completes, and never a cluster on a busy disk.
     Done,
 }
@@ -253,10 +254,10 @@ impl<P: Platform> Mm<P> {
     }
 
     fn look_for_victims(&self, core: &mut Core<P>) -> Round {
-        let Watermarks { low, high, .. } = self.watermarks;
+        let Watermarks { min, low, high } = self.watermarks;
         core.end_probations();
         let free = self.frames.free_frames();
-        if free + core.pages_leaving() < low {
+        if free <= min || free + core.pages_leaving() < low {
             core.progress.refill = Refill::Begun;
         } else if core.progress.refill == Refill::Done {
             return if free >= low { Round::Enough } else { Round::Blocked };
