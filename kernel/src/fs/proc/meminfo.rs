@@ -21,7 +21,7 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     let pages = |class| snapshot.pages.get(class);
     let frames = |kind: FrameKind| snapshot.frames.used[kind as usize] as u64;
     let (total, free) = (snapshot.frames.total as u64, snapshot.frames.free as u64);
-    // Evicting is what reclaim has given up on; everything else stands in the one queue of second chances.
+    // Evicting is what reclaim has given up on; everything else stands in the policy's queues.
     let writeback = pages(PageClass::Evicting) + pages(PageClass::Cleaning);
     let resident = anonymous(&snapshot);
     // Each page of an object counts once, however many have it mapped.

@@ -21,7 +21,8 @@ impl Samples {
     /// From the least to the most, as a part of the median.
     pub fn spread(&self) -> f64 {
         let sorted = self.sorted();
-        (sorted[sorted.len() - 1] - sorted[0]) / self.median()
+        let range = sorted[sorted.len() - 1] - sorted[0];
+        if range > 0.0 { range / self.median() } else { 0.0 }
     }
 
     fn sorted(&self) -> Vec<f64> {

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use tests::harness::Artifacts;
 use tests::source;
 
-/// What is the same for all: nothing that costs what Ebb does not do.
-const LINE: &str = "console=ttyS0 quiet nokaslr mitigations=off panic=-1 rdinit=/init edd=off tsc=reliable random.trust_cpu=on \
-                    audit=0 nowatchdog init_on_alloc=0 randomize_kstack_offset=off";
+/// What is the same for all: nothing that costs what Ebb does not do. A word that the kernel does not know would go to the first program.
+const LINE: &str = "console=ttyS0 quiet nokaslr panic=-1 rdinit=/init edd=off tsc=reliable random.trust_cpu=on init_on_alloc=0 \
+                    randomize_kstack_offset=off";
 
 /// A way to set paging up.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +26,14 @@ pub struct Setting {
 pub const DEFAULT: Setting = Setting { name: "default", words: "" };
 
 /// Those among which each workload's best one is taken.
-pub const SETTINGS: [&Setting; 3] = [
+pub const SETTINGS: [&Setting; 4] = [
     &DEFAULT,
     &Setting { name: "two lists instead of generations", words: "set=/sys/kernel/mm/lru_gen/enabled=n" },
     &Setting { name: "page-cluster 5", words: "set=/proc/sys/vm/page-cluster=5" },
+    &Setting {
+        name: "zswap",
+        words: "set=/sys/module/zswap/parameters/compressor=lz4 set=/sys/module/zswap/parameters/enabled=Y",
+    },
 ];
 
 /// A kernel.

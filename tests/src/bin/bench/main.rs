@@ -98,7 +98,7 @@ fn head(bench: &Bench) -> String {
         || "There was no Linux to compare with (`just linux`).".to_owned(),
         |linux| {
             format!(
-                "Linux is {}, built as small as it goes (tests/linux/config), with the best of its settings for each figure.",
+                "Linux is {}, built as small as it goes (tests/linux/config), each workload at the fastest of its settings.",
                 linux.version
             )
         },

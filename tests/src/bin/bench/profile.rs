@@ -2,7 +2,7 @@
 //!
 //! Owns: QEMU's log of every block of instructions that is run (`-d exec,nochain,in_asm`), read through a pipe while it is written, and
 //! the names of the kernel's functions. Two runs that differ only in the number of faults are subtracted, so that boot, start
-//! and end do not count. Neighbour: `measure`, whose totals these tables break down.
+//! and end do not count. Neighbour: `cases`, whose totals these tables break down.
 
 use std::collections::HashMap;
 use std::fmt::Write;
