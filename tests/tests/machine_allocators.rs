@@ -20,7 +20,7 @@ fn m13_frames_are_zeroed_while_the_cpu_is_idle() {
 #[test]
 fn e1_failing_frame_allocations_end_no_program_and_no_kernel() {
     // With `n` failures in a row the last comes after n(n+1)/2 allocations.
-    let (last, ops) = reduced_or_full((60, 4000), (300, 80_000));
+    let (last, ops) = reduced_or_full((60, 4000), (300, 100_000));
     let program = format!("pressure random mib=32 ops={ops} seed={}", seed());
     let run = Run::line(&program).options("--ram 24M").option("--append", format!("fail_frame=1..{last}"));
     let run = run.finish().expect_ok().expect_line("OK random");
