@@ -119,8 +119,7 @@ fn f6_an_altered_slot_ends_its_owner_with_sigbus_and_not_the_kernel() {
 #[test]
 fn f6_altered_slots_of_one_process_cost_another_one_nothing() {
     let stopped = Stopped::beside(0);
-    let found = stopped.found();
-    flip(&stopped, &found[..reduced_or_full(256, 1024)]);
+    flip(&stopped, &stopped.some(reduced_or_full(256, 1024)));
     // The first process ends only when the second is gone, and its own pages were right all the time.
     let run = stopped.finish().expect_ok();
     assert_eq!(run.value("OK altered-swap", "lost"), 0, "{run}");

@@ -113,6 +113,14 @@ impl Stopped {
         slots.filter_map(|(at, tag)| Some(Found { page: *by_tag.get(&tag)?, at })).collect()
     }
 
+    /// So many of the pages that are in slots, spread over all of them: some may be in memory as well, and stay there.
+    pub fn some(&self, count: usize) -> Vec<Found> {
+        let found = self.found();
+        assert!(found.len() >= count, "{} pages are on disk", found.len());
+        let step = found.len() / count;
+        found.into_iter().step_by(step).take(count).collect()
+    }
+
     /// So many pages of the first half, spread over them. A page that has been written to the disk is not in memory: the
     /// program has read none back, and what was on its way when it stopped is of the other half.
     pub fn oldest(&self, count: usize) -> Vec<Found> {
