@@ -46,6 +46,18 @@ fn f1_slots_that_cannot_be_read_are_lost_pages_and_those_that_once_could_not_are
     expect_counted(&run);
 }
 
+#[test]
+fn f1_a_slot_that_cannot_be_read_ends_its_owner_of_four_and_nobody_else() {
+    let stopped = Stopped::beside(2);
+    stopped.monitor().break_swap(&faults(Fails::Reads, &stopped.some(128)));
+    // The first goes on until the second is gone; it has lost nothing, and the two others say nothing of having lost
+    // any.
+    let run = stopped.finish().expect_ok();
+    assert_eq!((run.value("OK altered-swap", "lost"), lost(&run).len()), (0, 0), "{run}");
+    assert!(swap_counts(&run, ["read_err"])[0] > 0, "{run}");
+    expect_counted(&run);
+}
+
 /// Slots that cannot be written, from the start: of 24 MiB of slots that are all needed. QEMU may not merge requests:
 /// of those that it did it would fail all, also those that the kernel had made of one slot each to find the bad one.
 #[test]

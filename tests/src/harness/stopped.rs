@@ -18,6 +18,8 @@ use super::{Finished, Run, Running, reduced_or_full, seed};
 /// Bytes in a slot.
 pub const SLOT: usize = 4096;
 const SLOTS_PER_MIB: u64 = 256;
+/// Of each process beside the two of [`Stopped::beside`].
+const OTHER_MIB: u64 = 4;
 
 /// What a slot holds.
 pub type Bytes = [u8; SLOT];
@@ -63,12 +65,14 @@ impl Stopped {
     /// What the `others` lose they say, and the first says what it has lost.
     pub fn beside(others: u32) -> Self {
         let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 24), ("64M", 96)));
-        let first = format!("altered-swap mib={mib} seed={} handle=0 outlive={}", seed + 1, mib / 2);
+        // The second is gone when half of what it has is not there beside what the others have, and stay with.
+        let outlive = mib / 2 + u64::from(others) * OTHER_MIB;
+        let first = format!("altered-swap mib={mib} seed={} handle=0 outlive={outlive}", seed + 1);
         let second = format!("beside=altered-swap mib={mib} seed={seed} handle=0 wait=0");
         let mut run = Run::line(&first).option("--append", second).options(&format!("--ram {ram}"));
         for other in 0..others {
-            let line = format!("beside=altered-swap mib=4 seed={} handle=1 wait=0", seed + 2 + u64::from(other));
-            run = run.option("--append", line);
+            let seed = seed + 2 + u64::from(other);
+            run = run.option("--append", format!("beside=altered-swap mib={OTHER_MIB} seed={seed} handle=1 wait=0"));
         }
         Self::begin(run, seed, mib, 2 + others)
     }
