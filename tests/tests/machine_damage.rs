@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 
 use disk_image::{Pages, builder::create_swap_image};
-use tests::harness::stopped::{Found, SLOT, Stopped, lost};
+use tests::harness::stopped::{Found, SLOT, Stopped, lost, pages};
 use tests::harness::{Finished, Place, Run, Running, reduced_or_full, status};
 
 /// Reads the image as a stranger would: it holds what the program wrote.
@@ -57,10 +57,6 @@ fn expect_lost(stopped: Stopped, pages: &BTreeSet<u64>) {
     assert!(lost == *pages, "lost and not altered, or altered and not lost: {:?}\n{run}", &lost ^ pages);
     let counts = ["audit_err", "bad_slots", "read_err"].map(|name| run.count(&format!("vmstat/ebb_swap_{name}")));
     assert_eq!(counts, [pages.len() as u64, pages.len() as u64, 0], "{run}");
-}
-
-fn pages(found: &[Found]) -> BTreeSet<u64> {
-    found.iter().map(|found| found.page).collect()
 }
 
 /// Flips one bit in each of these slots, all bits in turn.

@@ -5,16 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use tests::harness::stopped::{Found, SLOT, Stopped, lost};
+use tests::harness::stopped::{Found, SLOT, Stopped, lost, pages};
 use tests::harness::{Fails, Fault, Finished, Run};
 use tests::programs::{Flavour, Program};
 
 fn faults(fails: Fails, slots: &[Found]) -> Vec<Fault> {
     slots.iter().map(|found| Fault { fails, at: Some(found.at) }).collect()
-}
-
-fn pages(found: &[Found]) -> BTreeSet<u64> {
-    found.iter().map(|found| found.page).collect()
 }
 
 fn swap_counts<const N: usize>(run: &Finished, names: [&str; N]) -> [u64; N] {

@@ -174,6 +174,11 @@ fn image_in(scratch: &TempDir) -> PathBuf {
     scratch.path().join("swap.img")
 }
 
+/// Which pages these are.
+pub fn pages(found: &[Found]) -> BTreeSet<u64> {
+    found.iter().map(|found| found.page).collect()
+}
+
 /// The pages that the program says it has lost.
 pub fn lost(run: &Finished) -> BTreeSet<u64> {
     let text = run.text();

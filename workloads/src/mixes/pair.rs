@@ -45,19 +45,23 @@ impl Partner {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let (from_child, to_parent) = pipe().map_err(Failure::of("pipe"))?;
     let (from_parent, to_child) = pipe().map_err(Failure::of("pipe"))?;
-    let mut child = Partner { from: from_child, to: to_child };
+    let mut child = Some(Partner { from: from_child, to: to_child });
     let mut parent = Partner { from: from_parent, to: to_parent };
-    let scanner = || match scan(options, &mut parent) {
-        Ok(()) => 0,
-        Err(failure) => {
-            println!("CHILD kind={} {failure}", options.kind.name());
-            1
+    let scanner = || {
+        // Each side keeps its own ends only: what both have open never ends, and who waits there waits for ever.
+        drop(child.take());
+        match scan(options, &mut parent) {
+            Ok(()) => 0,
+            Err(failure) => {
+                println!("CHILD kind={} {failure}", options.kind.name());
+                1
+            }
         }
     };
     // SAFETY: no kind of `mixes` starts threads.
     let forked = unsafe { process::fork(scanner) }.map_err(Failure::of("fork"))?;
-    // The child has its ends; only with ours gone does its death end our reading.
     drop(parent);
+    let Some(mut child) = child else { unreachable!("only the child's is dropped") };
     let result = hot(options, &mut child);
     drop(child);
     match (result, forked.wait().map_err(Failure::of("waitpid"))?) {
