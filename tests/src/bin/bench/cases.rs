@@ -1,18 +1,23 @@
-//! What is measured.
+//! What is measured with time and with counts of pages.
 //!
 //! Owns the machines and what is read off each, in the order of the table in which they are asked for. Systems take turns: in each round of a
-//! case Ebb runs first, then Linux with each of its settings, so that what the host does meanwhile meets them alike.
+//! case Ebb runs first, then Linux with each of its settings, so that what the host does meanwhile meets them alike. Neighbours, each with
+//! figures of its own: `instructions`, `limits`, `raw_disk`.
 
+use std::fmt::Display;
+use std::iter;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
-use tests::harness::{Artifacts, Run};
+use tests::harness::Artifacts;
 use tests::replacement::bounds;
 use workloads::mixes::Kind;
 
 use super::figures::{Beside, Figure, Samples, Target};
 use super::guest::{Ended, Machine, Requests, System};
 use super::linux::{DEFAULT, Linux, SETTINGS, Setting};
+use super::raw_disk::RawDisk;
 
 /// Pages of the working set: 128 MiB.
 const PAGES: usize = 32_768;
@@ -38,24 +43,27 @@ pub struct Bench {
     pub rounds: usize,
     /// Which of them.
     pub size: Size,
+    /// When all of it began.
+    pub begun: Instant,
 }
 
 /// All rounds of one machine.
-struct Rounds {
-    ebb: Vec<Ended>,
-    linux: Vec<(&'static Setting, Vec<Ended>)>,
+pub struct Rounds {
+    pub ebb: Vec<Ended>,
+    pub linux: Vec<(&'static Setting, Vec<Ended>)>,
 }
 
 impl Rounds {
     /// With only that setting of Linux whose median is the least.
-    fn beside_the_fastest(mut self, time: impl Fn(&Ended) -> f64) -> Self {
+    pub fn beside_the_fastest(mut self, time: impl Fn(&Ended) -> f64) -> Self {
         let median = |(_, rounds): &(_, Vec<Ended>)| Samples(rounds.iter().map(&time).collect()).median();
         let fastest = self.linux.into_iter().min_by(|a, b| median(a).total_cmp(&median(b)));
         self.linux = fastest.into_iter().collect();
         self
     }
 
-    fn figure(&self, what: impl Into<String>, value: impl Fn(&Ended) -> f64) -> Figure {
+    /// One number of each machine.
+    pub fn figure(&self, what: impl Into<String>, value: impl Fn(&Ended) -> f64) -> Figure {
         let samples = |rounds: &[Ended]| Samples(rounds.iter().map(&value).collect());
         let beside = |(setting, rounds): &(&'static Setting, Vec<Ended>)| Beside {
             setting: setting.name,
@@ -83,21 +91,29 @@ const PATTERNS: [Pattern; 4] = [
 const POPULATE_ONLY: &str = "random mib=128 ops=1";
 
 impl Bench {
-    fn settings(&self) -> Vec<&'static Setting> {
+    /// Those of Linux.
+    pub fn settings(&self) -> Vec<&'static Setting> {
         match self.size {
             Size::Quick => vec![&DEFAULT],
             Size::Full => SETTINGS.to_vec(),
         }
     }
 
-    fn machine(&self, arguments: &str) -> Machine {
+    /// Runs the main workload.
+    pub fn machine(&self, arguments: &str) -> Machine {
         Machine::new(&self.pressure, arguments)
     }
 
+    /// Tells whoever waits what comes now.
+    pub fn progress(&self, what: impl Display) {
+        let seconds = self.begun.elapsed().as_secs();
+        eprintln!("{:3}:{:02} {what}", seconds / 60, seconds % 60);
+    }
+
     /// Ebb has to end well. A setting of Linux that does not is told of, and left out.
-    fn rounds(&self, machine: &Machine, rounds: usize, settings: &[&'static Setting]) -> Rounds {
+    pub fn rounds(&self, machine: &Machine, rounds: usize, settings: &[&'static Setting]) -> Rounds {
         let run = |round: usize, system: System<'_>, name: &str| {
-            eprintln!("{} {}: round {} of {rounds}", name, machine.arguments, round + 1);
+            self.progress(format_args!("{name} {}: round {} of {rounds}", machine.arguments, round + 1));
             machine.run(system)
         };
         let mut all = Rounds { ebb: Vec::new(), linux: Vec::new() };
@@ -122,38 +138,20 @@ impl Bench {
         all
     }
 
-    fn once(&self, machine: &Machine) -> Rounds {
+    /// For what repeats exactly.
+    pub fn once(&self, machine: &Machine) -> Rounds {
         self.rounds(machine, 1, &[&DEFAULT])
-    }
-
-    /// Instructions, which repeat exactly.
-    pub fn instructions(&self) -> Vec<Figure> {
-        let per_unit = |ended: &Ended| ended.of_run("tsc") as f64 / ended.of_run("units") as f64;
-        let counted = |arguments| self.once(&Machine::counting(&self.pressure, arguments));
-        let boot = || {
-            let line = ["pressure", "null-syscall", "ops=1"];
-            let run = Run::with(Artifacts::release(), line).options("--swap none");
-            run.qemu_arguments("-icount shift=0,sleep=off -mem-prealloc").finish().count("boot/t_ns")
-        };
-        vec![
-            counted("fault mib=32 passes=8 huge=0")
-                .figure("instructions per anonymous 4 KiB fault, with its share of mmap and munmap", per_unit)
-                .target(Target::AtMost(1300.0)),
-            counted("null-syscall ops=1000000")
-                .figure("instructions per null system call", per_unit)
-                .target(Target::AtMost(160.0)),
-            Figure::new("instructions from the kernel's entry to the first of the program", one(boot() as f64))
-                .target(Target::AtMost(4e6)),
-        ]
     }
 
     /// The patterns on an unthrottled disk.
     pub fn paging(&self) -> Vec<Figure> {
-        let populated = self.rounds(&self.machine(POPULATE_ONLY), 1, &self.settings());
-        PATTERNS.iter().flat_map(|pattern| self.pattern(pattern, &populated)).chain([self.tail()]).collect()
+        let populated = self.rounds(&self.machine(POPULATE_ONLY), self.rounds, &self.settings());
+        let raw = self.raw_disk();
+        let pattern = |pattern| self.pattern(pattern, &populated, raw.as_ref());
+        PATTERNS.iter().flat_map(pattern).chain([self.tail()]).collect()
     }
 
-    fn pattern(&self, pattern: &Pattern, populated: &Rounds) -> Vec<Figure> {
+    fn pattern(&self, pattern: &Pattern, populated: &Rounds, raw: Option<&RawDisk>) -> Vec<Figure> {
         let Pattern { name, arguments, time } = *pattern;
         let rounds = self.rounds(&self.machine(arguments), self.rounds, &self.settings()).beside_the_fastest(us_a_unit);
         let of_run = |key: &'static str| move |ended: &Ended| ended.of_run(key) as f64;
@@ -168,12 +166,12 @@ impl Bench {
             _ => resident,
         });
         figures.push(pages_per_write(name, &rounds, populated));
-        figures.extend(self.beside_the_best(pattern, &rounds));
+        figures.extend(self.beside_the_best(pattern, &rounds, raw));
         figures
     }
 
     /// Swap-ins and faults by those of who knows the future, or how popular each page is.
-    fn beside_the_best(&self, pattern: &Pattern, rounds: &Rounds) -> Vec<Figure> {
+    fn beside_the_best(&self, pattern: &Pattern, rounds: &Rounds, raw: Option<&RawDisk>) -> Vec<Figure> {
         let name = pattern.name;
         let references = self.trace(pattern.arguments);
         let resident = |ended: &Ended| ended.of_run("rss_pages") as usize;
@@ -181,7 +179,11 @@ impl Bench {
         match name {
             "seq-write" => {
                 let ratio = |ended: &Ended| ended.of_run("pswpin") as f64 / minimum(resident(ended));
-                vec![rounds.figure(format!("{name}: pages read from swap / MIN'"), ratio).target(Target::AtMost(1.1))]
+                let ratio =
+                    rounds.figure(format!("{name}: pages read from swap / MIN'"), ratio).target(Target::AtMost(1.1));
+                // Every page is written in every pass: one that comes makes one go that has to be written.
+                let of_raw = raw.map(|raw| raw.share(rounds, |ended| minimum(resident(ended))));
+                iter::once(ratio).chain(of_raw).collect()
             }
             "zipf" | "hot-cold" => {
                 let ops = 32 * (references.len() - PAGES);
@@ -254,78 +256,39 @@ impl Bench {
 
     /// Slots nearly used up, and written again and again.
     pub fn nearly_full(&self) -> Vec<Figure> {
-        let requests = |ops: u64| {
-            let machine = self.machine(&format!("random mib=128 ops={ops}")).swap_mib(160);
-            self.rounds(&machine, 1, &[]).ebb[0].requests
-        };
         let touches = 20 * PAGES as u64;
-        let pages = requests(touches).pages_per_write(requests(touches / 4 * 3));
+        let rounds = |ops: u64| {
+            let machine = self.machine(&format!("random mib=128 ops={ops}")).swap_mib(160);
+            self.rounds(&machine, self.rounds, &[])
+        };
+        let base = Requests::mean(&rounds(touches / 4 * 3).ebb);
         let what = "random: pages a swap write, last quarter of 20 touches a page, swap 1.25 × the working set";
-        vec![Figure::new(what, one(pages)).target(Target::AtLeast(8.0))]
-    }
-
-    /// How little RAM, how large a reservation.
-    pub fn limits(&self) -> Vec<Figure> {
-        vec![
-            self.limit("smallest RAM that ends `random mib=32 ops=8192` well, MiB", |system| self.least_ram(system))
-                .target(Target::AtMost(12.0)),
-            self.limit("largest `lazy gib=` that ends well", |system| self.largest_reservation(system))
-                .target(Target::AtLeast(128.0)),
-        ]
-    }
-
-    fn limit(&self, what: &str, measure: impl Fn(System<'_>) -> u64) -> Figure {
-        let ebb = one(measure(System::Ebb) as f64);
-        let linux = self.linux.as_ref().map(|linux| measure(System::Linux(linux, &DEFAULT)) as f64);
-        let beside = linux.map(|linux| Beside { setting: DEFAULT.name, samples: one(linux) });
-        Figure::new(what, ebb).beside(beside.into_iter().collect())
-    }
-
-    fn least_ram(&self, system: System<'_>) -> u64 {
-        let ends_well_in = |mib| self.machine("random mib=32 ops=8192").ram_mib(mib).swap_mib(256).run(system).well();
-        let (mut too_little, mut enough) = (3, 64);
-        assert!(ends_well_in(enough), "{system:?} with {enough} MiB");
-        while enough - too_little > 1 {
-            let middle = u64::midpoint(too_little, enough);
-            if ends_well_in(middle) { enough = middle } else { too_little = middle }
-        }
-        enough
-    }
-
-    fn largest_reservation(&self, system: System<'_>) -> u64 {
-        /// Half of what a user can address.
-        const MOST: u64 = 65_536;
-        let ends_well_with = |gib: u64| self.machine(&format!("lazy gib={gib}")).run(system).well();
-        let mut gib = 8;
-        assert!(ends_well_with(gib), "{system:?} with {gib} GiB");
-        while gib < MOST && ends_well_with(gib * 2) {
-            gib *= 2;
-        }
-        gib
+        let figure = rounds(touches).figure(what, |ended| ended.requests.pages_per_write(base));
+        vec![figure.target(Target::AtLeast(8.0))]
     }
 }
 
 /// Time of the run phase by what it did.
-fn us_a_unit(ended: &Ended) -> f64 {
+pub fn us_a_unit(ended: &Ended) -> f64 {
     ended.of_run("ns") as f64 / ended.of_run("units") as f64 / 1e3
 }
 
-fn one(value: f64) -> Samples {
+/// What is measured once.
+pub fn one(value: f64) -> Samples {
     Samples(vec![value])
 }
 
+/// Those of the run phase: QEMU counts whole runs, so what populating takes, in the mean, goes off.
 fn pages_per_write(name: &str, rounds: &Rounds, populated: &Rounds) -> Figure {
-    let base = |rounds: &[Ended]| rounds[0].requests;
-    let samples = |rounds: &[Ended], base: Requests| {
+    let samples = |rounds: &[Ended], populated: &[Ended]| {
+        let base = Requests::mean(populated);
         Samples(rounds.iter().map(|ended| ended.requests.pages_per_write(base)).collect())
     };
-    let populated_by =
-        |setting: &Setting| populated.linux.iter().find(|(other, _)| *other == setting).map(|(_, ended)| ended);
-    let beside = |(setting, ended): &(&'static Setting, Vec<Ended>)| Beside {
-        setting: setting.name,
-        samples: samples(ended, base(populated_by(setting).expect("the same settings"))),
+    let beside = |(setting, ended): &(&'static Setting, Vec<Ended>)| {
+        let (_, populated) = populated.linux.iter().find(|(other, _)| other == setting)?;
+        Some(Beside { setting: setting.name, samples: samples(ended, populated) })
     };
-    let figure = Figure::new(format!("{name}: pages a swap write"), samples(&rounds.ebb, base(&populated.ebb)));
-    let figure = figure.beside(rounds.linux.iter().map(beside).collect());
+    let figure = Figure::new(format!("{name}: pages a swap write"), samples(&rounds.ebb, &populated.ebb));
+    let figure = figure.beside(rounds.linux.iter().filter_map(beside).collect());
     if name == "random" { figure.target(Target::AtLeast(16.0)) } else { figure }
 }

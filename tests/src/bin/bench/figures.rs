@@ -121,9 +121,11 @@ impl Figure {
         }
     }
 
-    fn json(&self) -> Value {
+    /// With all its rounds.
+    pub fn json(&self, program: &str) -> Value {
         let linux = self.linux.as_ref().map(|linux| json!({ "setting": linux.setting, "rounds": linux.samples.0 }));
         json!({
+            "program": program,
             "what": self.what,
             "ebb": self.ebb.0,
             "linux": linux,
@@ -173,7 +175,77 @@ pub fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// All figures with all their rounds.
-pub fn list(figures: &[Figure]) -> Value {
-    figures.iter().map(Figure::json).collect()
+#[cfg(test)]
+mod tests {
+    use super::{Beside, Figure, Samples, Target, Verdict, table};
+
+    fn ebb(rounds: &[f64]) -> Figure {
+        Figure::new("a figure", Samples(rounds.to_vec()))
+    }
+
+    fn linux(setting: &'static str, rounds: &[f64]) -> Beside {
+        Beside { setting, samples: Samples(rounds.to_vec()) }
+    }
+
+    #[test]
+    fn a_figure_is_missed_only_if_its_median_and_its_second_best_round_are() {
+        let verdict = |rounds: &[f64]| ebb(rounds).target(Target::AtMost(10.0)).verdict();
+        assert_eq!(verdict(&[9.0, 9.0, 11.0]), Verdict::Met, "the median is good");
+        assert_eq!(verdict(&[9.0, 11.0, 11.0]), Verdict::Missed, "the best round alone proves nothing");
+        assert_eq!(verdict(&[11.0, 9.0, 12.0, 10.0, 11.0]), Verdict::Met, "the second-best round is good");
+        assert_eq!(verdict(&[11.0, 9.0, 12.0, 10.5, 11.0]), Verdict::Missed);
+        assert_eq!(verdict(&[9.0, 10.9]), Verdict::Met, "of two rounds the median is the mean");
+        assert_eq!(verdict(&[9.0]), Verdict::Met);
+        assert_eq!(verdict(&[11.0]), Verdict::Missed);
+    }
+
+    #[test]
+    fn at_least_is_judged_from_the_other_end() {
+        let verdict = |rounds: &[f64]| ebb(rounds).target(Target::AtLeast(10.0)).verdict();
+        assert_eq!(verdict(&[11.0, 11.0, 9.0]), Verdict::Met);
+        assert_eq!(verdict(&[11.0, 9.0, 9.0]), Verdict::Missed);
+        assert_eq!(verdict(&[8.0, 9.0, 9.0, 10.0, 11.0]), Verdict::Met);
+    }
+
+    #[test]
+    fn a_bound_is_compared_with_what_was_measured_and_not_with_what_is_shown() {
+        let over = ebb(&[1.1004]).target(Target::AtMost(1.1));
+        assert!(table(std::slice::from_ref(&over)).contains("| 1.10 |  |  | ≤ 1.10 | **missed** |"));
+        assert_eq!(over.verdict(), Verdict::Missed);
+        assert_eq!(ebb(&[1.1]).target(Target::AtMost(1.1)).verdict(), Verdict::Met, "the bound itself is enough");
+        assert_eq!(ebb(&[13_999.9]).target(Target::AtLeast(14_000.0)).verdict(), Verdict::Missed);
+    }
+
+    #[test]
+    fn a_ratio_is_of_the_rounds_that_were_run_in_turn() {
+        let figure = ebb(&[1.0, 4.0, 3.0]).beside(vec![linux("default", &[4.0, 4.0, 4.0])]);
+        let figure = figure.target(Target::RatioAtMost(0.7));
+        let ratios = figure.ratios().expect("there is a Linux");
+        assert_eq!(ratios.0, [0.25, 1.0, 0.75]);
+        assert_eq!(figure.verdict(), Verdict::Missed, "0.75 is the median and the second best");
+        assert_eq!(Figure { target: Some(Target::RatioAtMost(0.75)), ..figure }.verdict(), Verdict::Met);
+    }
+
+    #[test]
+    fn linux_stands_there_with_its_best_setting() {
+        let figure = ebb(&[1.0]).beside(vec![linux("default", &[3.0]), linux("zswap", &[2.0])]);
+        assert_eq!(figure.linux.as_ref().expect("there is a Linux").setting, "zswap");
+        assert!(table(&[figure]).contains("| 2.00 (zswap) | 0.50 |"));
+    }
+
+    #[test]
+    fn without_a_linux_or_a_bound_nothing_is_judged() {
+        assert_eq!(ebb(&[1.0]).verdict(), Verdict::Open);
+        assert_eq!(ebb(&[1.0]).target(Target::RatioAtMost(0.5)).verdict(), Verdict::Open);
+        let nothing = ebb(&[1.0]).beside(vec![linux("default", &[0.0])]).target(Target::RatioAtMost(0.5));
+        assert_eq!(nothing.verdict(), Verdict::Open, "there is no ratio to nothing");
+    }
+
+    #[test]
+    fn spreads_are_from_the_least_to_the_most_by_the_median() {
+        let samples = Samples(vec![12.0, 9.0, 10.0]);
+        assert_eq!((samples.median(), samples.spread()), (10.0, 0.3));
+        assert_eq!(Samples(vec![1.0, 3.0]).median(), 2.0);
+        assert_eq!(Samples(vec![0.0, 0.0]).spread(), 0.0);
+    }
 }

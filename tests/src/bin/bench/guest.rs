@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,13 @@ use std::time::{Duration, Instant};
 use disk_image::{Pages, builder::create_swap_image};
 use tests::harness::{Artifacts, qmp::Monitor};
 
+use super::count::{self, Counts};
 use super::linux::{Linux, Setting};
+
+/// Files of one machine.
+const SWAP: &str = "swap";
+const INITRAMFS: &str = "initramfs";
+const COUNTS: &str = "counts";
 
 /// No healthy machine comes near; one that does is ended, and has not ended well.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -60,6 +67,21 @@ pub struct Machine {
     pub disk: Disk,
     /// Its clock.
     pub clock: Clock,
+    /// What the disk is to the kernel.
+    pub purpose: Purpose,
+    /// Whether QEMU counts instructions, which makes it about half as fast.
+    pub counted: bool,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// What the disk is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The kernel swaps there.
+    Swap,
+    /// The program does as it likes.
+    Raw,
 }
 
 /// A machine that has ended.
@@ -71,6 +93,8 @@ pub struct Ended {
     pub wall: Option<Duration>,
     /// Requests for swap.
     pub requests: Requests,
+    /// What was counted.
+    pub counts: Counts,
 }
 
 /// QEMU's counts.
@@ -92,6 +116,9 @@ impl Machine {
             swap_mib: Some(1024),
             disk: Disk::Unthrottled,
             clock: Clock::Host,
+            purpose: Purpose::Swap,
+            counted: false,
+            limit: LIMIT,
         }
     }
 
@@ -115,6 +142,21 @@ impl Machine {
         Self { disk: Disk::Throttled, ..self }
     }
 
+    /// The same with its disk for the program.
+    pub fn raw_disk(self) -> Self {
+        Self { purpose: Purpose::Raw, ..self }
+    }
+
+    /// The same with every instruction counted.
+    pub fn counted(self) -> Self {
+        Self { counted: true, ..self }
+    }
+
+    /// The same, but ended after that time.
+    pub fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
     /// Runs to the end, or to the limit.
     pub fn run(&self, system: System<'_>) -> Ended {
         let scratch = tempfile::tempdir().expect("a scratch directory");
@@ -124,17 +166,23 @@ impl Machine {
         let [stdin, stdout] =
             [theirs.try_clone().expect("one more"), theirs].map(|end| Stdio::from(OwnedFd::from(end)));
         let begun = Instant::now();
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments).stdin(stdin).stdout(stdout);
+        // Whatever becomes of this program, QEMU does not stay behind (setpriv(1), prctl(2): PR_SET_PDEATHSIG).
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments).stdin(stdin).stdout(stdout);
         let mut qemu = command.spawn().unwrap_or_else(|error| panic!("qemu-system-x86_64: {error}"));
         // Its copy of the other end would keep QEMU's death from being seen.
         drop(command);
         let mut monitor = Monitor::on(ours);
-        let wall = monitor.wait_for("SHUTDOWN", LIMIT).then(|| begun.elapsed());
+        // QEMU has opened and read its files; if the rest is interrupted, nothing large stays behind.
+        for name in [SWAP, INITRAMFS] {
+            fs::remove_file(scratch.path().join(name)).or_else(unless_missing).expect("a file can be removed");
+        }
+        let wall = monitor.wait_for("SHUTDOWN", self.limit).then(|| begun.elapsed());
         let requests = Requests::of(&mut monitor);
         qemu.kill().and_then(|()| qemu.wait()).expect("QEMU ends");
         let console = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).replace('\r', "");
-        Ended { console, wall, requests }
+        let counts = Counts::read(&scratch.path().join(COUNTS));
+        Ended { console, wall, requests, counts }
     }
 
     fn arguments(&self, system: System<'_>, scratch: &Path, serial: &Path) -> Vec<OsString> {
@@ -147,7 +195,7 @@ impl Machine {
             add("-icount shift=0,sleep=off");
         }
         if let Some(mib) = self.swap_mib {
-            let image = scratch.join("swap");
+            let image = scratch.join(SWAP);
             create_swap_image(&image, Pages(mib * 256)).expect("a swap image");
             let throttle = match self.disk {
                 Disk::Unthrottled => "",
@@ -158,6 +206,7 @@ impl Machine {
             add("-device virtio-blk-pci,drive=swap");
         }
         add(&format!("-serial file:{}", serial.display()));
+        let swap = self.swap_mib.is_some() && self.purpose == Purpose::Swap;
         let (kernel, initrd, line) = match system {
             System::Ebb => (
                 Artifacts::release().kernel.clone(),
@@ -166,10 +215,13 @@ impl Machine {
             ),
             System::Linux(linux, setting) => (
                 linux.kernel.clone(),
-                linux.initramfs(scratch, &self.program),
-                linux.command_line(setting, self.swap_mib.is_some(), &format!("/{} {}", self.name(), self.arguments)),
+                linux.initramfs(&scratch.join(INITRAMFS), &self.program),
+                linux.command_line(setting, swap, &format!("/{} {}", self.name(), self.arguments)),
             ),
         };
+        if self.counted {
+            add(&format!("-plugin {}", count::option(&kernel, &scratch.join(COUNTS))));
+        }
         list.extend(["-kernel".into(), kernel.into(), "-initrd".into(), initrd.into(), "-append".into(), line.into()]);
         list
     }
@@ -179,11 +231,23 @@ impl Machine {
     }
 }
 
+fn unless_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
 impl Requests {
     fn of(monitor: &mut Monitor) -> Self {
         let answer = monitor.execute("query-blockstats");
         let of_disk = |name: &str| answer[0]["stats"][name].as_u64().unwrap_or(0);
         Self { writes: of_disk("wr_operations"), written: of_disk("wr_bytes") }
+    }
+
+    /// The mean of all rounds.
+    pub fn mean(rounds: &[Ended]) -> Self {
+        let mean = |count: fn(&Self) -> u64| {
+            rounds.iter().map(|ended| count(&ended.requests)).sum::<u64>() / rounds.len().max(1) as u64
+        };
+        Self { writes: mean(|requests| requests.writes), written: mean(|requests| requests.written) }
     }
 
     /// What was written beyond what another machine has written, in pages a request.

@@ -54,9 +54,8 @@ impl Linux {
         kernel.is_file().then_some(Self { kernel, version })
     }
 
-    /// Written to a file in `scratch`.
-    pub fn initramfs(&self, scratch: &Path, program: &Path) -> PathBuf {
-        let path = scratch.join("initramfs");
+    /// Written to `path`.
+    pub fn initramfs(&self, path: &Path, program: &Path) -> PathBuf {
         let read = |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let name = program.file_name().expect("a file").to_string_lossy();
         let mut archive = Vec::new();
@@ -66,8 +65,8 @@ impl Linux {
         add(&mut archive, "init", EXECUTABLE, &read(&Artifacts::release().workloads.join("linux-init")));
         add(&mut archive, &name, EXECUTABLE, &read(program));
         add(&mut archive, "TRAILER!!!", 0, &[]);
-        fs::write(&path, archive).expect("an initramfs");
-        path
+        fs::write(path, archive).expect("an initramfs");
+        path.to_owned()
     }
 
     /// The kernel's command line, and behind `--` the first program's.

@@ -1,0 +1,66 @@
+//! What the swap disk could do if nothing but the disk took time.
+//!
+//! Measured by a program (`workloads/src/bin/disk-speed.rs`) under the small Linux, which lets programs at the disk directly, on a disk
+//! with the same options in the same QEMU: requests of 64 KiB one behind the other, 32 at a time, on blocks that have been written before.
+
+use tests::harness::Artifacts;
+
+use super::cases::{Bench, Rounds, us_a_unit};
+use super::figures::{Figure, Samples, Target};
+use super::guest::{Ended, Machine, System};
+use super::linux::DEFAULT;
+
+const ARGUMENTS: &str = "mib=256 kib=64 depth=32";
+
+/// Its speed.
+#[derive(Clone, Copy, Debug)]
+pub struct RawDisk {
+    read: MicrosecondsAPage,
+    write: MicrosecondsAPage,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct MicrosecondsAPage(f64);
+
+impl MicrosecondsAPage {
+    fn megabytes_per_second(self) -> f64 {
+        4096.0 / self.0
+    }
+}
+
+impl Bench {
+    /// Nothing without a Linux, or one that cannot.
+    pub fn raw_disk(&self) -> Option<RawDisk> {
+        let linux = self.linux.as_ref()?;
+        let machine = Machine::new(&Artifacts::release().workloads.join("disk-speed"), ARGUMENTS).raw_disk();
+        let run = |round| {
+            self.progress(format_args!("the disk by itself: round {} of {}", round + 1, self.rounds));
+            let ended = machine.run(System::Linux(linux, &DEFAULT));
+            assert!(ended.well(), "Linux: {machine:?}\n{}", ended.console);
+            ended
+        };
+        let ended: Vec<_> = (0..self.rounds).map(run).collect();
+        let speed = |phase: &str| {
+            let line = format!("RESULT kind=disk-speed phase={phase} ");
+            let us_a_page = |ended: &Ended| ended.value(&line, "ns") as f64 / ended.value(&line, "units") as f64 / 1e3;
+            MicrosecondsAPage(Samples(ended.iter().map(us_a_page).collect()).median())
+        };
+        Some(RawDisk { read: speed("read"), write: speed("write") })
+    }
+}
+
+impl RawDisk {
+    /// How much of its time a run would need if it read and wrote no more pages than it must, as fast as the disk can.
+    pub fn share(self, rounds: &Rounds, pages: impl Fn(&Ended) -> f64) -> Figure {
+        let percent = |ended: &Ended| {
+            let us = pages(ended) * (self.read.0 + self.write.0);
+            us / (us_a_unit(ended) * ended.of_run("units") as f64) * 100.0
+        };
+        let [read, write] = [self.read, self.write].map(MicrosecondsAPage::megabytes_per_second);
+        let what = format!(
+            "seq-write: % of its time that the raw disk needs for the pages of MIN', in and out (64 KiB, 32 at a time, with O_DIRECT \
+             under Linux: {read:.0} MB/s in, {write:.0} out)"
+        );
+        rounds.figure(what, percent).target(Target::AtLeast(25.0))
+    }
+}
