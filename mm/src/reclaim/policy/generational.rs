@@ -28,8 +28,8 @@ use crate::frame::{Links, Mark};
 const FEWEST: usize = 512;
 /// Of all pages, one in so many may be new: long enough that the accesses that belong to the first one are over.
 const NEW_SHARE: usize = 128;
-/// One in so many may be cold.
-const COLD_SHARE: usize = 10;
+/// One in so many may be cold: more keep less of a loop, fewer see later that a hot set has moved (docs/decisions/replacement.md).
+const COLD_SHARE: usize = 11;
 /// Pages of main that a page challenges that came back.
 const LOOKS_FOR_RETURNED: u8 = 1;
 /// Pages of main that a page challenges that was used again while it was cold.
@@ -236,7 +236,10 @@ impl Policy for Generational {
         self.remove(links, frame);
         match (standing, sample) {
             (Standing::Main | Standing::Proven, _) => return self.judge_main(links, frame, standing, sample),
-            (Standing::Doomed, Sample::Idle) => return Verdict::Evict,
+            (Standing::Doomed, Sample::Idle) => {
+                self.fruitless_before = self.fruitless;
+                return Verdict::Evict;
+            }
             (Standing::Cold, Sample::Idle) => {
                 self.fruitless_before = self.fruitless;
                 // One look at main for each that goes instead of one of main's: it may have come unstuck.
@@ -414,6 +417,20 @@ mod tests {
         assert_eq!(policy.judge(&mut links, challenger, Sample::Idle), Verdict::Evict);
         assert_eq!((policy.candidate(), policy.len()), (None, 0));
     }
+
+    #[test]
+    fn a_page_of_no_use_that_cannot_go_is_one_look_more_in_vain() {
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; 600].into_boxed_slice()));
+        let mut policy = Generational::default();
+        (0..600).for_each(|f| policy.admit(&mut links, Pfn::new(f), Arrival::New));
+        policy.fruitless = 7;
+        policy.demote(&mut links, Pfn::new(3));
+        assert_eq!(policy.candidate(), Some(Pfn::new(3)));
+        assert_eq!(policy.judge(&mut links, Pfn::new(3), Sample::Idle), Verdict::Evict);
+        policy.admit(&mut links, Pfn::new(3), Arrival::Stuck);
+        assert_eq!(policy.fruitless, 8);
+    }
+
     #[test]
     fn with_few_pages_it_is_a_clock() {
         let touches = || (0..5000).map(|i| i * i % 117);
