@@ -15,7 +15,7 @@ use crate::object::sync::Broom;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
-use crate::reclaim::{CleanBatch, Ghosts, Policy, Progress, Replacement, Rewriting, Watermarks};
+use crate::reclaim::{CleanBatch, Ghosts, Optimum, Policy, Progress, Replacement, Rewriting, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::{FrameQueue, FrameWaiters, Shortage};
 use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
@@ -135,6 +135,8 @@ pub(crate) struct Core<P: Platform> {
     pub policy: Replacement,
     /// Pages that left a short while ago.
     pub ghosts: Ghosts,
+    /// What the best policy would have read.
+    pub optimum: Optimum,
     pub groups: Groups,
     /// Programs that supply pages of others, or their own.
     pub user_pagers: UserPagers,
@@ -209,6 +211,7 @@ impl<P: Platform> Mm<P> {
             policy: Replacement::default(),
             // A policy that has no use for what it would remember costs no memory for it.
             ghosts: Ghosts::for_frames(if <Replacement as Policy>::WINDOW == 0 { 0 } else { total }),
+            optimum: Optimum::for_frames(total),
             groups: Groups::default(),
             user_pagers: UserPagers::default(),
             probation: Probation::new(frames.counts().total),
@@ -591,6 +594,7 @@ impl<P: Platform> Core<P> {
             anons: self.anons.counts(),
             mappings: self.mappings.counts(),
             orphaned_io: self.orphaned_io,
+            judged: self.optimum.judged(),
             held: self.held,
             pinned: self.pinned,
             dirty_files: self.objects.dirty(),

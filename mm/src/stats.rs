@@ -6,7 +6,7 @@
 use crate::anon::AnonCounts;
 use crate::frame::{FrameCounts, FrameKind};
 use crate::ops::OpCounts;
-use crate::reclaim::MissCurve;
+use crate::reclaim::{Judged, MissCurve};
 use crate::rmap::MapPoolCounts;
 use crate::swap::SlotCounts;
 
@@ -229,6 +229,8 @@ pub struct Snapshot {
     pub mappings: MapPoolCounts,
     /// Frames whose page is gone while the device works on them.
     pub orphaned_io: u64,
+    /// What was read and what had to be.
+    pub judged: Judged,
     /// Frames held back from reclaim for threads that just faulted on them.
     pub held: u64,
     /// Of these, those that are pinned for a copy between a program and an object.

@@ -20,6 +20,7 @@ use crate::manager::{Core, Mm};
 use crate::ops::{Op, OpId, OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
+use crate::reclaim::Use;
 use crate::stats::PageClass;
 use crate::swap::readahead::Window;
 use alloc::collections::VecDeque;
@@ -264,7 +265,10 @@ impl<P: Platform> Core<P> {
         desc.set_ahead(false);
         // A page whose A bit was taken in meanwhile was used, whatever becomes of it.
         let outcome = if desc.young() { Outcome::Hit } else { outcome };
-        let home = desc.home();
+        let (home, is_there) = (desc.home(), desc.residence() != Residence::Filling);
+        if outcome == Outcome::Hit && is_there {
+            self.note_use(frame, Use::Read);
+        }
         self.probation.pending -= 1;
         match outcome {
             Outcome::Hit => self.counters.swap_ra_hit += 1,

@@ -1,11 +1,12 @@
 //! Reclaim: keeps frames free by taking them from pages that are not used.
 //!
 //! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. [`policy`] says who goes, is told
-//! through [`order`], and [`ghosts`] remembers who left; [`Mm::evict`] is the one place that unmaps a page for reclaim, [`tables`] drops
-//! page tables, and [`rewrite`] keeps swap in runs. It needs no memory: slots, operations and the request are there already. The pager
-//! finishes what is begun here.
+//! through [`order`], [`ghosts`] remembers who left, and [`optimum`] knows how many would have had to; [`Mm::evict`] is the one place that
+//! unmaps a page for reclaim, [`tables`] drops page tables, and [`rewrite`] keeps swap in runs. It needs no memory: slots, operations and
+//! the request are there already. The pager finishes what is begun here.
 
 mod ghosts;
+mod optimum;
 mod order;
 mod policy;
 mod rewrite;
@@ -15,6 +16,7 @@ mod within;
 
 pub use ghosts::{CURVE_STEPS, MissCurve};
 pub(crate) use ghosts::{Distance, Ghosts};
+pub use optimum::{Judged, Optimum, PageKey, Use};
 pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
 pub use watermark::Watermarks;
@@ -308,6 +310,7 @@ impl<P: Platform> Mm<P> {
         if core.judge(frame, sample) == Verdict::Keep {
             return Fate::Kept;
         }
+        core.note_eviction(frame, self.frames.free_frames());
         if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) }
     }
 

@@ -1,15 +1,17 @@
 //! The way from the rest of `mm` to the policy: a frame's page comes onto the lists, leaves them, or is judged.
 //!
 //! Owns which lists are a frame's (those of the group it is charged to), the flag that says whether it is on them, and what is made of
-//! the memory of a page that comes back. Does not own the order itself ([`super::policy`]), nor that memory ([`super::ghosts`]).
+//! the memory of a page that comes back; and the uses that Belady's minimum is asked about. Does not own the order itself
+//! ([`super::policy`]), nor that memory ([`super::ghosts`]), nor what the minimum is ([`super::optimum`]).
 
 use super::policy::{Arrival, Policy, Sample, Verdict};
-use super::{Distance, Replacement};
+use super::{Distance, Replacement, Use};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
 use crate::manager::Core;
 use crate::page::PageCopy;
 use crate::platform::Platform;
+use crate::stats::PageClass;
 
 impl<P: Platform> Core<P> {
     /// The policy of a frame's group acts on it.
@@ -33,8 +35,13 @@ impl<P: Platform> Core<P> {
     pub fn readmit(&mut self, frame: Pfn) {
         let desc = self.table.get(frame);
         let distance = self.ghosts.recall(desc.packed_home());
+        let (made, wanted) = (matches!(desc.copy(), Some(PageCopy::Fill(_))), desc.holds() > 0);
+        // What nobody waits for is not used yet.
+        if made || wanted {
+            self.note_use(frame, if made { Use::Made } else { Use::Read });
+        }
         if let Some(distance) = distance
-            && !matches!(desc.copy(), Some(PageCopy::Fill(_)))
+            && !made
         {
             self.counters.more_memory.note(distance, self.total_frames as usize);
         }
@@ -77,6 +84,9 @@ impl<P: Platform> Core<P> {
     /// The policy decides about its candidate. A page that is to go is on no list any more, and is remembered; tables have no home to be
     /// remembered by.
     pub(super) fn judge(&mut self, frame: Pfn, sample: Sample) -> Verdict {
+        if sample != Sample::Idle && self.table.get(frame).residence() != Residence::Table {
+            self.note_use(frame, Use::Found);
+        }
         let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
         if verdict == Verdict::Evict {
             let desc = self.table.get_mut(frame);
@@ -87,5 +97,21 @@ impl<P: Platform> Core<P> {
             }
         }
         verdict
+    }
+    /// A page of the machine's is known to be used now. The pages of groups are not judged: what a group may have keeps them from memory, not
+    /// the policy.
+    pub fn note_use(&mut self, frame: Pfn, how: Use) {
+        let desc = self.table.get(frame);
+        if desc.group().is_root() {
+            self.optimum.note_use(desc.packed_home().into(), how);
+        }
+    }
+
+    /// A page goes, while so many frames are free. What groups have is not the best policy's to use either.
+    pub(super) fn note_eviction(&mut self, frame: Pfn, free: usize) {
+        let Self { optimum, policy, pages, table, .. } = self;
+        if table.get(frame).group().is_root() {
+            optimum.note_eviction(|| free + pages.get(PageClass::Evicting) as usize + policy.len());
+        }
     }
 }

@@ -4,16 +4,16 @@
 //! the kernel runs them, on A bits; those of the literature by [`published`], which are told of every reference, as no kernel is.
 
 pub mod bounds;
-mod policies;
+pub mod policies;
 mod published;
-mod traces;
+pub mod traces;
 
 use mm::reclaim::{Generational, SecondChance};
 use std::fmt::Write;
 use traces::Trace;
 
 /// Frames: what is left of 64 MiB to a program.
-const FRAMES: usize = 15_000;
+pub const FRAMES: usize = 15_000;
 
 /// Misses on one trace that are no page's first touch: each costs a page in.
 pub struct Row {

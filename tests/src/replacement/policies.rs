@@ -2,7 +2,7 @@
 
 use mm::addr::Pfn;
 use mm::frame::{FrameDesc, FrameTable};
-use mm::reclaim::{Arrival, Policy, Sample, Verdict};
+use mm::reclaim::{Arrival, Judged, Optimum, PageKey, Policy, Sample, Use, Verdict};
 
 /// A page that is in a frame, or when it left.
 #[derive(Clone, Copy)]
@@ -23,10 +23,20 @@ struct Run<P> {
     free: Vec<Pfn>,
     used: Vec<bool>,
     evictions: usize,
+    /// What the kernel would say of Belady's minimum.
+    optimum: Optimum,
+    frames: usize,
+    first: u64,
 }
 
 /// Misses but for first touches.
 pub fn misses<P: Policy>(references: &[u32], frames: usize) -> usize {
+    judged::<P>(references, frames, 1).0
+}
+
+/// Misses but for first touches, and what the kernel would say of how many of them had to be. `first` is the name of page zero, by which it
+/// depends which pages are in the sample.
+pub fn judged<P: Policy>(references: &[u32], frames: usize, first: u64) -> (usize, Judged) {
     let mut run = Run {
         links: FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; frames].into_boxed_slice())),
         policy: P::default(),
@@ -35,19 +45,30 @@ pub fn misses<P: Policy>(references: &[u32], frames: usize) -> usize {
         free: (0..frames as u32).map(Pfn::new).rev().collect(),
         used: vec![false; frames],
         evictions: 0,
+        optimum: Optimum::for_frames(frames),
+        frames,
+        first,
     };
     let mut seen = vec![false; run.places.len()];
     let mut costs = |page: u32| run.touch(page) && std::mem::replace(&mut seen[page as usize], true);
-    references.iter().map(|page| usize::from(costs(*page))).sum()
+    let misses = references.iter().map(|page| usize::from(costs(*page))).sum();
+    (misses, run.optimum.judged())
 }
 
 impl<P: Policy> Run<P> {
+    fn note_use(&mut self, page: u32, how: Use) {
+        self.optimum.note_use(PageKey::new(self.first + u64::from(page)), how);
+    }
+
     /// A reference. Whether it missed.
     fn touch(&mut self, page: u32) -> bool {
         let place = self.places[page as usize];
         if let Place::In(frame) = place {
             self.used[frame.index()] = true;
             return false;
+        }
+        if let Place::Left { .. } = place {
+            self.note_use(page, Use::Read);
         }
         if self.free.is_empty() {
             self.free = (0..AHEAD).map(|_| self.evict()).collect();
@@ -71,8 +92,13 @@ impl<P: Policy> Run<P> {
             let frame = self.policy.candidate().expect("all pages are known to the policy");
             let used = std::mem::take(&mut self.used[frame.index()]);
             let sample = if used { Sample::Used } else { Sample::Idle };
+            // As in the kernel: whatever is found used when it is looked at.
+            if used {
+                self.note_use(self.page_in[frame.index()], Use::Found);
+            }
             if self.policy.judge(&mut self.links, frame, sample) == Verdict::Evict {
                 self.evictions += 1;
+                self.optimum.note_eviction(|| self.frames);
                 self.places[self.page_in[frame.index()] as usize] = Place::Left { evictions: self.evictions };
                 return frame;
             }
