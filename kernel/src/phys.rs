@@ -7,7 +7,9 @@
 use core::ptr;
 
 use mm::addr::{PAGE_SIZE, Pfn, WORDS_PER_PAGE};
+use mm::page::Tag;
 use mm::platform::PhysMemory;
+use mm::swap::Audit;
 use x86_64::PhysAddr;
 
 use crate::arch::{direct_map, whole_page};
@@ -89,5 +91,11 @@ impl PhysMemory for Memory {
         // SAFETY: a whole page of RAM, aligned. The reference lives only as long as `look`, during which neither user code
         // nor another task runs on this CPU; `mm` asks only for pages that no device is writing.
         look(unsafe { &*self.words(frame).cast() })
+    }
+
+    fn tag(&self, frame: Pfn, audit: &Audit) -> Tag {
+        // SAFETY: as for `with_words`.
+        let lanes = unsafe { whole_page::hash(self.words(frame), audit.key()) };
+        lanes.map_or_else(|| self.with_words(frame, |words| audit.tag(words)), Audit::fold)
     }
 }

@@ -243,7 +243,7 @@ impl<P: Platform> Mm<P> {
 
     fn audit(&self, core: &Core<P>, frame: Pfn) -> Option<crate::page::Tag> {
         let swap = core.swap.as_ref()?;
-        Some(self.memory.with_words(frame, |words| swap.audit.tag(words)))
+        Some(self.memory.tag(frame, &swap.audit))
     }
 
     /// Tells the device about clusters that became free: one discard at a time, so that those freed meanwhile go together.

@@ -8,6 +8,8 @@ use crate::addr::{Pfn, Vpn, WORDS_PER_PAGE};
 use crate::file_store::FileStore;
 use crate::frame::{Frame, IoFrame};
 use crate::ops::OpId;
+use crate::page::Tag;
+use crate::swap::Audit;
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 use core::task::{Context, Poll};
@@ -46,6 +48,11 @@ pub trait PhysMemory: Send + Sync + 'static {
     fn write(&self, frame: Pfn, offset: usize, data: &[u8]);
     /// Shows the frame's words, for checks over the whole page. The page may be mapped, but no user code runs meanwhile.
     fn with_words<R>(&self, frame: Pfn, look: impl FnOnce(&[u64; WORDS_PER_PAGE]) -> R) -> R;
+    /// The tag of the frame's contents: the audit's own hash, or one of the machine's that is better and cheaper, for as long as it
+    /// runs the same one.
+    fn tag(&self, frame: Pfn, audit: &Audit) -> Tag {
+        self.with_words(frame, |words| audit.tag(words))
+    }
 }
 
 /// What a mapping lets the program do. Reading is always allowed: x86 has no page that can be written or run but not read.

@@ -3,13 +3,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use mm::addr::Pfn;
+use mm::addr::{Pfn, WORDS_PER_PAGE};
 use mm::frame::{Frame, FrameKind, FrameOwner};
+use mm::platform::PhysMemory;
+use mm::swap::Audit;
 use x86_64::{PhysAddr, VirtAddr};
 
 use crate::boot::RegionKind;
 use crate::boot::memory::{MemoryMap, PAGE};
-use crate::{arch, frames, heap};
+use crate::{arch, frames, heap, machine};
 
 /// The kind of the region that a frame lies in.
 fn region(memory: &MemoryMap, frame: Pfn) -> Option<RegionKind> {
@@ -104,6 +106,42 @@ pub(super) fn pages(memory: &MemoryMap) {
     // The map itself is on the heap, in a slab that was there or was not.
     assert_eq!((free, used), (counts.free, counts.used), "what the frames say, and what is counted");
     log::info!("selftest pages: {free} free, {:?} used as {:?}", used, FrameKind::NAMES);
+    tags();
+}
+
+/// Feature D10: the tag of a page is of all its words, and of where they stand.
+fn tags() {
+    let frame = frames::get().alloc_page(FrameKind::User).expect("a frame");
+    let (page, memory) = (frame.pfn(), machine::mm().memory());
+    let audit = Audit::new(7);
+    for index in 0..WORDS_PER_PAGE as u64 {
+        memory.write(page, index as usize * 8, &index.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+    let tag = memory.tag(page, &audit);
+    let word = |index: usize| {
+        let mut bytes = [0; 8];
+        memory.read(page, index * 8, &mut bytes);
+        u64::from_le_bytes(bytes)
+    };
+    for bit in 0..WORDS_PER_PAGE * 64 {
+        let flipped = word(bit / 64) ^ 1 << (bit % 64);
+        memory.write(page, bit / 64 * 8, &flipped.to_le_bytes());
+        assert_ne!(memory.tag(page, &audit), tag, "bit {bit}");
+        let back = flipped ^ 1 << (bit % 64);
+        memory.write(page, bit / 64 * 8, &back.to_le_bytes());
+    }
+    for (one, other) in [(0, 1), (0, 2), (0, 8), (8, 16), (0, 256), (503, 511)] {
+        let (first, second) = (word(one), word(other));
+        memory.write(page, one * 8, &second.to_le_bytes());
+        memory.write(page, other * 8, &first.to_le_bytes());
+        assert_ne!(memory.tag(page, &audit), tag, "words {one} and {other} changed places");
+        memory.write(page, one * 8, &first.to_le_bytes());
+        memory.write(page, other * 8, &second.to_le_bytes());
+    }
+    assert_eq!(memory.tag(page, &audit), tag, "the same contents");
+    assert_ne!(memory.tag(page, &Audit::new(8)), tag, "another key");
+    frames::get().free(frame);
+    log::info!("selftest pages: each of {} bits is in the tag", WORDS_PER_PAGE * 64);
 }
 
 fn letter(owner: FrameOwner) -> char {

@@ -434,7 +434,7 @@ impl<P: Platform> Mm<P> {
             return Fate::NoSlot;
         };
         swap.charge(slot, core.table.get(frame).group());
-        let tag = self.memory.with_words(frame, |words| swap.audit.tag(words));
+        let tag = self.memory.tag(frame, &swap.audit);
         let token = core.table.lend(frame);
         core.set_residence(frame, Residence::Evicting);
         core.count_leaving(frame, 1);

@@ -78,6 +78,8 @@ pub struct Features {
     pub xsaveopt: bool,
     /// `rep stos` and `rep movs` are the fastest way to fill and to copy much (ERMS).
     pub fast_strings: bool,
+    /// A round of AES on two blocks at once (VAES).
+    pub vaes: bool,
 }
 
 static FEATURES: Once<Features> = Once::new();
@@ -99,6 +101,7 @@ fn detect() -> Features {
         umip: extended(|found| found.has_umip()),
         fsgsbase: extended(|found| found.has_fsgsbase()),
         fast_strings: extended(|found| found.has_rep_movsb_stosb()),
+        vaes: extended(|found| found.has_vaes()),
         xsave: basic(|found| found.has_xsave()),
         xsaveopt: id.get_extended_state_info().is_some_and(|found| found.has_xsaveopt()),
     }

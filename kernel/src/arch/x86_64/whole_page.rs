@@ -1,10 +1,13 @@
-//! Whole pages of memory: filled and copied, which is a good part of what a page fault costs.
+//! Whole pages of memory: filled, copied and hashed, which is a good part of what a page fault costs.
 //!
 //! Owns: the choice of instructions. Does not own: whose page it is (`phys`). Where the CPU has fast string operations
 //! (ERMS, SDM vol. 1, 7.3.9.3) those are best. Where it has none, as in QEMU, each word of `rep stosq` is a step of its
 //! own, and an AVX store does four of them: 131 instructions a page instead of 513, and no more time.
 //!
-//! The one register used is a program's: it is put back right away, so that threads go on owning the FPU's registers
+//! The hash is of the AES instructions' making, where there are those for two blocks (VAES): one for 32 bytes;
+//! what it finds is argued in `docs/decisions/swap-audit.md`.
+//!
+//! The registers used are a program's: they are put back right away, so that threads go on owning the FPU's registers
 //! across a fault (`fpu`). A write to a YMM register clears the upper half of the ZMM register (SDM vol. 1, 14.1.4): not
 //! where AVX-512 is enabled.
 #![expect(unsafe_code, reason = "AVX instructions, which the compiler must not use in the kernel")]
@@ -23,12 +26,18 @@ const WORDS: usize = 512;
 
 /// Whether AVX stores are the better choice. Until [`init`]: no.
 static BY_AVX: AtomicBool = AtomicBool::new(false);
+/// Whether there is a hash. Until [`init`]: no.
+static BY_VAES: AtomicBool = AtomicBool::new(false);
+
+/// What a hash begins with: the four lanes, and what the last rounds add to two of them.
+pub type Key = [u64; 12];
 
 /// Makes the choice, once the FPU is set up.
 pub(super) fn init() {
     let enabled = XCr0Flags::from_bits_truncate(fpu::components());
     let avx = enabled.contains(XCr0Flags::AVX) && !enabled.intersects(XCr0Flags::ZMM_HI256);
     BY_AVX.store(avx && !cpu::features().fast_strings, Ordering::Relaxed);
+    BY_VAES.store(avx && cpu::features().vaes, Ordering::Relaxed);
 }
 
 /// Fills a page with a word.
@@ -48,6 +57,15 @@ pub unsafe fn fill(page: *mut u64, word: u64) {
 pub unsafe fn copy(from: *const u64, to: *mut u64) {
     // SAFETY: the caller's; both ways bear that the two are one; `init` says whether there is AVX.
     unsafe { if BY_AVX.load(Ordering::Relaxed) { copy_by_avx(from, to) } else { ptr::copy(from, to, WORDS) } }
+}
+
+/// Hashes a page, if this CPU has what it takes; the answer is the same for as long as it runs.
+///
+/// # Safety
+/// `page` is 4096 readable bytes, aligned to as many, that nobody changes meanwhile.
+pub unsafe fn hash(page: *const u64, key: &Key) -> Option<[u64; 4]> {
+    // SAFETY: the caller's; AVX and VAES are there.
+    BY_VAES.load(Ordering::Relaxed).then(|| unsafe { hash_by_vaes(page, key) })
 }
 
 /// # Safety
@@ -109,5 +127,43 @@ unsafe fn copy_by_avx(from: *const u64, to: *mut u64) {
             to = in(reg) to,
             options(nostack, preserves_flags),
         );
+    }
+}
+
+/// Four lanes of 16 bytes. Each takes every fourth block of the page in, by a round of AES whose key is the block. At the end the
+/// lanes go into each other, and two rounds spread them.
+///
+/// # Safety
+/// As for [`hash`], and AVX and VAES are there.
+unsafe fn hash_by_vaes(page: *const u64, key: &Key) -> [u64; 4] {
+    let mut saved = MaybeUninit::<[[u64; 4]; 2]>::uninit();
+    let mut lanes = MaybeUninit::<[u64; 4]>::uninit();
+    // SAFETY: the caller's; all loads are within the page and the key; the lanes are written whole; the registers have at
+    // the end what they had at the beginning.
+    unsafe {
+        asm!(
+            "vmovdqu [{saved}], ymm0",
+            "vmovdqu [{saved} + 32], ymm1",
+            "vmovdqu ymm0, [{key}]",
+            "vmovdqu ymm1, [{key} + 32]",
+            ".set whole_page_at, 0",
+            ".rept 64",
+            "vaesenc ymm0, ymm0, [{page} + whole_page_at]",
+            "vaesenc ymm1, ymm1, [{page} + whole_page_at + 32]",
+            ".set whole_page_at, whole_page_at + 64",
+            ".endr",
+            "vaesenc ymm0, ymm0, ymm1",
+            "vaesenc ymm0, ymm0, [{key} + 64]",
+            "vaesenc ymm0, ymm0, [{key} + 64]",
+            "vmovdqu [{lanes}], ymm0",
+            "vmovdqu ymm0, [{saved}]",
+            "vmovdqu ymm1, [{saved} + 32]",
+            saved = in(reg) saved.as_mut_ptr(),
+            key = in(reg) key.as_ptr(),
+            page = in(reg) page,
+            lanes = in(reg) lanes.as_mut_ptr(),
+            options(nostack, preserves_flags),
+        );
+        lanes.assume_init()
     }
 }
