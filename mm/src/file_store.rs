@@ -83,7 +83,6 @@ pub struct FileCompletion {
 /// Where files are. Never waits and never allocates: both would be done when memory is short.
 pub trait FileStore: Send + Sync + 'static {
     /// Starts a request, or gives it back if there is no room for it now; each completion is an occasion to try again.
-    #[expect(clippy::result_large_err, reason = "the frames come back with the refusal; boxing would allocate")]
     fn try_submit(&self, request: FileRequest) -> Result<(), FileRequest>;
     /// The next request that is over. Only the pager calls this.
     fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<FileCompletion>;

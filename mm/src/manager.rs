@@ -200,13 +200,15 @@ impl<P: Platform> Mm<P> {
         frames.set_low(watermarks.low);
         let swap = store.as_ref().map(|s| Swap::new(s.slots(), s.discards(), config.audit_key));
         let queue = || WaitQueue::new_with_raw_mutex(P::Lock::INIT);
+        let mut ops = OpTable::new(config.operations);
+        let batch = CleanBatch::new(ops.frames());
         let core = Core {
             spaces: Spaces::new(config.areas),
             mappings: MapPool::new(config.mappings.unwrap_or_else(|| MapPool::size_for(descs.len()))),
             table: FrameTable::new(descs),
             anons: AnonTable::new(),
             objects: Objects::default(),
-            ops: OpTable::new(config.operations),
+            ops,
             swap,
             policy: Replacement::default(),
             // A policy that has no use for what it would remember costs no memory for it.
@@ -215,7 +217,7 @@ impl<P: Platform> Mm<P> {
             groups: Groups::default(),
             user_pagers: UserPagers::default(),
             probation: Probation::new(frames.counts().total),
-            batch: CleanBatch::default(),
+            batch,
             pending: VecDeque::with_capacity(config.operations),
             pending_files: VecDeque::with_capacity(config.operations),
             broom: Broom::default(),

@@ -7,7 +7,8 @@ use crate::addr::Pfn;
 use crate::file_store::FileError;
 use crate::object::{ObjectId, ObjectPage};
 use crate::page::Tag;
-use crate::platform::{CLUSTER, Slot};
+use crate::platform::{CLUSTER, IoFrames, Slot};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
@@ -128,8 +129,14 @@ impl OpCounts {
 
 /// The table.
 pub struct OpTable {
-    ops: Vec<Option<Op>>,
+    ops: Vec<Option<Box<Op>>>,
     free: Vec<u16>,
+    /// Places that no operation stands in. An operation is half a kilobyte: it is written where it stays, and never moved. One place
+    /// more than there are names, for the operation that has ended and is being looked at.
+    #[expect(clippy::vec_box, reason = "the places themselves go in and out")]
+    idle: Vec<Box<Op>>,
+    /// Places for the frames of requests: one for each operation, for the one that has ended, and for the next cluster.
+    frames: Vec<IoFrames>,
     counts: OpCounts,
     /// Operations that only cleans may take, so that a storm of faults cannot keep memory from being freed.
     reserve: usize,
@@ -142,11 +149,18 @@ pub struct OpTable {
 impl OpTable {
     /// A table of `size` operations.
     pub fn new(size: usize) -> Self {
-        let mut ops = Vec::with_capacity(size);
-        ops.resize_with(size, || None);
+        let empty = || Op {
+            kind: OpKind::Discard,
+            target: Target::Slots(Slot::new(0)),
+            serial: 0,
+            pages: ArrayVec::new(),
+            retried: false,
+        };
         Self {
-            ops,
+            ops: core::iter::repeat_with(|| None).take(size).collect(),
             free: (0..size as u16).rev().collect(),
+            idle: core::iter::repeat_with(|| Box::new(empty())).take(size + 1).collect(),
+            frames: core::iter::repeat_with(IoFrames::with_room).take(size + 2).collect(),
             counts: OpCounts::default(),
             reserve: size / 4,
             serial: 0,
@@ -165,27 +179,50 @@ impl OpTable {
         self.room(kind) > 0
     }
 
-    /// Begins an operation, or `None` if the table is full for its kind. Inlined, for an operation is half a kilobyte.
-    #[inline(always)]
-    pub fn begin(&mut self, kind: OpKind, target: Target, pages: ArrayVec<OpPage, CLUSTER>) -> Option<OpId> {
+    /// Begins an operation, or `None` if the table is full for its kind.
+    pub fn begin(&mut self, kind: OpKind, target: Target, pages: &[OpPage]) -> Option<OpId> {
         if !self.has_room(kind) {
             return None;
         }
         let index = self.free.pop()?;
+        let Some(mut op) = self.idle.pop() else { unreachable!("a place for each name") };
         *self.count(kind) += 1;
         self.serial += 1;
-        self.ops[usize::from(index)] = Some(Op { kind, target, serial: self.serial, pages, retried: false });
+        (op.kind, op.target, op.serial, op.retried) = (kind, target, self.serial, false);
+        op.pages.clear();
+        op.pages.extend(pages.iter().copied());
+        self.ops[usize::from(index)] = Some(op);
         Some(OpId(index))
+    }
+
+    /// A place for the frames of the request that an operation is about to make.
+    pub fn frames(&mut self) -> IoFrames {
+        let Some(frames) = self.frames.pop() else { unreachable!("a place for each operation") };
+        debug_assert!(frames.is_empty(), "{frames:?} were left behind");
+        frames
+    }
+
+    /// Takes back what an operation that has ended stood in, and the place of its frames.
+    pub fn put_back(&mut self, op: Box<Op>, frames: IoFrames) {
+        self.idle.push(op);
+        self.put_back_frames(frames);
+    }
+
+    /// Takes back a place for frames.
+    pub fn put_back_frames(&mut self, frames: IoFrames) {
+        debug_assert!(frames.is_empty(), "{frames:?} are left behind");
+        if frames.is_place() {
+            self.frames.push(frames);
+        }
     }
 
     /// The operation, which must be under way.
     pub fn get_mut(&mut self, id: OpId) -> Option<&mut Op> {
-        self.ops.get_mut(id.index())?.as_mut()
+        self.ops.get_mut(id.index())?.as_deref_mut()
     }
 
-    /// Ends an operation: the table forgets it and hands back what it knew.
-    #[inline(always)]
-    pub fn end(&mut self, id: OpId) -> Option<Op> {
+    /// Ends an operation: the table forgets it and hands over what it knew, to be [put back](Self::put_back).
+    pub fn end(&mut self, id: OpId) -> Option<Box<Op>> {
         let op = self.ops.get_mut(id.index())?.take()?;
         *self.count(op.kind) -= 1;
         self.free.push(id.0);
@@ -193,7 +230,7 @@ impl OpTable {
     }
 
     /// Ends an operation on a file, and remembers the error for those who wait.
-    pub fn end_in(&mut self, id: OpId, result: Result<(), FileError>) -> Option<Op> {
+    pub fn end_in(&mut self, id: OpId, result: Result<(), FileError>) -> Option<Box<Op>> {
         let op = self.end(id)?;
         if let Err(error) = result {
             self.errors[id.index()] = Some((op.serial, error));
@@ -218,13 +255,13 @@ impl OpTable {
 
     /// The first operation under way of which this is true.
     pub fn find(&self, wanted: impl Fn(&Op) -> bool) -> Option<OpId> {
-        self.ops.iter().position(|op| op.as_ref().is_some_and(&wanted)).map(|i| OpId(i as u16))
+        self.ops.iter().position(|op| op.as_deref().is_some_and(&wanted)).map(|i| OpId(i as u16))
     }
 
     /// Everything under way.
     #[cfg(feature = "sim")]
     pub fn iter(&self) -> impl Iterator<Item = (OpId, &Op)> {
-        self.ops.iter().enumerate().filter_map(|(i, op)| Some((OpId(i as u16), op.as_ref()?)))
+        self.ops.iter().enumerate().filter_map(|(i, op)| Some((OpId(i as u16), op.as_deref()?)))
     }
 
     /// Counts at this moment.

@@ -16,7 +16,6 @@ use crate::reclaim::Arrival;
 use crate::stats::PageClass;
 use crate::swap::{Blame, Swap};
 use crate::swapin::Outcome;
-use arrayvec::ArrayVec;
 use core::future::poll_fn;
 use core::ops::ControlFlow;
 use core::pin::pin;
@@ -88,11 +87,10 @@ impl<P: Platform> Mm<P> {
             return ControlFlow::Continue(());
         }
         let Some(op) = core.ops.end(request.op) else { unreachable!("looked up above") };
-        let frames = core::mem::take(&mut request.frames);
         match op.kind {
-            OpKind::Fill if result.is_err() && !alone => self.undo_fill(core, &op, frames),
-            OpKind::Fill => self.finish_fill(core, &op, frames, result),
-            OpKind::Clean => self.finish_clean(core, &op, frames, result),
+            OpKind::Fill if result.is_err() && !alone => self.undo_fill(core, &op, &mut request.frames),
+            OpKind::Fill => self.finish_fill(core, &op, &mut request.frames, result),
+            OpKind::Clean => self.finish_clean(core, &op, &mut request.frames, result),
             OpKind::Prepare => unreachable!("only files are prepared for"),
             OpKind::Discard => {
                 if let Some(swap) = &mut core.swap {
@@ -100,14 +98,15 @@ impl<P: Platform> Mm<P> {
                 }
             }
         }
+        core.ops.put_back(op, request.frames);
         self.begin_discards(core);
         self.submit_pending(core);
         ControlFlow::Break(())
     }
 
     /// Steps 13 and 14.
-    fn finish_fill(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
-        for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
+    fn finish_fill(&self, core: &mut Core<P>, op: &Op, frames: &mut IoFrames, result: Result<(), StoreError>) {
+        for (i, (page, token)) in op.pages.iter().zip(frames.drain()).enumerate() {
             let moving = self.end_move(core, token.pfn());
             let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
             core.counters.pswpin += u64::from(result.is_ok());
@@ -168,14 +167,14 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Steps 8, 9 and 12.
-    fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: IoFrames, result: Result<(), StoreError>) {
+    fn finish_clean(&self, core: &mut Core<P>, op: &Op, frames: &mut IoFrames, result: Result<(), StoreError>) {
         let blame = if op.pages.len() == 1 { Blame::This } else { Blame::OneOfSeveral };
         match (&mut core.swap, result) {
             (Some(swap), Ok(())) => swap.write_succeeded(),
             (Some(swap), Err(_)) => swap.write_failed(),
             (None, _) => {}
         }
-        for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
+        for (i, (page, token)) in op.pages.iter().zip(frames.drain()).enumerate() {
             core.count_leaving(token.pfn(), -1);
             core.counters.pswpout += u64::from(result.is_ok());
             let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
@@ -251,14 +250,14 @@ impl<P: Platform> Mm<P> {
         if core.ops.counts().discards > 0 || !core.swap.as_ref().is_some_and(Swap::has_discards) {
             return;
         }
-        let Some(op) = core.ops.begin(OpKind::Discard, Target::Slots(Slot::new(0)), ArrayVec::new()) else {
+        let Some(op) = core.ops.begin(OpKind::Discard, Target::Slots(Slot::new(0)), &[]) else {
             return;
         };
         let Some((slot, count)) = core.swap.as_mut().and_then(Swap::take_discard) else {
             unreachable!("has_discards");
         };
         core.counters.store_discards += 1;
-        self.submit(core, StoreRequest { op, kind: StoreKind::Discard, slot, count, frames: IoFrames::new() });
+        self.submit(core, StoreRequest { op, kind: StoreKind::Discard, slot, count, frames: IoFrames::none() });
     }
 
     /// Waits until the device has forgotten all that is gone for good.

@@ -10,8 +10,9 @@ use crate::frame::{Frame, IoFrame};
 use crate::ops::OpId;
 use crate::page::Tag;
 use crate::swap::Audit;
+use alloc::boxed::Box;
 use arrayvec::ArrayVec;
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Deref};
 use core::task::{Context, Poll};
 use mutex_traits::{ConstInit, RawMutex, ScopedRawMutex};
 
@@ -211,7 +212,62 @@ pub trait PageTable: Send + 'static {
 pub const CLUSTER: usize = 64;
 
 /// Frames under I/O: the device owns them until the request comes back.
-pub type IoFrames = ArrayVec<IoFrame, CLUSTER>;
+///
+/// They stand in a place of their own, so that a request is moved for a few words, however many frames it has. The manager has all the
+/// places it will ever need from the beginning (`OpTable::frames`); whoever else needs one collects into a new one.
+#[derive(Default, Debug)]
+pub struct IoFrames(Option<Box<ArrayVec<IoFrame, CLUSTER>>>);
+
+impl IoFrames {
+    /// None, and no place for any.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+    /// A place for a cluster of them.
+    pub fn with_room() -> Self {
+        Self(Some(Box::new(ArrayVec::new())))
+    }
+    /// One more.
+    ///
+    /// # Panics
+    /// If there is no place for it.
+    #[inline]
+    pub fn push(&mut self, frame: IoFrame) {
+        let Some(frames) = &mut self.0 else { panic!("{frame:?} has no place in a request") };
+        frames.push(frame);
+    }
+    /// Takes all of them out, in order; the place stays.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = IoFrame> + '_ {
+        self.0.iter_mut().flat_map(|frames| frames.drain(..))
+    }
+    /// Whether there is a place for a cluster.
+    pub(crate) fn is_place(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Deref for IoFrames {
+    type Target = [IoFrame];
+    #[inline]
+    fn deref(&self) -> &[IoFrame] {
+        self.0.as_ref().map_or(&[], |frames| frames)
+    }
+}
+
+impl FromIterator<IoFrame> for IoFrames {
+    fn from_iter<I: IntoIterator<Item = IoFrame>>(frames: I) -> Self {
+        Self(Some(Box::new(ArrayVec::from_iter(frames))))
+    }
+}
+
+impl<'a> IntoIterator for &'a IoFrames {
+    type Item = &'a IoFrame;
+    type IntoIter = core::slice::Iter<'a, IoFrame>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
 
 /// What a request asks of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -286,7 +342,6 @@ pub trait BackingStore: Send + Sync + 'static {
     /// Whether [`StoreKind::Discard`] does anything.
     fn discards(&self) -> Discards;
     /// Starts a request, or gives it back if the device has no room for it now.
-    #[expect(clippy::result_large_err, reason = "the frames come back with the refusal; boxing would allocate")]
     fn try_submit(&self, request: StoreRequest) -> Result<(), StoreRequest>;
     /// The next request that is over. Only the pager calls this.
     fn poll_complete(&self, cx: &mut Context<'_>) -> Poll<StoreCompletion>;

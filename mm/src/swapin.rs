@@ -100,74 +100,62 @@ impl<P: Platform> Mm<P> {
             self.free_user(core, frame);
             return None;
         }
-        let mut pages = self.window(core, place, Wanted { home, slot, tag, frame });
+        let wanted = Wanted { home, slot, tag, frame };
+        match self.decide(core, place, slot) {
+            Window::Alone => self.read_run(core, home, slot, [wanted]),
+            window => self.read_window(core, place, wanted, window),
+        }
+    }
+
+    /// What the evidence says is worth reading with a page.
+    fn decide(&self, core: &mut Core<P>, (space, page): Place, slot: Slot) -> Window {
+        let most = self.spare_frames(core);
+        let Some(s) = core.spaces.get_mut(space) else { return Window::Alone };
+        match s.vmas.find(page) {
+            Some(area) if area.rights.allow(Access::Read) => s.ahead.decide(page, slot, most),
+            _ => Window::Alone,
+        }
+    }
+
+    /// Begins to read a page and those of its window; `None` if the operation table is full.
+    #[inline(never)]
+    fn read_window(&self, core: &mut Core<P>, place: Place, wanted: Wanted, window: Window) -> Option<OpId> {
+        let home = wanted.home;
+        let mut others = MAX_RUNS.min(core.ops.room(OpKind::Fill)).saturating_sub(1);
+        let mut pages = self.with_frames(core, place, wanted, window);
         pages.sort_unstable_by_key(|wanted| wanted.slot);
-        let mut others = MAX_RUNS.min(room) - 1;
         let mut begun = None;
-        while !pages.is_empty() {
-            let mut run: ArrayVec<Wanted, CLUSTER> = pages.drain(..run_length(&pages)).collect();
-            let has_it = run.iter().any(|wanted| wanted.home == home);
+        while let Some(slot) = pages.first().map(|first| first.slot) {
+            let length = run_length(&pages);
+            let has_it = pages[..length].iter().any(|wanted| wanted.home == home);
             if has_it || others > 0 {
                 others -= usize::from(!has_it);
-                let op = self.read_run(core, home, &mut run);
+                let op = self.read_run(core, home, slot, pages.drain(..length));
                 begun = if has_it { op } else { begun };
             } else {
-                run.into_iter().for_each(|wanted| self.free_user(core, wanted.frame));
+                pages.drain(..length).for_each(|wanted| self.free_user(core, wanted.frame));
             }
         }
         begun
     }
 
     /// The wanted page and those to be read with it, each with a frame.
-    fn window(&self, core: &mut Core<P>, place: Place, wanted: Wanted) -> ArrayVec<Wanted, CLUSTER> {
+    fn with_frames(
+        &self,
+        core: &mut Core<P>,
+        place: Place,
+        wanted: Wanted,
+        window: Window,
+    ) -> ArrayVec<Wanted, CLUSTER> {
         let mut pages = ArrayVec::new();
         let group = core.spaces.get_mut(place.0).map_or(GroupId::ROOT, |s| s.group);
-        let found = self.worth_reading(core, place, wanted.slot);
+        let found = find(core, place, wanted.slot, window);
         pages.push(wanted);
         for (home, slot, tag) in found {
             let Ok(frame) = self.alloc_user(core, group) else { break };
             pages.push(Wanted { home, slot, tag, frame });
         }
         pages
-    }
-
-    /// Pages that the evidence says are worth reading now, nearest first, and not more than there are frames for.
-    fn worth_reading(&self, core: &mut Core<P>, (space, page): Place, slot: Slot) -> ArrayVec<Found, { CLUSTER - 1 }> {
-        let mut found = ArrayVec::new();
-        let most = self.spare_frames(core);
-        let Core { spaces, anons, objects, .. } = core;
-        let Some(s) = spaces.get_mut(space) else { return found };
-        let Some(area) = s.vmas.find(page).filter(|area| area.rights.allow(Access::Read)) else { return found };
-        let stored = |page, record| match record {
-            Record::Shared(anon) => in_slot(Home::Anon(anon), anons.record(anon)),
-            record => in_slot(Home::Private(space, page), record),
-        };
-        match s.ahead.decide(page, slot, most) {
-            Window::Alone => {}
-            Window::Pages(course, count) => {
-                for steps in 1..=u64::from(count) {
-                    let Some(next) = course.step(page, steps).filter(|next| area.range.contains(*next)) else { break };
-                    match (s.index.get(next), area.object_page(next)) {
-                        (Record::Absent, Some((object, page, _))) => {
-                            let record = objects.get_mut(object).map(|object| object.index.get(page.key()));
-                            found.extend(record.and_then(|record| in_slot(Home::Object(object, page), record)));
-                        }
-                        (record, _) => found.extend(stored(next, record)),
-                    }
-                }
-                s.ahead.covered_pages(count.into());
-            }
-            Window::Slots(count) => {
-                let slots = slot.as_u32() + 1..=slot.as_u32() + u32::from(count);
-                s.index.visit(around(page, area.range), usize::MAX, |page, record| {
-                    let wanted = |(_, slot, _): &Found| slots.contains(&slot.as_u32());
-                    found.extend(stored(page, record).filter(wanted));
-                    record
-                });
-                s.ahead.covered_slots(count.into());
-            }
-        }
-        found
     }
 
     /// Frames that reading ahead may take: what is free beyond `low`, counting frames that reclaim is about to free, as long as those who
@@ -182,13 +170,22 @@ impl<P: Platform> Mm<P> {
         free.saturating_sub(waited_for).min(beyond_low).min(self.config.read_ahead)
     }
 
-    /// One request for pages whose slots are in a row. `wanted` was asked for; the others come ahead.
-    fn read_run(&self, core: &mut Core<P>, wanted: Home, run: &mut ArrayVec<Wanted, CLUSTER>) -> Option<OpId> {
-        let slot = run.first()?.slot;
-        let pages = run.iter().map(|page| OpPage { frame: page.frame.pfn(), tag: page.tag }).collect();
-        let op = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages)?;
-        let mut frames = IoFrames::new();
-        for Wanted { home, frame, .. } in run.drain(..) {
+    /// One request for pages whose slots are in a row from `slot` on. `wanted` was asked for; the others come ahead. `None` if the
+    /// operation table is full; there is room if there was and no other has begun.
+    #[inline(always)]
+    fn read_run(
+        &self,
+        core: &mut Core<P>,
+        wanted: Home,
+        slot: Slot,
+        run: impl IntoIterator<Item = Wanted>,
+    ) -> Option<OpId> {
+        let op = core.ops.begin(OpKind::Fill, Target::Slots(slot), &[])?;
+        let mut frames = core.ops.frames();
+        for Wanted { home, frame, tag, .. } in run {
+            if let Some(op) = core.ops.get_mut(op) {
+                op.pages.push(OpPage { frame: frame.pfn(), tag });
+            }
             let desc = core.table.get_mut(frame.pfn());
             desc.reset(home, Residence::Filling);
             if home != wanted {
@@ -207,8 +204,8 @@ impl<P: Platform> Mm<P> {
 
     /// A read of several pages has failed, and nobody can say which was at fault: all are away as before, and whoever wants one has it read
     /// alone, so that a bad slot costs only its page.
-    pub(crate) fn undo_fill(&self, core: &mut Core<P>, op: &Op, frames: IoFrames) {
-        for (i, (page, token)) in op.pages.iter().zip(frames).enumerate() {
+    pub(crate) fn undo_fill(&self, core: &mut Core<P>, op: &Op, frames: &mut IoFrames) {
+        for (i, (page, token)) in op.pages.iter().zip(frames.drain()).enumerate() {
             let Some(slot) = op.target.slot(i) else { unreachable!("files have completions of their own") };
             if self.reap_orphan(core, &token) {
                 self.release_slot(core, slot);
@@ -303,6 +300,49 @@ impl<P: Platform> Core<P> {
             self.demote(frame);
         }
     }
+}
+
+/// The pages of a window that can be read, nearest first.
+fn find<P: Platform>(
+    core: &mut Core<P>,
+    (space, page): Place,
+    slot: Slot,
+    window: Window,
+) -> ArrayVec<Found, { CLUSTER - 1 }> {
+    let mut found = ArrayVec::new();
+    let Core { spaces, anons, objects, .. } = core;
+    let Some(s) = spaces.get_mut(space) else { return found };
+    let Some(area) = s.vmas.find(page) else { return found };
+    let stored = |page, record| match record {
+        Record::Shared(anon) => in_slot(Home::Anon(anon), anons.record(anon)),
+        record => in_slot(Home::Private(space, page), record),
+    };
+    match window {
+        Window::Alone => {}
+        Window::Pages(course, count) => {
+            for steps in 1..=u64::from(count) {
+                let Some(next) = course.step(page, steps).filter(|next| area.range.contains(*next)) else { break };
+                match (s.index.get(next), area.object_page(next)) {
+                    (Record::Absent, Some((object, page, _))) => {
+                        let record = objects.get_mut(object).map(|object| object.index.get(page.key()));
+                        found.extend(record.and_then(|record| in_slot(Home::Object(object, page), record)));
+                    }
+                    (record, _) => found.extend(stored(next, record)),
+                }
+            }
+            s.ahead.covered_pages(count.into());
+        }
+        Window::Slots(count) => {
+            let slots = slot.as_u32() + 1..=slot.as_u32() + u32::from(count);
+            s.index.visit(around(page, area.range), usize::MAX, |page, record| {
+                let wanted = |(_, slot, _): &Found| slots.contains(&slot.as_u32());
+                found.extend(stored(page, record).filter(wanted));
+                record
+            });
+            s.ahead.covered_slots(count.into());
+        }
+    }
+    found
 }
 
 /// A page that can be read, if it is in a slot.

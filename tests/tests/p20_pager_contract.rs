@@ -3,7 +3,6 @@
 //! The contract, of which the manager makes use: a request owns its frames until it comes back, with the same frames in the same order,
 //! exactly once, in any order, also after an error; what was put is what is got, page by page, in runs of any length; a request that is
 //! refused comes back unchanged and can be offered again; an error says so, and concerns nobody else.
-#![expect(clippy::result_large_err, reason = "the frames come back with the refusal, as in the seams")]
 
 #[path = "p20_pager_contract/user_program.rs"]
 mod user_program;
@@ -200,9 +199,9 @@ impl Suite<'_> {
         let frames: IoFrames = tokens.into_iter().map(|token| token.lend()).collect();
         let op = self.next;
         self.next += 1;
-        if let Err(frames) = self.pager.begin(op, io, first, frames) {
+        if let Err(mut frames) = self.pager.begin(op, io, first, frames) {
             assert_eq!(frames.iter().map(|f| f.pfn()).collect::<Vec<_>>(), pfns, "refused with its frames");
-            frames.into_iter().for_each(|frame| self.frames.free(frame.returned()));
+            frames.drain().for_each(|frame| self.frames.free(frame.returned()));
             self.refused += 1;
             return false;
         }
@@ -216,7 +215,7 @@ impl Suite<'_> {
 
     /// Takes in what came back; `false` if nothing did.
     fn take_back(&mut self) -> bool {
-        let Some(Back { op, frames, good }) = self.pager.back() else { return false };
+        let Some(Back { op, mut frames, good }) = self.pager.back() else { return false };
         let begun = self.begun.remove(&op).unwrap_or_else(|| panic!("{op} came back twice, or was never begun"));
         assert_eq!(
             frames.iter().map(|f| f.pfn()).collect::<Vec<_>>(),
@@ -225,7 +224,7 @@ impl Suite<'_> {
         );
         assert!(good || self.pager.is_faulty(), "an error nobody injected");
         self.failed += u64::from(!good);
-        for (i, frame) in frames.into_iter().enumerate() {
+        for (i, frame) in frames.drain().enumerate() {
             let place = begun.first + i as u32;
             let word = self.ram.with(frame.pfn(), |words| {
                 let first = words[0];

@@ -58,13 +58,13 @@ impl<P: Platform> Mm<P> {
         };
         let Some(op) = core.ops.end_in(id, told) else { unreachable!("looked up above") };
         let Target::File(object, page, count) = op.target else { unreachable!("swap has completions of its own") };
-        let frames = core::mem::take(&mut request.frames);
         match op.kind {
-            OpKind::Fill => self.finish_file_fill(core, (object, page), frames, result),
-            OpKind::Clean => self.finish_file_clean(core, &op, object, frames, result),
+            OpKind::Fill => self.finish_file_fill(core, (object, page), &mut request.frames, result),
+            OpKind::Clean => self.finish_file_clean(core, &op, object, &mut request.frames, result),
             OpKind::Prepare if result.is_ok() => core.note_prepared(object, page, count),
             OpKind::Prepare | OpKind::Discard => {}
         }
+        core.ops.put_back(op, request.frames);
         self.reopen(core, object);
         self.submit_pending_files(core);
         ControlFlow::Break(id)
@@ -74,10 +74,10 @@ impl<P: Platform> Mm<P> {
         &self,
         core: &mut Core<P>,
         (object, first): (ObjectId, ObjectPage),
-        frames: IoFrames,
+        frames: &mut IoFrames,
         result: Result<(), FileError>,
     ) {
-        for (i, token) in frames.into_iter().enumerate() {
+        for (i, token) in frames.drain().enumerate() {
             if self.reap_orphan(core, &token) {
                 self.free_user(core, token.returned());
                 continue;
@@ -113,13 +113,13 @@ impl<P: Platform> Mm<P> {
         core: &mut Core<P>,
         op: &Op,
         object: ObjectId,
-        frames: IoFrames,
+        frames: &mut IoFrames,
         result: Result<(), FileError>,
     ) {
         if let (Err(error), Some(object)) = (result, core.objects.get_mut(object)) {
             object.write_error = Some(error);
         }
-        for (page, token) in op.pages.iter().zip(frames) {
+        for (page, token) in op.pages.iter().zip(frames.drain()) {
             core.count_leaving(token.pfn(), -i64::from(page.tag == LEAVING));
             if self.reap_orphan(core, &token) {
                 self.free_user(core, token.returned());

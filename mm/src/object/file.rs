@@ -136,7 +136,7 @@ impl<P: Platform> Mm<P> {
         let Some((file, count)) = core.objects.get_mut(id).and_then(|o| Some((o.file()?, o.run_to_read(page)))) else {
             return Hurdle::Failed(FileError::Io);
         };
-        let (mut pages, mut frames) = (ArrayVec::new(), IoFrames::new());
+        let (mut pages, mut frames) = (ArrayVec::<_, CLUSTER>::new(), core.ops.frames());
         for i in 0..count {
             // The page itself gets a frame as any page does; those ahead only while there are many.
             if i > 0 && self.frames.free_frames() <= self.watermarks.low {
@@ -144,14 +144,17 @@ impl<P: Platform> Mm<P> {
             }
             let token = match self.alloc_user(core, group) {
                 Ok(token) => token,
-                Err(scarce) if i == 0 => return Hurdle::NoFrame(scarce),
+                Err(scarce) if i == 0 => {
+                    core.ops.put_back_frames(frames);
+                    return Hurdle::NoFrame(scarce);
+                }
                 Err(_) => break,
             };
             pages.push(OpPage { frame: token.pfn(), tag: Tag::new(0) });
             frames.push(token.lend());
         }
         let count = pages.len() as u32;
-        let Some(op) = core.ops.begin(OpKind::Fill, Target::File(id, page, count), pages) else {
+        let Some(op) = core.ops.begin(OpKind::Fill, Target::File(id, page, count), &pages) else {
             unreachable!("there is room")
         };
         for (i, frame) in frames.iter().enumerate() {
@@ -218,11 +221,11 @@ impl<P: Platform> Mm<P> {
             return Hurdle::Failed(FileError::Io);
         };
         let count = if singly { 1 } else { count };
-        let Some(op) = core.ops.begin(OpKind::Prepare, Target::File(id, page, count), ArrayVec::new()) else {
+        let Some(op) = core.ops.begin(OpKind::Prepare, Target::File(id, page, count), &[]) else {
             return Hurdle::Wait(self.op_room.wait(), FaultKind::Minor);
         };
         core.counters.file_prepares += 1;
-        let frames = IoFrames::new();
+        let frames = IoFrames::none();
         self.submit_file(core, FileRequest { op, io: FileIo::Prepare, file, page, count, frames });
         self.hurdle_op(core, holds, op, FaultKind::Minor)
     }
@@ -233,8 +236,8 @@ impl<P: Platform> Mm<P> {
         if !core.ops.has_room(OpKind::Clean) {
             return None;
         }
-        let (mut pages, mut frames) = (ArrayVec::new(), IoFrames::new());
         let file = core.objects.get_mut(id)?.file()?;
+        let (mut pages, mut frames) = (ArrayVec::<_, CLUSTER>::new(), core.ops.frames());
         for i in 0..CLUSTER as u64 {
             let Some(Record::Resident(frame)) = core.objects.get_mut(id).map(|o| o.index.get(page.after(i).key()))
             else {
@@ -256,7 +259,7 @@ impl<P: Platform> Mm<P> {
             frames.push(token);
         }
         let count = pages.len() as u32;
-        let Some(op) = core.ops.begin(OpKind::Clean, Target::File(id, page, count), pages) else {
+        let Some(op) = core.ops.begin(OpKind::Clean, Target::File(id, page, count), &pages) else {
             unreachable!("there is room")
         };
         core.counters.file_writes += 1;

@@ -40,7 +40,6 @@ use rewrite::Pace;
 pub type Replacement = Generational;
 
 /// Victims on their way into one request.
-#[derive(Default)]
 pub(crate) struct CleanBatch {
     slot: Option<Slot>,
     pages: ArrayVec<OpPage, CLUSTER>,
@@ -48,6 +47,10 @@ pub(crate) struct CleanBatch {
 }
 
 impl CleanBatch {
+    /// None yet; there is a place for their frames.
+    pub fn new(frames: IoFrames) -> Self {
+        Self { slot: None, pages: ArrayVec::new(), frames }
+    }
     pub fn len(&self) -> usize {
         self.pages.len()
     }
@@ -456,14 +459,15 @@ impl<P: Platform> Mm<P> {
         let Some(slot) = core.batch.slot else {
             return true;
         };
-        let pages = core.batch.pages.clone();
-        let count = pages.len() as u32;
-        let Some(op) = core.ops.begin(OpKind::Clean, Target::Slots(slot), pages) else {
+        let count = core.batch.len() as u32;
+        let Some(op) = core.ops.begin(OpKind::Clean, Target::Slots(slot), &core.batch.pages) else {
             return false;
         };
-        let batch = core::mem::take(&mut core.batch);
+        let frames = core::mem::replace(&mut core.batch.frames, core.ops.frames());
+        core.batch.pages.clear();
+        core.batch.slot = None;
         core.counters.store_writes += 1;
-        self.submit(core, StoreRequest { op, kind: StoreKind::Write, slot, count, frames: batch.frames });
+        self.submit(core, StoreRequest { op, kind: StoreKind::Write, slot, count, frames });
         true
     }
 

@@ -18,7 +18,7 @@ use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
 use crate::ops::{OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
-use crate::platform::{CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
+use crate::platform::{CLUSTER, Platform, Slot, StoreKind, StoreRequest};
 use crate::space::CHUNK;
 use crate::stats::PageClass;
 use crate::swap::Swap;
@@ -190,15 +190,15 @@ impl<P: Platform> Mm<P> {
         let group = core.swap.as_ref().map_or(GroupId::ROOT, |swap| swap.owner(slot));
         let token = self.alloc_user(core, group)?;
         let frame = token.pfn();
-        let pages = ArrayVec::from_iter([OpPage { frame, tag }]);
-        let Some(op) = core.ops.begin(OpKind::Fill, Target::Slots(slot), pages) else {
+        let Some(op) = core.ops.begin(OpKind::Fill, Target::Slots(slot), &[OpPage { frame, tag }]) else {
             self.free_user(core, token);
             return Err(Scarce::Machine);
         };
         core.table.get_mut(frame).reset(home, Residence::Filling);
         core.turn(home, PageClass::AwaySlot, PageClass::Filling, Record::Filling(op));
         core.counters.store_reads += 1;
-        let frames = IoFrames::from_iter([token.lend()]);
+        let mut frames = core.ops.frames();
+        frames.push(token.lend());
         self.submit(core, StoreRequest { op, kind: StoreKind::Read, slot, count: 1, frames });
         Ok(frame)
     }

@@ -171,7 +171,6 @@ impl SimFiles {
 }
 
 impl FileStore for SimFiles {
-    #[expect(clippy::result_large_err, reason = "as in the trait")]
     fn try_submit(&self, request: FileRequest) -> Result<(), FileRequest> {
         let driver = self.disk.with_lock(|disk| {
             disk.check(&request);

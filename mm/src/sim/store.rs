@@ -290,7 +290,6 @@ impl BackingStore for SimStore {
         self.disk.with_lock(|disk| if disk.config.discards { Discards::Wanted } else { Discards::Ignored })
     }
 
-    #[expect(clippy::result_large_err, reason = "as in the trait")]
     fn try_submit(&self, request: StoreRequest) -> Result<(), StoreRequest> {
         let driver = self.disk.with_lock(|disk| {
             disk.check(&request);
