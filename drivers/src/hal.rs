@@ -7,7 +7,6 @@
 #![expect(unsafe_code, reason = "declares the unsafe trait the kernel implements")]
 
 use core::fmt;
-use core::ptr::NonNull;
 
 /// A physical address: what a device sees when there is no IOMMU.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,16 +39,10 @@ impl PhysRange {
     }
 }
 
-/// Memory that a device can reach: virtio-drivers' [`Hal`](virtio_drivers::Hal) plus the way from a physical run to its
-/// bytes.
+/// Memory that a device can reach: virtio-drivers' [`Hal`](virtio_drivers::Hal), where there is no IOMMU.
 ///
 /// # Safety
 ///
-/// For every run of RAM named by a [`Buffers`](crate::block::Buffers) value, `bytes_of` returns the address at which
-/// exactly those bytes can be reached, valid for reads and writes for as long as that value lives; runs that are
-/// adjacent physically are adjacent there too. `Hal::share` of (part of) such a pointer, and of memory from
-/// `Hal::dma_alloc`, gives the address the device must be told.
-pub unsafe trait DeviceMemory: virtio_drivers::Hal + 'static {
-    /// Where the CPU finds the bytes of `range`.
-    fn bytes_of(range: PhysRange) -> NonNull<[u8]>;
-}
+/// The device is told physical addresses as they are: those of the runs that a [`Buffers`](crate::block::Buffers) value
+/// names, and those that `Hal::dma_alloc` returns. It must reach exactly those bytes there.
+pub unsafe trait DeviceMemory: virtio_drivers::Hal + 'static {}

@@ -6,7 +6,7 @@
 //! [`block::Buffers`] (memory a request owns) and `core::task::Waker`.
 //!
 //! ```text
-//!   kernel/storage ──try_submit──▶ virtio_blk ──VirtQueue──▶ pci::VirtioPci ──▶ device
+//!   kernel/storage ──try_submit──▶ virtio_blk ──its queue─▶ pci::VirtioPci ──▶ device
 //!        ▲                             │ slots own the requests              │ MSI-X
 //!        └──────poll_complete──────────┘◀──── on_interrupt (marks, wakes) ◀──┘
 //! ```

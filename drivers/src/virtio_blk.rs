@@ -1,7 +1,7 @@
 //! An asynchronous virtio-blk disk: requests of many separate frames, many in flight, each owning its memory until the
 //! device is done.
 //!
-//! Owns the requests in flight (`slots`), the descriptor ring (`ring`), the command memory (`chain`) and the wakers
+//! Owns the requests in flight (`slots`, `ring`), the virtqueue (`queue`), the command memory (`chain`) and the wakers
 //! (`wake`). Does not own PCI ([`crate::pci`] makes the transport), retries, timeouts or the meaning of what is on the
 //! disk.
 //!
@@ -21,6 +21,7 @@
 mod chain;
 mod config;
 mod counters;
+mod queue;
 mod ring;
 mod slots;
 mod wake;
@@ -253,9 +254,9 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
     fn with_ring<R>(&self, work: impl FnOnce(&mut Ring<H, T, B>) -> R) -> R {
         let mut ring = self.ring.lock();
         let result = work(&mut ring);
-        let news = ring.take_news();
-        drop(ring);
-        if !news.is_empty() {
+        if ring.has_news() {
+            let news = ring.take_news();
+            drop(ring);
             self.tell(news);
         }
         result

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use core::ptr::NonNull;
 
 use arrayvec::ArrayVec;
-use drivers::hal::{self, DeviceMemory};
+use drivers::hal::DeviceMemory;
 use drivers::pci::{ConfigPorts, DeviceFunction, MAX_DISKS, Pci, PciError, VirtioPci};
 use drivers::virtio_blk::{InitError, VirtioBlk};
 use mm::frame::{FrameKind, Order};
@@ -108,12 +108,8 @@ unsafe impl Hal for DirectMap {
     unsafe fn unshare(_: u64, _: NonNull<[u8]>, _: BufferDirection) {}
 }
 
-// SAFETY: the direct map is linear, so neighbours stay neighbours; `share` is its inverse.
-unsafe impl DeviceMemory for DirectMap {
-    fn bytes_of(range: hal::PhysRange) -> NonNull<[u8]> {
-        NonNull::slice_from_raw_parts(pointer(range.start.0), range.len as usize)
-    }
-}
+// SAFETY: there is no IOMMU, and devices reach all of RAM.
+unsafe impl DeviceMemory for DirectMap {}
 
 fn pointer(address: u64) -> NonNull<u8> {
     NonNull::new(direct_map::pointer(PhysAddr::new(address))).expect("the direct map is not at 0")

@@ -1,9 +1,7 @@
 //! Physical memory of the fake machine, one per test thread.
 //!
 //! Owns the frames and knows who may touch them: a frame that was given up is poisoned, and a device that touches it
-//! fails the test. With [`Sharing::Copies`], `share` hands the device a copy which `unshare` copies back (as
-//! virtio-drivers' own fake does), so that a forgotten or doubled `unshare`, or one with other slices, shows. With
-//! [`Sharing::InPlace`] it works as in the kernel and does not allocate.
+//! fails the test.
 #![expect(unsafe_code, reason = "hands out raw memory as a machine does")]
 
 use crate::block::Buffers;
@@ -20,17 +18,7 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
 const FRAMES: usize = 2048;
 const RAM: u64 = 0x10_0000;
 const DMA: u64 = 0x4000_0000;
-const COPIES: u64 = 0x8000_0000;
 const POISON: u8 = 0xdd;
-
-/// How buffers are shared with the device.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Through a copy.
-    Copies,
-    /// At their own address.
-    InPlace,
-}
 
 struct Block {
     memory: NonNull<u8>,
@@ -62,21 +50,12 @@ impl Drop for Block {
     }
 }
 
-struct Copy {
-    bytes: Vec<u8>,
-    original: NonNull<u8>,
-    direction: BufferDirection,
-}
-
 struct Machine {
     ram: Block,
     free: Vec<usize>,
     owned: Vec<bool>,
-    sharing: Sharing,
     dma: BTreeMap<u64, Block>,
-    copies: BTreeMap<u64, Copy>,
     next_dma: u64,
-    next_copy: u64,
 }
 
 std::thread_local! {
@@ -85,11 +64,8 @@ std::thread_local! {
         // Odd frames first: consecutive allocations are not adjacent.
         free: (0..FRAMES).step_by(2).chain((1..FRAMES).step_by(2)).rev().collect(),
         owned: vec![false; FRAMES],
-        sharing: Sharing::Copies,
         dma: BTreeMap::new(),
-        copies: BTreeMap::new(),
         next_dma: DMA,
-        next_copy: COPIES,
     });
 }
 
@@ -100,18 +76,10 @@ fn machine<R>(f: impl FnOnce(&mut Machine) -> R) -> R {
 impl Machine {
     /// The host address of device address `start`, if the device may use `len` bytes there.
     fn for_device(&mut self, start: u64, len: usize) -> NonNull<u8> {
-        if start >= COPIES {
-            let (base, copy) = self.copies.range_mut(..=start).next_back().expect("shared memory");
-            let offset = (start - base) as usize;
-            assert!(offset + len <= copy.bytes.len(), "the device touches {start:#x}, which is not shared (any more)");
-            let (original, memory) = (copy.original, NonNull::from(&mut copy.bytes[offset]));
-            self.check_owned(original);
-            memory
-        } else if start >= DMA {
+        if start >= DMA {
             let (base, block) = self.dma.range(..=start).next_back().expect("DMA memory");
             block.at((start - base) as usize, len)
         } else {
-            assert!(self.sharing == Sharing::InPlace, "the device touches {start:#x}, which was never shared");
             let memory = self.ram.at((start - RAM) as usize, len);
             self.check_owned(memory);
             memory
@@ -137,14 +105,9 @@ impl Machine {
     }
 }
 
-/// Chooses how this thread's machine shares buffers.
-pub(crate) fn set_sharing(sharing: Sharing) {
-    machine(|machine| machine.sharing = sharing);
-}
-
-/// Shares that were not taken back, and DMA blocks not given back.
-pub(crate) fn leaks() -> (usize, usize) {
-    machine(|machine| (machine.copies.len(), machine.dma.len()))
+/// DMA blocks not given back.
+pub(crate) fn leaks() -> usize {
+    machine(|machine| machine.dma.len())
 }
 
 /// Frames that somebody owns.
@@ -251,7 +214,7 @@ unsafe impl Buffers for Frames {
 pub(crate) struct FakeHal;
 
 // SAFETY: `dma_alloc` gives zeroed, page-aligned memory of its own; `share` gives an address under which `device_read`
-// and `device_write` reach the bytes or a copy of them.
+// and `device_write` reach the bytes.
 unsafe impl Hal for FakeHal {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (u64, NonNull<u8>) {
         machine(|machine| {
@@ -275,48 +238,14 @@ unsafe impl Hal for FakeHal {
         unreachable!("the fake device has no registers in memory")
     }
 
-    // SAFETY: reads the buffer only, which the caller says is valid.
-    unsafe fn share(buffer: NonNull<[u8]>, direction: BufferDirection) -> u64 {
-        let original = buffer.cast::<u8>();
-        machine(|machine| {
-            if machine.sharing == Sharing::InPlace {
-                return machine.device_address(original);
-            }
-            // What the device is to write starts as something no status is, so that bytes it does not write show.
-            let mut bytes = vec![0xff; buffer.len()];
-            if direction != BufferDirection::DeviceToDriver {
-                // SAFETY: the caller's promise.
-                bytes.copy_from_slice(unsafe { buffer.as_ref() });
-            }
-            let start = machine.next_copy;
-            machine.next_copy += (buffer.len() + PAGE_SIZE) as u64;
-            machine.copies.insert(start, Copy { bytes, original, direction });
-            start
-        })
+    // SAFETY: touches nothing.
+    unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> u64 {
+        machine(|machine| machine.device_address(buffer.cast()))
     }
 
-    // SAFETY: writes the buffer only, which the caller says is valid.
-    unsafe fn unshare(paddr: u64, mut buffer: NonNull<[u8]>, direction: BufferDirection) {
-        machine(|machine| {
-            if machine.sharing == Sharing::InPlace {
-                return;
-            }
-            let copy = machine.copies.remove(&paddr).expect("a buffer is unshared once");
-            let same = (copy.original, copy.bytes.len(), copy.direction) == (buffer.cast(), buffer.len(), direction);
-            assert!(same, "unshared with another buffer than shared");
-            if direction != BufferDirection::DriverToDevice {
-                // SAFETY: the caller's promise.
-                unsafe { buffer.as_mut() }.copy_from_slice(&copy.bytes);
-            }
-        });
-    }
+    // SAFETY: does nothing.
+    unsafe fn unshare(_paddr: u64, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
 }
 
-// SAFETY: RAM is one block, so adjacent runs are adjacent; bounds are checked.
-unsafe impl DeviceMemory for FakeHal {
-    fn bytes_of(range: PhysRange) -> NonNull<[u8]> {
-        let len = range.len as usize;
-        let memory = machine(|machine| machine.ram.at((range.start.0 - RAM) as usize, len));
-        NonNull::slice_from_raw_parts(memory, len)
-    }
-}
+// SAFETY: `device_read` and `device_write` take the addresses that `Frames` names and `dma_alloc` returns.
+unsafe impl DeviceMemory for FakeHal {}

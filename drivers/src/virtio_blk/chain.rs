@@ -1,17 +1,16 @@
 //! What the device sees of a request: header, data runs and status byte, in the order VirtIO 1.2 §5.2.6 prescribes.
 //!
 //! Owns the command memory (one 64-byte record per slot, allocated once for DMA; nothing of a request is ever on a
-//! stack) and the only place where physical runs become slices. Does not own the ring. The same chain is built twice,
-//! for `add` and for `pop_used`.
-#![expect(unsafe_code, reason = "forms slices of memory shared with the device, by address")]
+//! stack) and how a request becomes a chain of descriptors. Does not own the descriptors ([`super::queue`]).
+#![expect(unsafe_code, reason = "reads and writes memory shared with the device, by address")]
 
+use super::queue::{Direction, Open, Queue};
 use super::slots::SlotIndex;
-use super::{InitError, MAX_SEGMENTS, SLOTS};
+use super::{InitError, SLOTS};
 use crate::block::{Buffers, Invalid, Kind, Request};
-use crate::hal::{DeviceMemory, PhysRange};
-use arrayvec::ArrayVec;
+use crate::hal::{DeviceMemory, PhysAddr, PhysRange};
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
+use core::ops::Range;
 use core::ptr::NonNull;
 use virtio_drivers::{BufferDirection, PAGE_SIZE};
 
@@ -30,9 +29,9 @@ struct Command {
     status: u8,
 }
 
-const HEADER: core::ops::Range<usize> = 0..16;
-const RANGE: core::ops::Range<usize> = 16..32;
-const STATUS: core::ops::Range<usize> = 32..33;
+const HEADER: Range<usize> = 0..16;
+const RANGE: Range<usize> = 16..32;
+const STATUS: Range<usize> = 32..33;
 const _: () = assert!(core::mem::offset_of!(Command, range_sector) == RANGE.start);
 const _: () = assert!(core::mem::offset_of!(Command, status) == STATUS.start);
 
@@ -88,10 +87,10 @@ impl<H: DeviceMemory> Commands<H> {
         unsafe { (&raw const (*self.at(slot).as_ptr()).status).read_volatile() }
     }
 
-    fn part(&self, slot: SlotIndex, part: core::ops::Range<usize>) -> NonNull<[u8]> {
-        // SAFETY: every `part` is a constant range inside one record.
-        let start = unsafe { self.at(slot).cast::<u8>().add(part.start) };
-        NonNull::slice_from_raw_parts(start, part.len())
+    /// Where the device finds a part of a record.
+    fn part(&self, slot: SlotIndex, part: Range<usize>) -> PhysRange {
+        let start = self.phys + (slot.get() * size_of::<Command>() + part.start) as u64;
+        PhysRange::new(PhysAddr(start), part.len() as u32)
     }
 }
 
@@ -115,114 +114,85 @@ const fn type_code(kind: Kind) -> u32 {
     }
 }
 
-/// The parts of one request as slices: what the device reads, then what it writes.
-///
-/// `ManuallyDrop`, because `pop_used` borrows the lists for exactly the lifetime of their elements, and a list with
-/// drop glue may not be borrowed that long; references need no dropping.
-pub(super) struct Chain<'a> {
-    pub(super) inputs: ManuallyDrop<ArrayVec<&'a [u8], { MAX_SEGMENTS + 1 }>>,
-    pub(super) outputs: ManuallyDrop<ArrayVec<&'a mut [u8], { MAX_SEGMENTS + 1 }>>,
-    /// Bytes of data, header and status not counted.
-    pub(super) data_bytes: u64,
+/// Why a request has no chain.
+pub(super) enum NoChain {
+    /// Too few descriptors are free.
+    Full,
+    /// It can never have one.
+    Invalid(Invalid),
 }
 
-impl Chain<'_> {
-    /// Descriptors it takes.
-    pub(super) fn len(&self) -> usize {
-        self.inputs.len() + self.outputs.len()
-    }
-
-    /// An empty chain, to be [`build`](Self::build)t in place: at two kilobytes it must not be moved about.
-    pub(super) const fn new() -> Self {
-        Self {
-            inputs: ManuallyDrop::new(ArrayVec::new_const()),
-            outputs: ManuallyDrop::new(ArrayVec::new_const()),
-            data_bytes: 0,
+/// Makes the chain of a request whose record is written: what the device reads, then what it writes. Runs that are adjacent in
+/// memory share a descriptor.
+#[inline]
+pub(super) fn describe<H: DeviceMemory, B: Buffers>(
+    queue: &mut Queue<H>,
+    commands: &Commands<H>,
+    slot: SlotIndex,
+    request: &Request<B>,
+    max_segments: usize,
+) -> Result<Open, NoChain> {
+    let mut chain = queue.begin();
+    match append_all(queue, &mut chain, commands, slot, request, max_segments) {
+        Ok(()) => Ok(chain),
+        Err(why) => {
+            queue.abandon(chain);
+            Err(why)
         }
     }
+}
 
-    /// Builds the chain of a request. Runs that are adjacent in memory share a descriptor.
-    ///
-    /// # Safety
-    ///
-    /// The slices must be used only for `VirtQueue::add` and `pop_used` of this request, which take addresses from
-    /// them, and be gone before anything else touches the slot's record or the request's memory.
-    pub(super) unsafe fn build<H: DeviceMemory, B: Buffers>(
-        &mut self,
-        commands: &Commands<H>,
-        slot: SlotIndex,
-        request: &Request<B>,
-        max_segments: usize,
-    ) -> Result<(), Invalid> {
-        // SAFETY: part of the slot's record; the caller promises that nothing else touches it meanwhile.
-        self.inputs.push(unsafe { commands.part(slot, HEADER).as_ref() });
-        match request.kind {
-            Kind::Read | Kind::Write => {
-                // SAFETY: passed on from the caller.
-                unsafe { self.gather::<H, B>(request, max_segments)? };
-            }
-            // SAFETY: as for the header.
-            Kind::Discard | Kind::WriteZeroes => self.inputs.push(unsafe { commands.part(slot, RANGE).as_ref() }),
-            Kind::Flush => {}
-        }
-        // SAFETY: as for the header, and no other slice covers the status byte.
-        self.outputs.push(unsafe { commands.part(slot, STATUS).as_mut() });
-        Ok(())
+#[inline]
+fn append_all<H: DeviceMemory, B: Buffers>(
+    queue: &mut Queue<H>,
+    chain: &mut Open,
+    commands: &Commands<H>,
+    slot: SlotIndex,
+    request: &Request<B>,
+    max_segments: usize,
+) -> Result<(), NoChain> {
+    let mut append = |run: PhysRange, direction| {
+        if queue.append(chain, run.start, run.len, direction) { Ok(()) } else { Err(NoChain::Full) }
+    };
+    append(commands.part(slot, HEADER), Direction::ToDevice)?;
+    match request.kind {
+        Kind::Read => gather(request, max_segments, |run| append(run, Direction::FromDevice))?,
+        Kind::Write => gather(request, max_segments, |run| append(run, Direction::ToDevice))?,
+        Kind::Discard | Kind::WriteZeroes => append(commands.part(slot, RANGE), Direction::ToDevice)?,
+        Kind::Flush => {}
     }
+    append(commands.part(slot, STATUS), Direction::FromDevice)
+}
 
-    /// Appends the data runs.
-    ///
-    /// # Safety
-    ///
-    /// As for [`build`](Self::build).
-    unsafe fn gather<H: DeviceMemory, B: Buffers>(
-        &mut self,
-        request: &Request<B>,
-        max_segments: usize,
-    ) -> Result<(), Invalid> {
-        let mut segments = 0;
-        let mut run: Option<PhysRange> = None;
-        for next in request.buffers.segments() {
-            if next.len == 0 {
-                return Err(Invalid::WrongLength);
-            }
-            self.data_bytes += u64::from(next.len);
-            match &mut run {
-                Some(run) if run.end() == next.start && run.len.checked_add(next.len).is_some() => run.len += next.len,
-                _ => {
-                    if segments == max_segments {
-                        return Err(Invalid::TooManySegments);
-                    }
-                    segments += 1;
-                    if let Some(finished) = run.replace(next) {
-                        // SAFETY: passed on from the caller.
-                        unsafe { self.push::<H>(request.kind, finished) };
-                    }
+/// Appends the data runs.
+#[inline]
+fn gather<B: Buffers>(
+    request: &Request<B>,
+    max_segments: usize,
+    mut append: impl FnMut(PhysRange) -> Result<(), NoChain>,
+) -> Result<(), NoChain> {
+    let (mut segments, mut bytes) = (0, 0);
+    let mut run: Option<PhysRange> = None;
+    for next in request.buffers.segments() {
+        if next.len == 0 {
+            return Err(NoChain::Invalid(Invalid::WrongLength));
+        }
+        bytes += u64::from(next.len);
+        match &mut run {
+            Some(run) if run.end() == next.start && run.len.checked_add(next.len).is_some() => run.len += next.len,
+            _ => {
+                if segments == max_segments {
+                    return Err(NoChain::Invalid(Invalid::TooManySegments));
+                }
+                segments += 1;
+                if let Some(finished) = run.replace(next) {
+                    append(finished)?;
                 }
             }
         }
-        if let Some(last) = run {
-            // SAFETY: passed on from the caller.
-            unsafe { self.push::<H>(request.kind, last) };
-        }
-        if self.data_bytes == request.sectors.bytes() { Ok(()) } else { Err(Invalid::WrongLength) }
     }
-
-    /// Appends one data run.
-    ///
-    /// # Safety
-    ///
-    /// As for [`build`](Self::build); and `run` must come from the request's [`Buffers`].
-    unsafe fn push<H: DeviceMemory>(&mut self, kind: Kind, run: PhysRange) {
-        let bytes = H::bytes_of(run);
-        if kind == Kind::Read {
-            // SAFETY: `bytes_of` gives valid memory, which the request owns (`Buffers`), and which no Rust code touches
-            // while the device writes it. Slices of two overlapping runs could only come from a `Buffers` that breaks
-            // its contract.
-            self.outputs.push(unsafe { &mut *bytes.as_ptr() });
-        } else {
-            // SAFETY: as above, but the device only reads.
-            self.inputs.push(unsafe { &*bytes.as_ptr() });
-        }
+    if bytes != request.sectors.bytes() {
+        return Err(NoChain::Invalid(Invalid::WrongLength));
     }
+    run.map_or(Ok(()), append)
 }

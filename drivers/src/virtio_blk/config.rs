@@ -10,9 +10,8 @@ use virtio_drivers::transport::Transport;
 bitflags::bitflags! {
     /// The feature bits this driver knows.
     ///
-    /// Left out on purpose: indirect descriptors (virtio-drivers would allocate a table per request, which page-out
-    /// must not) and EVENT_IDX (its wrap-around comparison loses a notification once in 65536 requests; facts §5.4,
-    /// §5.5).
+    /// Left out on purpose: indirect descriptors (a table per request) and EVENT_IDX (nothing to gain); see
+    /// `docs/decisions/virtio-queue.md`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct Features: u64 {
         /// `seg_max` is valid.

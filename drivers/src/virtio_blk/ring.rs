@@ -1,6 +1,6 @@
 //! Slots and descriptor ring of one device, together: everything behind the device's lock.
 //!
-//! Owns the transport, virtio-drivers' `VirtQueue`, the command memory, the slots with the requests in them, and the
+//! Owns the transport, the virtqueue, the command memory, the slots with the requests in them, and the
 //! counters. Does not wake anybody: it collects [`News`], which the caller delivers after unlocking.
 //!
 //! The used ring is not trusted: a head that is not in flight, or a request returned without a status, means that what
@@ -8,20 +8,15 @@
 //! §2.4.2), and only after that do the buffers of the requests in flight go back, with [`BlockError::DeviceFailed`].
 #![expect(unsafe_code, reason = "hands memory to the device and takes it back")]
 
-use super::chain::{Chain, Commands, STATUS_UNWRITTEN};
+use super::chain::{Commands, NoChain, STATUS_UNWRITTEN, describe};
 use super::config::{Features, Info};
 use super::counters::Counters;
+use super::queue::{QUEUE, Queue, Returned, Submitted};
 use super::slots::{SlotIndex, SlotSet, Slots, Waiter};
 use super::{BlockTransport, Health, InitError, QUEUE_SIZE, Violation};
 use crate::block::{BlockError, Buffers, Completion, Invalid, Kind, Refused, Request};
 use crate::hal::DeviceMemory;
-use alloc::boxed::Box;
-use core::sync::atomic::{Ordering, fence};
-use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, DeviceType};
-
-/// The only queue used.
-pub(super) const QUEUE: u16 = 0;
 
 /// How often the status is read back for the answer to a reset before the device is given up.
 const RESET_POLLS: usize = 100_000;
@@ -52,13 +47,16 @@ impl News {
     }
 }
 
+/// A chain in flight, and the slot of its request.
+type InFlight = (SlotIndex, Submitted);
+
 pub(super) struct Ring<H: DeviceMemory, T: BlockTransport, B> {
     transport: T,
-    queue: Box<VirtQueue<H, QUEUE_SIZE>>,
+    queue: Queue<H>,
     commands: Commands<H>,
     pub(super) slots: Slots<B>,
-    /// Which slot each descriptor chain in flight belongs to, by its head.
-    by_head: [Option<SlotIndex>; QUEUE_SIZE],
+    /// The chains in flight, by their heads.
+    by_head: [Option<InFlight>; QUEUE_SIZE],
     info: Info,
     features: Features,
     health: Health,
@@ -80,7 +78,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         }
         transport.bind_interrupt()?;
         let info = Info::read(&transport, features)?;
-        let queue = Box::new(VirtQueue::new(&mut transport, QUEUE, false, false)?);
+        let queue = Queue::new(&mut transport)?;
         let commands = Commands::new()?;
         transport.finish_init();
         Ok(Self {
@@ -107,6 +105,12 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         self.health
     }
 
+    /// Whether there is anything to tell.
+    #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     pub(super) fn take_news(&mut self) -> News {
         core::mem::take(&mut self.news)
     }
@@ -121,9 +125,9 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             added = self.add(&request);
         }
         match added {
-            Ok((slot, head)) => {
+            Ok((slot, chain)) => {
                 self.counters.began(request.kind);
-                self.by_head[usize::from(head)] = Some(slot);
+                self.by_head[usize::from(chain.head())] = Some((slot, chain));
                 self.slots.occupy(slot, request, waiter);
                 self.unannounced = true;
                 Ok(slot)
@@ -140,26 +144,23 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
 
     /// Writes the descriptors of a request. The caller must move it into the slot at once: the device may start with
     /// the next notification.
-    fn add(&mut self, request: &Request<B>) -> Result<(SlotIndex, u16), Refusal> {
+    #[inline(always)]
+    fn add(&mut self, request: &Request<B>) -> Result<InFlight, Refusal> {
         if self.health != Health::Working {
             return Err(Refusal::Failed);
         }
         self.info.judge(request.kind, request.sector, request.sectors).map_err(Refusal::Invalid)?;
         let slot = self.slots.next_free().ok_or(Refusal::Full)?;
         self.commands.write(slot, request);
-        let mut chain = Chain::new();
-        // SAFETY: the slices go to `add` only; nothing else touches the record or the request's memory before they are
-        // gone.
-        let built = unsafe { chain.build(&self.commands, slot, request, self.info.max_segments) };
-        built.map_err(Refusal::Invalid)?;
-        if chain.len() > self.queue.available_desc() {
-            return Err(Refusal::Full);
-        }
+        let chain = describe(&mut self.queue, &self.commands, slot, request, self.info.max_segments);
+        let chain = chain.map_err(|why| match why {
+            NoChain::Full => Refusal::Full,
+            NoChain::Invalid(why) => Refusal::Invalid(why),
+        })?;
         // SAFETY: the record stays until the ring is dropped and is not touched while the slot is in flight; the
         // request's memory is owned by the request, which `begin` moves into the slot and which leaves it only after
-        // `pop_used` or a reset.
-        let head = unsafe { self.queue.add(&chain.inputs, &mut chain.outputs) };
-        head.map(|head| (slot, head)).map_err(|_| Refusal::Full)
+        // the chain was taken back, or a reset.
+        Ok((slot, unsafe { self.queue.submit(chain) }))
     }
 
     /// Tells the device of new requests, unless it has said that it is looking anyway.
@@ -168,9 +169,6 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             return;
         }
         self.unannounced = false;
-        // The new available index must be visible before the device's wish is read, or both sides may wait for each
-        // other (VirtIO 1.2 §2.7.13.4.1); `add` has no fence after its store.
-        fence(Ordering::SeqCst);
         if self.queue.should_notify() {
             self.counters.notifications += 1;
             self.transport.notify(QUEUE);
@@ -182,29 +180,20 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         if self.health != Health::Working {
             return;
         }
-        while let Some(head) = self.queue.peek_used() {
-            if let Err(violation) = self.finish(head) {
+        while let Some(returned) = self.queue.returned() {
+            if let Err(violation) = self.finish(returned) {
                 self.fail(violation);
                 return;
             }
-            // Reading the next entry must not move before the end of this one; `pop_used` has no fence at its end.
-            fence(Ordering::SeqCst);
         }
     }
 
-    fn finish(&mut self, head: u16) -> Result<(), Violation> {
+    fn finish(&mut self, Returned { head, written }: Returned) -> Result<(), Violation> {
         let owner = self.by_head.get_mut(usize::from(head)).and_then(Option::take);
-        let slot = owner.ok_or(Violation::NotInFlight { head })?;
+        let (slot, chain) = owner.ok_or(Violation::NotInFlight { head })?;
         let request = self.slots.in_flight(slot).ok_or(Violation::NotInFlight { head })?;
-        let kind = request.kind;
-        let mut chain = Chain::new();
-        // SAFETY: the slices go to `pop_used` only, and nothing else touches that memory before they are gone.
-        let built = unsafe { chain.build(&self.commands, slot, request, self.info.max_segments) };
-        built.expect("the buffers of a request in flight have changed");
-        let bytes = chain.data_bytes;
-        // SAFETY: `Buffers` names the same runs every time, so these are the slices `add` got when it returned `head`.
-        let written = unsafe { self.queue.pop_used(head, &chain.inputs, &mut chain.outputs) };
-        let written = written.map_err(|_| Violation::NotInFlight { head })?;
+        let (kind, bytes) = (request.kind, request.sectors.bytes());
+        self.queue.take_back(chain);
         let result = match self.commands.status(slot) {
             STATUS_UNWRITTEN => {
                 // The device returned what it has not done; it may still do it. Keep the slot in flight until the

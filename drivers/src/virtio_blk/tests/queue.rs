@@ -101,7 +101,6 @@ fn a_forgotten_kick_is_made_up_for_by_the_next_poll() {
 
 #[test]
 fn ring_indices_wrap_around_past_65536_requests() {
-    set_sharing(Sharing::InPlace);
     let (device, disk) = disk(64);
     let mut frames = Some(Frames::scattered(1));
     for round in 0..70_000u64 {
@@ -127,7 +126,6 @@ fn ring_indices_wrap_around_past_65536_requests() {
 
 #[test]
 fn nothing_is_allocated_or_freed_per_request() {
-    set_sharing(Sharing::InPlace);
     let (device, disk) = disk(4096);
     let (_bell, waker) = Bell::new();
     let mut requests: Vec<_> = (0..3).map(|at| request(at, Kind::Write, 0, 512, Frames::scattered(64))).collect();
