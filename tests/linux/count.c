@@ -1,16 +1,18 @@
-/* A plugin of QEMU's that counts a guest's instructions, for `just bench` (tests/src/bin/bench/count.rs builds it and reads what it writes).
+/* A plugin of QEMU's that counts a guest's instructions, for `just bench` (tests/src/bin/bench/count.rs builds it and
+ * reads what it writes).
  *
  *   -plugin count.so,out=FILE,entry=ADDRESS
  *
- * FILE gets a line whenever one of these is executed, with how many instructions were before it in the lower half of the address space
- * (programs, but also firmware, and a kernel's beginning) and in the upper half (kernels):
+ * FILE gets a line whenever one of these is executed, with how many instructions were before it in the lower half of the
+ * address space (programs, but also firmware, and a kernel's beginning) and in the upper half (kernels):
  *
  *   entry LOWER UPPER       the kernel's first, at ADDRESS
  *   user LOWER UPPER        the first one above 4 GiB in the lower half: that of a position-independent program
  *   mark-HH LOWER UPPER     0f 1f 80 with a displacement of 0x4b4d50HH, a NOP by which a program says where it is
  *
- * The time that a halted processor waits is not in them. The declarations are the part of QEMU's interface for plugins, version 4
- * (QEMU 9.2 and later; https://www.qemu.org/docs/master/devel/tcg-plugins.html), that is used here: Debian has no package with its header. */
+ * The time that a halted processor waits is not in them. The declarations are the part of QEMU's interface for plugins,
+ * version 4 (QEMU 9.2 and later; https://www.qemu.org/docs/master/devel/tcg-plugins.html), that is used here: Debian has
+ * no package with its header. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -96,7 +98,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
         if (qemu_plugin_insn_data(this, code, sizeof code) == 7 && !memcmp(code, "\x0f\x1f\x80", 3)) {
             memcpy(&displacement, code + 3, sizeof displacement);
             if (displacement >> 8 == 0x4b4d50)
-                qemu_plugin_register_vcpu_insn_exec_cb(this, on_mark, NO_REGISTERS, (void *)(uintptr_t)(displacement & 0xff));
+                qemu_plugin_register_vcpu_insn_exec_cb(this, on_mark, NO_REGISTERS,
+                                                       (void *)(uintptr_t)(displacement & 0xff));
         }
         qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(this, ADD, counter[address >> 63], 1);
     }

@@ -1,8 +1,9 @@
 //! `disk-speed [mib=256] [kib=64] [depth=32]`: how fast the first virtio disk is without a file system or a page cache.
 //!
-//! Runs on Linux only, where `just bench` takes from it what the swap disk can do: requests of `kib` KiB one behind the other over the first
-//! `mib` MiB, `depth` of them at a time (io_submit(2), O_DIRECT). **The disk's contents are lost.** It is written twice, and only the second
-//! time counts: a new image has no blocks yet, and a block that was never written reads faster. Prints a RESULT line for each direction.
+//! Runs on Linux only, where `just bench` takes from it what the swap disk can do: requests of `kib` KiB one behind the
+//! other over the first `mib` MiB, `depth` of them at a time (io_submit(2), O_DIRECT). **The disk's contents are
+//! lost.** It is written twice, and only the second time counts: a new image has no blocks yet, and a block that was
+//! never written reads faster. Prints a RESULT line for each direction.
 #![expect(unsafe_code, reason = "system calls that the standard library has no words for")]
 
 use std::fs::{File, OpenOptions};
@@ -124,7 +125,8 @@ impl Disk {
             event_fd: 0,
         };
         let list = [ptr::from_mut(&mut request)];
-        // SAFETY: io_submit(2) copies the request. Its memory is a buffer that is in no other request, long enough, and never freed.
+        // SAFETY: io_submit(2) copies the request. Its memory is a buffer that is in no other request, long enough, and
+        // never freed.
         checked(unsafe { libc::syscall(libc::SYS_io_submit, self.context, 1_u64, list.as_ptr()) }).map(drop)
     }
 }

@@ -1,7 +1,8 @@
 //! Instructions, counted by QEMU one by one: the plugin (`tests/linux/count.c`), and what it writes.
 //!
-//! The counter of the guest's time stamps does as much with `-icount` for what never waits. Where a disk is involved, and for a kernel that
-//! sleeps while it starts, only this counts instructions and not time. Neighbour: `guest`, whose machines are counted.
+//! The counter of the guest's time stamps does as much with `-icount` for what never waits. Where a disk is involved,
+//! and for a kernel that sleeps while it starts, only this counts instructions and not time. Neighbour: `guest`, whose
+//! machines are counted.
 
 use std::fs;
 use std::ops::Sub;
@@ -13,7 +14,8 @@ use ::tests::harness::Artifacts;
 use ::tests::source;
 use elf::{ElfBytes, abi::PT_NOTE, endian::LittleEndian, note::Note};
 
-/// The note that holds the address at which a kernel is entered (`XEN_ELFNOTE_PHYS32_ENTRY`; include/xen/interface/elfnote.h in Linux).
+/// The note that holds the address at which a kernel is entered (`XEN_ELFNOTE_PHYS32_ENTRY`;
+/// include/xen/interface/elfnote.h in Linux).
 const ENTRY: u64 = 18;
 
 /// How many instructions there have been.

@@ -1,8 +1,8 @@
 //! One machine that runs one program, under either kernel.
 //!
-//! Owns QEMU's command line, which is the same for both but for `-kernel`, `-initrd` and `-append`, and what is read when the machine has
-//! ended: the lines of its serial port, QEMU's own counts of the disk's requests, and the time from QEMU's start to the guest's end.
-//! `ebb` is not used: what it does beside would be in one of two columns only.
+//! Owns QEMU's command line, which is the same for both but for `-kernel`, `-initrd` and `-append`, and what is read
+//! when the machine has ended: the lines of its serial port, QEMU's own counts of the disk's requests, and the time
+//! from QEMU's start to the guest's end. `ebb` is not used: what it does beside would be in one of two columns only.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ::tests::harness::{Artifacts, qmp::Monitor};
 use disk_image::{Pages, builder::create_swap_image};
-use tests::harness::{Artifacts, qmp::Monitor};
 
 use super::count::{self, Counts};
 use super::linux::{Linux, Setting};
@@ -277,5 +277,35 @@ impl Ended {
     pub fn of_run(&self, key: &str) -> u64 {
         let line = self.console.lines().find(|line| line.starts_with("RESULT ") && line.contains(" phase=run "));
         self.value(line.unwrap_or("RESULT of a run phase"), key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Ended, Requests};
+
+    fn ended(writes: u64, pages: u64) -> Ended {
+        let (console, wall, counts) = (String::new(), Some(Duration::ZERO), super::Counts::default());
+        Ended { console, wall, requests: Requests { writes, written: pages << 12 }, counts }
+    }
+
+    #[test]
+    fn what_populating_takes_is_the_mean_of_its_rounds_and_goes_off() {
+        let populating = Requests::mean(&[ended(10, 100), ended(30, 300)]);
+        assert_eq!((populating.writes, populating.written), (20, 200 << 12));
+        assert_eq!(ended(70, 1000).requests.pages_per_write(populating), 16.0);
+        assert_eq!(ended(20, 200).requests.pages_per_write(populating), 0.0, "nothing was written");
+    }
+
+    #[test]
+    fn numbers_are_read_from_the_line_of_the_run_phase() {
+        let console =
+            "RESULT kind=zipf phase=populate units=1 ns=2\nRESULT kind=zipf phase=run units=30 ns=40 sum=f\nOK zipf\n";
+        let ended = Ended { console: console.to_owned(), ..ended(0, 0) };
+        assert_eq!((ended.of_run("units"), ended.of_run("ns")), (30, 40));
+        assert_eq!(ended.of_run("pswpin"), 0, "what did not move is not shown");
+        assert!(ended.well());
     }
 }

@@ -1,7 +1,7 @@
 //! Figures in instructions: a minor fault, a null system call, boot, a major fault.
 //!
-//! What never waits is counted by the guest's own clock, one tick an instruction, repetitions of string instructions included. Boot and major
-//! faults, in which kernels wait, are counted by QEMU (`count`).
+//! What never waits is counted by the guest's own clock, one tick an instruction, repetitions of string instructions
+//! included. Boot and major faults, in which kernels wait, are counted by QEMU (`count`).
 
 use tests::harness::Artifacts;
 
@@ -25,9 +25,9 @@ impl Bench {
         ]
     }
 
-    /// The way to the first program. It is the project's own, which is position-independent: by that its first instruction is known.
-    /// Without `-icount`, under which a loop that waits for a time to pass takes an instruction for every nanosecond of it; the loops of
-    /// Linux take many as it is, so this does not quite repeat.
+    /// The way to the first program. It is the project's own, which is position-independent: by that its first
+    /// instruction is known. Without `-icount`, under which a loop that waits for a time to pass takes an instruction
+    /// for every nanosecond of it; the loops of Linux take many as it is, so this does not quite repeat.
     pub fn boot(&self) -> Vec<Figure> {
         let own = Artifacts::release().workloads.join("pressure");
         let machine = Machine::new(&own, "null-syscall ops=1").counted();

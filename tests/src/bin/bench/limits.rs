@@ -1,7 +1,7 @@
 //! Limits: how little RAM is enough, how large a reservation can be.
 //!
-//! Each is looked for a machine a step. One that has too little RAM may get nowhere at all and has half a minute, many times what one with
-//! enough takes; a large reservation takes the time that its pages take.
+//! Each is looked for a machine a step. One that has too little RAM may get nowhere at all and has half a minute, many
+//! times what one with enough takes; a large reservation takes the time that its pages take.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The Linux to compare with: where its kernel is, how it is set, and what it starts from.
 //!
-//! Owns its command line and its initramfs: the first program (`workloads/src/bin/linux-init.rs`) and the one to be run. The kernel is made by
-//! tests/linux/build.sh (`just linux`); without one, all figures are Ebb's alone.
+//! Owns its command line and its initramfs: the first program (`workloads/src/bin/linux-init.rs`) and the one to be
+//! run. The kernel is made by tests/linux/build.sh (`just linux`); without one, all figures are Ebb's alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use tests::harness::Artifacts;
 use tests::source;
 
-/// What is the same for all: nothing that costs what Ebb does not do. A word that the kernel does not know would go to the first program.
+/// What is the same for all: nothing that costs what Ebb does not do. A word that the kernel does not know would go to
+/// the first program.
 const LINE: &str = "console=ttyS0 quiet nokaslr panic=-1 rdinit=/init edd=off tsc=reliable random.trust_cpu=on init_on_alloc=0 \
                     randomize_kstack_offset=off";
 
@@ -80,8 +81,8 @@ impl Linux {
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
 
-/// Adds a file as "newc" has it (Documentation/driver-api/early-userspace/buffer-format.rst): a head of thirteen numbers, eight
-/// hexadecimal digits each, the name, the contents; each filled up to four bytes.
+/// Adds a file as "newc" has it (Documentation/driver-api/early-userspace/buffer-format.rst): a head of thirteen
+/// numbers, eight hexadecimal digits each, the name, the contents; each filled up to four bytes.
 fn add(archive: &mut Vec<u8>, name: &str, mode: u32, contents: &[u8]) {
     let fill_up = |archive: &mut Vec<u8>| archive.resize(archive.len().next_multiple_of(4), 0);
     let (ino, links, length) = (archive.len() as u32 + 1, 1, contents.len() as u32);

@@ -1,8 +1,8 @@
 //! `just bench`: the figures that Ebb is measured by, beside Linux' on the same machine.
 //!
-//! Owns the command line, the order, and where the figures go. Neighbours: `cases`, `instructions`, `limits` and `raw_disk` say what is
-//! measured, `guest` runs it under either kernel, `count` has QEMU count instructions, `figures` judges, `linux` is the opponent, `profile`
-//! says which functions instructions are spent in.
+//! Owns the command line, the order, and where the figures go. Neighbours: `cases`, `instructions`, `limits` and
+//! `raw_disk` say what is measured, `guest` runs it under either kernel, `count` has QEMU count instructions, `figures`
+//! judges, `linux` is the opponent, `profile` says which functions instructions are spent in.
 
 mod cases;
 mod count;
@@ -29,8 +29,9 @@ use cases::{Bench, Size};
 use figures::Figure;
 use linux::Linux;
 
-/// Measures Ebb, and Linux beside it if `just linux` has built one in target/linux. Writes docs/benchmarks.md and docs/benchmarks.json as
-/// it goes, so that what has been measured is kept if the rest is interrupted. What runs meanwhile is said on the standard error.
+/// Measures Ebb, and Linux beside it if `just linux` has built one in target/linux. Writes docs/benchmarks.md and
+/// docs/benchmarks.json as it goes, so that what has been measured is kept if the rest is interrupted. What runs
+/// meanwhile is said on the standard error.
 #[derive(Debug, Parser)]
 #[command(name = "just bench")]
 struct Arguments {
@@ -39,8 +40,8 @@ struct Arguments {
     /// How often each machine is run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Another build of the main workload, a static ELF file that takes the same arguments: its figures follow those of the project's own.
-    /// Without this, the environment variable EBB_C_PRESSURE may name one.
+    /// Another build of the main workload, a static ELF file that takes the same arguments: its figures follow those of
+    /// the project's own. Without this, the environment variable EBB_C_PRESSURE may name one.
     #[arg(long, value_name = "FILE")]
     pressure: Option<PathBuf>,
     /// Only these figures; into target/benchmarks.md and target/benchmarks.json. May be given more than once.
@@ -50,8 +51,8 @@ struct Arguments {
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum What {
-    /// The main figures of the project's own program beside those of Linux as it comes, one round, in less than five minutes; into
-    /// target/benchmarks.md and target/benchmarks.json.
+    /// The main figures of the project's own program beside those of Linux as it comes, one round, in less than five
+    /// minutes; into target/benchmarks.md and target/benchmarks.json.
     Quick,
     /// Prints which functions of the kernel the instructions of a fault are spent in.
     Profile {
@@ -124,6 +125,7 @@ fn main() {
         (size == Size::Full || part.quick)
             && (arguments.parts.is_empty() || arguments.parts.iter().any(|name| name == part.name))
     };
+    eprintln!("building what has changed of the kernel and the programs");
     let own = Program { file: Artifacts::release().workloads.join("pressure"), own: true };
     let another = match size {
         Size::Quick => None,
@@ -200,8 +202,12 @@ fn head(bench: &Bench) -> String {
         || "There was no Linux to compare with (`just linux`).".to_owned(),
         |linux| {
             format!(
-                "Linux is {}, built as small as it goes (tests/linux/config), each workload at the fastest of its settings.",
-                linux.version
+                "Linux is {}, built as small as it goes (tests/linux/config), {}.",
+                linux.version,
+                match bench.size {
+                    Size::Quick => "as it comes",
+                    Size::Full => "each workload at the fastest of its settings",
+                }
             )
         },
     );

@@ -1,8 +1,8 @@
 //! `just bench profile`: which functions of the kernel the instructions of a fault are spent in.
 //!
-//! Owns: QEMU's log of every block of instructions that is run (`-d exec,nochain,in_asm`), read through a pipe while it is written, and
-//! the names of the kernel's functions. Two runs that differ only in the number of faults are subtracted, so that boot, start
-//! and end do not count. Neighbour: `cases`, whose totals these tables break down.
+//! Owns: QEMU's log of every block of instructions that is run (`-d exec,nochain,in_asm`), read through a pipe while it
+//! is written, and the names of the kernel's functions. Two runs that differ only in the number of faults are
+//! subtracted, so that boot, start and end do not count. Neighbour: `cases`, whose totals these tables break down.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -111,7 +111,8 @@ fn profile(event: &Event, arguments: &str, append: &[String]) -> (Counts, u64) {
     (reader.join().expect("the log is read"), run.value(&format!("RESULT kind={kind} phase=run"), event.counted))
 }
 
-/// Reads the log: `IN:` begins the listing of a block that was translated, a line an instruction; `Trace` says that one is run.
+/// Reads the log: `IN:` begins the listing of a block that was translated, a line an instruction; `Trace` says that one
+/// is run.
 fn read(pipe: &Path) -> Counts {
     let mut lengths: HashMap<u64, u64> = HashMap::new();
     let mut counts = Counts::new();

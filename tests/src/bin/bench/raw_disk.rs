@@ -1,7 +1,8 @@
 //! What the swap disk could do if nothing but the disk took time.
 //!
-//! Measured by a program (`workloads/src/bin/disk-speed.rs`) under the small Linux, which lets programs at the disk directly, on a disk
-//! with the same options in the same QEMU: requests of 64 KiB one behind the other, 32 at a time, on blocks that have been written before.
+//! Measured by a program (`workloads/src/bin/disk-speed.rs`) under the small Linux, which lets programs at the disk
+//! directly, on a disk with the same options in the same QEMU: requests of 64 KiB one behind the other, 32 at a time,
+//! on blocks that have been written before.
 
 use tests::harness::Artifacts;
 
