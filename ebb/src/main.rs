@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod accel;
+mod belady;
 mod cargo;
 mod cli;
 mod cmdline;

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::belady::{self, Gap};
 use crate::ending::{Ending, Outcome, Status};
 use crate::more_ram::{self, Point};
 use crate::out_dir::REPORT_START;
@@ -52,6 +53,7 @@ struct Report<'a> {
     fault_latency_us: Option<LatencyUs>,
     stall_s: Option<f64>,
     more_ram: Option<Vec<Point>>,
+    belady: Option<Gap>,
     syscalls_unknown: Option<&'a [Value]>,
     identities: Option<&'a Value>,
     out_of_memory: &'a [Map<String, Value>],
@@ -150,6 +152,7 @@ fn report<'a>(sources: &Sources<'a>) -> Report<'a> {
         fault_latency_us: exit.map(|exit| latency(&exit.fault_latency)),
         stall_s: last.map(|last| rounded(last.stall_ns as f64 / 1e9)),
         more_ram: last.map(more_ram::curve),
+        belady: last.and_then(belady::gap),
         syscalls_unknown: exit.map(|exit| &*exit.syscalls_unknown),
         identities: exit.map(|exit| &exit.identities),
         out_of_memory: seen.map_or(&[], |seen| &seen.out_of_memory),

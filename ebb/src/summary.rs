@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::belady;
 use crate::ending::{Ending, Outcome};
 use crate::more_ram;
 use crate::report::Host;
@@ -88,6 +89,9 @@ fn figures(text: &mut String, seen: &Observed) {
     }
     if let Some(sentence) = more_ram::sentence(last) {
         line(text, "more RAM", &sentence);
+    }
+    if let Some(sentence) = belady::sentence(last) {
+        line(text, "replacement", &sentence);
     }
     line(text, "stalled", &format!("{:.2} s of {:.2} s", last.stall_ns as f64 / 1e9, last.t_ns as f64 / 1e9));
 }

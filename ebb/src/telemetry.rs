@@ -100,6 +100,24 @@ pub struct Snapshot {
     pub stall_ns: u64,
     /// Pages that were read back, by how much more RAM would have kept them.
     pub kept_by_more_ram: Vec<u64>,
+    /// Of a sample of the pages, what was read and what had to be.
+    pub belady: Option<Belady>,
+}
+
+/// What was read of a sample of the pages, and what Belady's minimum would have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Belady {
+    /// One in so many pages is in the sample.
+    pub one_in: u64,
+    /// A page is judged if it was used within so many evictions.
+    pub window_evictions: u64,
+    /// Pages of the sample that were read and are judged.
+    pub reads: u64,
+    /// How many of the sample the best policy would have read.
+    pub minimum: u64,
+    /// Pages of the sample that were read and are not judged.
+    pub reads_not_judged: u64,
 }
 
 impl Snapshot {

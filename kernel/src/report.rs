@@ -8,7 +8,7 @@ use core::fmt;
 
 use drivers::block::Kind;
 use mm::frame::FrameKind;
-use mm::reclaim::MissCurve;
+use mm::reclaim::{Judged, MissCurve};
 use mm::stats::{PageClass, Snapshot, VisiblePages};
 use mm::victim::Verdict;
 
@@ -141,7 +141,7 @@ impl fmt::Display for Figures<'_> {
         write!(
             f,
             "\"t_ns\":{},\"vmstat\":{},\"pages\":{},\"frames\":{},\"disk\":{},\"stall_ns\":{},\
-             \"kept_by_more_ram\":{},\"poll\":{{\"polls\":{},\"max_ns\":{}}}",
+             \"kept_by_more_ram\":{},\"belady\":{},\"poll\":{{\"polls\":{},\"max_ns\":{}}}",
             time::now_ns(),
             Counters(self.0),
             Pages(&self.0.visible),
@@ -149,6 +149,7 @@ impl fmt::Display for Figures<'_> {
             Disks,
             stats::stall_ns(),
             MoreRam(&self.0.counters.more_memory),
+            Belady(self.0.judged),
             polls.polls,
             polls.longest.map_or(0, |longest| longest.took.as_nanos()),
         )
@@ -161,6 +162,23 @@ struct MoreRam<'a>(&'a MissCurve);
 impl fmt::Display for MoreRam<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.kept_by).finish()
+    }
+}
+
+/// What was read of the sample of the pages, and what Belady's minimum would have.
+struct Belady(Judged);
+
+impl fmt::Display for Belady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Judged { reads, minimum, beyond, one_in, window } = self.0;
+        let fields = [
+            ("one_in", one_in),
+            ("window_evictions", window),
+            ("reads", reads),
+            ("minimum", minimum),
+            ("reads_not_judged", beyond),
+        ];
+        object(f, fields.into_iter())
     }
 }
 

@@ -107,9 +107,26 @@ fn n13_neighbours_come_along() {
     assert!(used * 10 >= ahead * 9, "{used} of {ahead} pages that came along were used\n{run}");
 }
 
+/// Of the pages that are read back, one in sixteen is told to who knows Belady's minimum, and part of them had to be read. References are
+/// independent, so that half of the misses are for want of foresight, more or less.
+fn expect_judged(run: &Finished) {
+    let of = |name: &str| run.count(&format!("belady/{name}")) as f64;
+    let (read, told, minimum) =
+        (run.count("vmstat/pswpin") as f64, of("reads") + of("reads_not_judged"), of("minimum"));
+    // Four standard deviations of the sample.
+    let chance = 4.0 * (read * of("sampled_one_in")).sqrt();
+    println!("{told} of {read} pages that were read, {minimum} of {} had to be", of("reads"));
+    assert!((told - read).abs() <= 0.03 * read + chance, "{told} of {read} pages\n{run}");
+    assert!((0.15..0.75).contains(&(minimum / of("reads"))), "{minimum} of {}\n{run}", of("reads"));
+    let guest = ["reads", "minimum"].map(|name| run.count(&format!("vmstat/ebb_belady_{name}")) as f64);
+    assert_eq!(guest, [of("reads"), minimum], "{run}");
+}
+
 #[test]
-fn pages_at_random_survive() {
-    expect_swapping(&twice_the_ram("random", "ops=8192", "ops=65536"));
+fn u5_pages_at_random_survive_and_what_had_to_be_read_is_told() {
+    let runs = twice_the_ram("random", "ops=8192", "ops=65536");
+    expect_swapping(&runs);
+    runs.iter().for_each(expect_judged);
 }
 
 /// N13: a run phase that jumps about reads the pages it asks for; writing all of them and looking at all of them go in order.

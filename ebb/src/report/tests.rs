@@ -7,6 +7,7 @@ use crate::telemetry::{Line, Record};
 
 const EXIT: &str = r#"@{"type":"exit","outcome":"exited","status":3,"signal":null,"t_ns":2500000000,
     "vmstat":{"pgfault":10,"pgmajfault":4,"pswpin":4,"pswpout":6,"pgpgin":16},"kept_by_more_ram":[1,1],
+    "belady":{"one_in":16,"window_evictions":4096,"reads":4,"minimum":3,"reads_not_judged":0},
     "pages":{"uncommitted":1,"committed_clean":2,"committed_dirty":3,"paged_out":4},"frames":{"free":5,"total":512},
     "disk":{"swap":{"reads":1,"writes":2,"read_bytes":4096,"write_bytes":8192,"flushes":0}},
     "pages_peak":{"uncommitted":9,"committed_clean":0,"committed_dirty":9,"paged_out":9},
@@ -57,6 +58,8 @@ fn the_promised_fields_are_there() {
         ("/program_s", json!(2.5)),
         ("/vmstat/pswpout", json!(6)),
         ("/more_ram/1", json!({"more_ram_bytes": 2 << 20, "reads_saved": 2, "share": 0.5})),
+        ("/belady/minimum", json!(48)),
+        ("/belady/share", json!(0.75)),
         ("/pages/peak/paged_out", json!(9)),
         ("/pages/exit/committed_dirty", json!(3)),
         ("/disk/swap/write_bytes", json!(8192)),

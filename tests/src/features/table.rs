@@ -156,6 +156,7 @@ const E: &[Row] = &[
         "one operation a page; a queue",
     ),
     row("E10", "what happens to a page or its space while a fault waits is seen", "looking up again"),
+    row("U5", "how many reads more RAM would save is told, and how many any policy would need", "`more_ram`, `belady`"),
     same("U7", "page-out needs no memory", "as E2", &["E2"]),
     row("U9", "the end of a program for want of memory is explained", "a record that programs can read"),
 ];
@@ -171,6 +172,7 @@ const F: &[Row] = &[
     row("F7", "a slot that is another's, old, or from another boot is found", "audited swap"),
     row("F8", "a device that breaks the protocol is reset, and every request ends once", "the driver"),
     row("F9", "with swap full what needs none goes on", "files' pages leave; else as E3"),
+    row("F13", "what programs had in memory cannot be read off the disk", "`swap.encrypt=on`"),
     row("F14", "a disk that is not ours is refused with the reason and left alone", "the header of `mkswap`"),
 ];
 

@@ -10,7 +10,7 @@ use super::{KIB_PER_PAGE, Text, meminfo};
 use crate::process::promptness;
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 35] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 37] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -40,6 +40,8 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 35] {
         ("swpin_zero", c.swpin_zero),
         ("swpout_zero", c.swpout_zero),
         ("oom_kill", c.oom_kill),
+        ("ebb_belady_reads", snapshot.judged.reads * snapshot.judged.one_in),
+        ("ebb_belady_minimum", snapshot.judged.minimum * snapshot.judged.one_in),
         ("ebb_page_tables_dropped", c.ptdrop),
         ("ebb_pin_waits", c.pin_waits),
         ("ebb_swap_read_err", c.swap_read_err),

@@ -54,7 +54,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Row>, String> {
     let wanted: Vec<_> = arguments.rows.iter().map(|id| id.to_ascii_uppercase()).collect();
     if let Some(unknown) = wanted.iter().find(|id| !rows().any(|row| row.id == id.as_str())) {
         return Err(format!(
-            "there is no row {unknown}: rows are P1 to P23, X1 to X20, M1 to M14, A1 to A12, N1 to N13, G1 to G5, E1 to E10, U7 and U9"
+            "there is no row {unknown}: rows are P1 to P23, X1 to X20, M1 to M14, A1 to A12, N1 to N13, G1 to G5, E1 to E10, U5, U7, U9, F1 to F9, F13 and F14"
         ));
     }
     Ok(rows().filter(|row| wanted.is_empty() || wanted.iter().any(|id| id == row.id)).collect())
