@@ -2,7 +2,7 @@
 //!
 //! Disks that say that they fail are in `machine_disk_faults`.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 
 use disk_image::{Pages, builder::create_swap_image};
@@ -47,6 +47,39 @@ fn f13_encrypted_swap_holds_nothing_that_a_program_wrote() {
     assert!(used > 1024, "{used} slots were written");
     let run = stopped.finish().expect_ok().expect_line("OK altered-swap");
     assert_eq!(lost(&run), BTreeSet::new(), "{run}");
+}
+
+/// A nonce that is used twice gives away what two pages have in common: of pages that are equal, whatever is written twice with it is the
+/// same. So all that is on the disk of a program all of whose pages are equal differs, at one time and from one time to the next; and where
+/// a page is written to a slot in which an equal one was, the slot changes.
+#[test]
+fn f13_of_equal_pages_no_two_are_equal_on_an_encrypted_disk_wherever_and_whenever_they_are_written() {
+    const ROUNDS: u32 = 4;
+    /// What the cipher makes of one nonce and one counter (RFC 8439 §2.3).
+    const BLOCK: usize = 64;
+    let mut stopped = Stopped::encrypted_and_equal(ROUNDS);
+    let mut beginnings: HashMap<[u8; BLOCK], u64> = HashMap::new();
+    let (mut before, mut rewritten) = (BTreeMap::new(), 0);
+    for round in 1..=ROUNDS {
+        let slots = stopped.slots();
+        assert!(slots.len() > 1024, "{} slots are written in round {round}", slots.len());
+        for (at, bytes) in &slots {
+            let was = before.get(at);
+            if was != Some(bytes) {
+                rewritten += u64::from(was.is_some());
+                let beginning = bytes.first_chunk().expect("a slot is longer");
+                let twin = beginnings.insert(*beginning, *at);
+                assert_eq!(twin, None, "what is written to {at} in round {round} was on the disk before");
+            }
+        }
+        before = slots;
+        if round < ROUNDS {
+            stopped.next_round();
+        }
+    }
+    println!("{} writes are seen, {rewritten} of them to a slot that had been written", beginnings.len());
+    assert!(rewritten > 1024, "{rewritten} slots were written again");
+    stopped.finish().expect_ok().expect_line("OK altered-swap");
 }
 
 /// Fails the test unless the program has lost exactly these pages, and the kernel knows that it was lied to about each.

@@ -3,7 +3,7 @@
 //! Owns: the image, the run of `altered-swap`, and finding pages on the image by what they hold. Does not own what a
 //! fault is to lead to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -61,6 +61,30 @@ impl Stopped {
         Self::begin(run, seed, mib, 1)
     }
 
+    /// As [`Self::encrypted`], but all pages of the program hold the same. They are written as often as `rounds` says, and the machine stops
+    /// after each time: [`Self::next_round`] lets it go on to the next. The area is so small that they have to leave to slots that they had.
+    pub fn encrypted_and_equal(rounds: u32) -> Self {
+        let (seed, (ram, mib)) = (seed(), reduced_or_full(("24M", 48), ("64M", 192)));
+        let line = format!("altered-swap mib={mib} seed={seed} equal=1 rounds={rounds}");
+        let run = Run::line(&line).options(&format!("--ram {ram}")).option("--append", "swap.encrypt=on");
+        Self::begin_with(run, seed, (mib, mib + mib / 6), 1)
+    }
+
+    /// Lets machine and program go on, and stops both when the program has written all its pages once more.
+    pub fn next_round(&mut self) {
+        self.run.monitor().execute("cont");
+        self.run.send(b"go on\n");
+        self.run.wait_for("READY");
+        self.run.monitor().execute("stop");
+    }
+
+    /// What the slots hold that were ever written, by where they are.
+    pub fn slots(&self) -> BTreeMap<u64, Bytes> {
+        let length = self.image.metadata().expect("its length").len();
+        let slots = (SLOT as u64..length).step_by(SLOT).map(|at| (at, self.read(at)));
+        slots.filter(|(_, bytes)| *bytes != [0; SLOT]).collect()
+    }
+
     /// Several: the first outlives the second, whose slots are altered and which ends with the first page it loses.
     /// What the `others` lose they say, and the first says what it has lost.
     pub fn beside(others: u32) -> Self {
@@ -78,9 +102,13 @@ impl Stopped {
     }
 
     fn begin(run: Run, seed: u64, mib: u64, processes: u32) -> Self {
+        Self::begin_with(run, seed, (mib, reduced_or_full(96, 512)), processes)
+    }
+
+    fn begin_with(run: Run, seed: u64, (mib, area_mib): (u64, u64), processes: u32) -> Self {
         let scratch = tempfile::tempdir().expect("a directory");
         let path = image_in(&scratch);
-        create_swap_image(&path, Pages(reduced_or_full(96, 512) * SLOTS_PER_MIB)).expect("a swap image");
+        create_swap_image(&path, Pages(area_mib * SLOTS_PER_MIB)).expect("a swap image");
         let image = OpenOptions::new().read(true).write(true).open(&path).expect("the image");
         let mut run = run.option("--swap", path).swap_drive(&qmp::name_swap()).begin();
         for _ in 0..processes {

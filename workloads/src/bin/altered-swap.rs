@@ -5,6 +5,9 @@
 //! With `wait=0` it waits for nobody and reads its pages back for ever; with `outlive=MIB` it goes on until other processes
 //! have touched less than that. So one process can watch another lose its pages, and itself nothing.
 //!
+//! With `equal=1` all pages hold the same, and with `rounds=N` they are written N times, with `READY` and a line of input after each: who
+//! looks at the disk sees what becomes of equal pages.
+//!
 //! What it needs itself, code and stack, is locked: what is on disk is what it has filled, whatever is done to the disk.
 #![expect(unsafe_code, reason = "a signal handler that replaces pages, and mlock")]
 
@@ -88,10 +91,35 @@ struct Found {
     lost: u64,
 }
 
-fn read_back(claims: &mut Claims, content: &Content, memory: &Mapping, found: &mut Found) {
+/// What the pages hold.
+struct Pages {
+    content: Content,
+    /// All hold what the first does.
+    equal: bool,
+}
+
+impl Pages {
+    /// Whose contents a page has.
+    fn model(&self, page: usize) -> u64 {
+        if self.equal { 0 } else { page as u64 }
+    }
+}
+
+fn write_all(pages: &Pages, memory: &Mapping) {
+    for page in 0..memory.pages() {
+        pages.content.write(pages.model(page), memory.page_to_write(page));
+    }
+}
+
+fn wait_for_a_line() {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("a line of input");
+}
+
+fn read_back(claims: &mut Claims, pages: &Pages, memory: &Mapping, found: &mut Found) {
     for page in 0..memory.pages() {
         let before = LOST.load(Relaxed);
-        let verified = content.verify(page as u64, memory.page(page));
+        let verified = pages.content.verify(pages.model(page), memory.page(page));
         if LOST.load(Relaxed) == before {
             found.wrong += u64::from(verified.is_err());
             continue;
@@ -104,42 +132,47 @@ fn read_back(claims: &mut Claims, content: &Content, memory: &Mapping, found: &m
 }
 
 fn main() -> ExitCode {
-    let (mut mib, mut seed, mut handle, mut wait, mut outlive) = (48, 1, 1, 1, 0);
+    let (mut mib, mut seed, mut handle, mut wait, mut outlive, mut equal, mut rounds) = (48, 1, 1, 1, 0, 0, 1);
     workloads::arguments::parse(
         "writes mib MiB, waits for a line of input, reads everything back; handle=0 leaves SIGBUS as it is, wait=0 reads\n\
-         back for ever without waiting, outlive=MIB reads back until others have less than so many MiB",
+         back for ever without waiting, outlive=MIB reads back until others have less than so many MiB, equal=1 makes all\n\
+         pages the same, rounds=N writes them N times and waits after each",
         &mut [
             ("mib", &mut mib),
             ("seed", &mut seed),
             ("handle", &mut handle),
             ("wait", &mut wait),
             ("outlive", &mut outlive),
+            ("equal", &mut equal),
+            ("rounds", &mut rounds),
         ],
     );
     let mut claims = Claims::new("altered-swap");
     lock_what_is_mapped();
-    let content = Content::new(seed, 100);
+    let pages = Pages { content: Content::new(seed, 100), equal: equal != 0 };
     let memory = Mapping::anonymous(mib * PAGES_PER_MIB, Charge::Committed).expect("mmap");
-    for page in 0..memory.pages() {
-        content.write(page as u64, memory.page_to_write(page));
+    for _ in 1..rounds {
+        write_all(&pages, &memory);
+        println!("READY seed={seed} pages={}", memory.pages());
+        wait_for_a_line();
     }
+    write_all(&pages, &memory);
     if handle != 0 {
         install_handler(&memory);
     }
     println!("READY seed={seed} pages={}", memory.pages());
     let mut found = Found::default();
     while wait == 0 && found.wrong == 0 {
-        read_back(&mut claims, &content, &memory, &mut found);
+        read_back(&mut claims, &pages, &memory, &mut found);
     }
     let others = (outlive > 0).then(|| Source::open().expect("the kernel's counts"));
     // Counted as what is there beside its own pages: the other process may be gone before this line is reached.
     let enough = ((mib + outlive) * PAGES_PER_MIB) as i64;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("a line of input");
+    wait_for_a_line();
 
-    read_back(&mut claims, &content, &memory, &mut found);
+    read_back(&mut claims, &pages, &memory, &mut found);
     while others.as_ref().is_some_and(|others| pages_of_all(others) >= enough) {
-        read_back(&mut claims, &content, &memory, &mut found);
+        read_back(&mut claims, &pages, &memory, &mut found);
     }
     claims.equal("pages with wrong bytes", found.wrong, 0);
     claims.equal("signals for one page", LOST.load(Relaxed), found.lost);
