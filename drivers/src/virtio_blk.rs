@@ -40,6 +40,7 @@ use core::task::{Context, Poll};
 use maitake_sync::WaitQueue;
 use ring::{News, Ring};
 use slots::{SlotIndex, Waiter};
+use spin::MutexGuard;
 use thiserror::Error;
 use virtio_drivers::transport::Transport;
 use wake::Wakers;
@@ -184,7 +185,11 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
 
     /// The next completion of the stream, if the device is done with one.
     pub fn pop_complete(&self) -> Option<Completion<B>> {
-        self.with_ring(Ring::next_of_stream)
+        let ring = self.ring.lock();
+        if ring.is_quiet() {
+            return None;
+        }
+        self.work_on(ring, Ring::next_of_stream)
     }
 
     /// The next completion of the stream. One task polls the stream, until it is pending: a second one would take over
@@ -252,7 +257,10 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> VirtioBlk<H, T, B> {
 
     /// Works on the ring under its lock, and tells others afterwards what came of it.
     fn with_ring<R>(&self, work: impl FnOnce(&mut Ring<H, T, B>) -> R) -> R {
-        let mut ring = self.ring.lock();
+        self.work_on(self.ring.lock(), work)
+    }
+
+    fn work_on<R>(&self, mut ring: MutexGuard<'_, Ring<H, T, B>>, work: impl FnOnce(&mut Ring<H, T, B>) -> R) -> R {
         let result = work(&mut ring);
         if ring.has_news() {
             let news = ring.take_news();

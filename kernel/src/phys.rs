@@ -96,6 +96,8 @@ impl PhysMemory for Memory {
     fn tag(&self, frame: Pfn, audit: &Audit) -> Tag {
         // SAFETY: as for `with_words`.
         let lanes = unsafe { whole_page::hash(self.words(frame), audit.key()) };
-        lanes.map_or_else(|| self.with_words(frame, |words| audit.tag(words)), Audit::fold)
+        let Some([a, b, c, d]) = lanes else { return self.with_words(frame, |words| audit.tag(words)) };
+        let folded = a ^ b ^ c ^ d;
+        Tag::new((folded ^ folded >> 32) as u32)
     }
 }

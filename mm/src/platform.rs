@@ -239,7 +239,8 @@ impl IoFrames {
     /// Takes all of them out, in order; the place stays.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = IoFrame> + '_ {
-        self.0.iter_mut().flat_map(|frames| frames.drain(..))
+        let mut frames = self.0.as_mut().map(|frames| frames.drain(..));
+        core::iter::from_fn(move || frames.as_mut()?.next())
     }
     /// Whether there is a place for a cluster.
     pub(crate) fn is_place(&self) -> bool {

@@ -173,7 +173,7 @@ fn gather<B: Buffers>(
 ) -> Result<(), NoChain> {
     let (mut segments, mut bytes) = (0, 0);
     let mut run: Option<PhysRange> = None;
-    for next in request.buffers.segments() {
+    request.buffers.segments().try_for_each(|next| {
         if next.len == 0 {
             return Err(NoChain::Invalid(Invalid::WrongLength));
         }
@@ -190,7 +190,8 @@ fn gather<B: Buffers>(
                 }
             }
         }
-    }
+        Ok(())
+    })?;
     if bytes != request.sectors.bytes() {
         return Err(NoChain::Invalid(Invalid::WrongLength));
     }

@@ -237,6 +237,12 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         self.made_room();
     }
 
+    /// Whether there is nothing for the stream, nothing to look at, and nothing to tell the device.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.slots.any_done() && !self.unannounced && self.queue.returned().is_none()
+    }
+
     /// The oldest completion of the stream. The ring is looked at only when none is left, so a batch costs one look.
     pub(super) fn next_of_stream(&mut self) -> Option<Completion<B>> {
         if !self.slots.any_done() {

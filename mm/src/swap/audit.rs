@@ -55,11 +55,6 @@ impl Audit {
                 }
             }
         }
-        Self::fold(lanes)
-    }
-
-    /// The tag that four lanes come to.
-    pub fn fold(lanes: [u64; 4]) -> Tag {
         let mut mixed = 0u64;
         for lane in lanes {
             mixed = (mixed.rotate_left(23) ^ lane ^ lane >> 32).wrapping_mul(MULTIPLIERS[0]);

@@ -85,10 +85,13 @@ struct Stream {
 impl Stream {
     /// How many steps on `page` is, and in which direction, if it belongs to the sequence.
     fn continues(&self, page: u64) -> Option<(Course, u64)> {
-        let ways = self.course.map_or([Course::Up, Course::Down], |course| [course; 2]);
         let reach = self.course.map_or(1, |_| self.covered + SLACK);
-        let found = ways.into_iter().find_map(|course| Some((course, course.steps(self.at, page)?)));
-        found.filter(|(_, steps)| self.used > 0 && *steps <= reach)
+        // Most pages are far from all sequences.
+        if self.used == 0 || page.abs_diff(self.at) > reach {
+            return None;
+        }
+        let ways = self.course.map_or([Course::Up, Course::Down], |course| [course; 2]);
+        ways.into_iter().find_map(|course| Some((course, course.steps(self.at, page)?)))
     }
 }
 
