@@ -1,9 +1,10 @@
-//! `disk-speed [mib=256] [kib=64] [depth=32]`: how fast the first virtio disk is without a file system or a page cache.
+//! `disk-speed [mib=256] [kib=64] [depth=32] [passes=1]`: how fast the first virtio disk is, without a file system or a
+//! page cache.
 //!
 //! Runs on Linux only, where `just bench` takes from it what the swap disk can do: requests of `kib` KiB one behind the
-//! other over the first `mib` MiB, `depth` of them at a time (io_submit(2), O_DIRECT). **The disk's contents are
-//! lost.** It is written twice, and only the second time counts: a new image has no blocks yet, and a block that was
-//! never written reads faster. Prints a RESULT line for each direction.
+//! other over the first `mib` MiB, `depth` of them at a time (io_submit(2), O_DIRECT), `passes` times. **The disk's
+//! contents are lost.** It is written once before anything is measured: a new image has no blocks yet, and a block that
+//! was never written reads faster. Prints a RESULT line for each direction.
 #![expect(unsafe_code, reason = "system calls that the standard library has no words for")]
 
 use std::fs::{File, OpenOptions};
@@ -136,9 +137,12 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
 }
 
 fn main() -> ExitCode {
-    let (mut mib, mut kib, mut depth) = (256, 64, 32);
-    arguments::parse(ABOUT, &mut [("mib", &mut mib), ("kib", &mut kib), ("depth", &mut depth)]);
-    match measure(mib, kib, depth as usize) {
+    let (mut mib, mut kib, mut depth, mut passes) = (256, 64, 32, 1);
+    arguments::parse(
+        ABOUT,
+        &mut [("mib", &mut mib), ("kib", &mut kib), ("depth", &mut depth), ("passes", &mut passes)],
+    );
+    match measure(mib, kib, depth as usize, passes) {
         Ok(()) => {
             println!("OK disk-speed");
             ExitCode::SUCCESS
@@ -150,14 +154,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(mib: u64, kib: u64, depth: usize) -> io::Result<()> {
+fn measure(mib: u64, kib: u64, depth: usize, passes: u64) -> io::Result<()> {
     let mut disk = Disk::open(kib, depth)?;
     let requests = (mib << 10) / kib;
     disk.sweep(Operation::Write, requests)?;
     for (phase, operation) in [("write", Operation::Write), ("read", Operation::Read)] {
         let start = Instant::now();
-        disk.sweep(operation, requests)?;
-        let (ns, pages) = (start.elapsed().as_nanos(), mib << 8);
+        for _ in 0..passes {
+            disk.sweep(operation, requests)?;
+        }
+        let (ns, pages) = (start.elapsed().as_nanos(), passes * (mib << 8));
         println!("RESULT kind=disk-speed phase={phase} units={pages} ns={ns}");
     }
     Ok(())

@@ -17,7 +17,7 @@ use workloads::mixes::Kind;
 use super::figures::{Beside, Figure, Samples, Target};
 use super::guest::{Ended, Machine, Requests, System};
 use super::linux::{DEFAULT, Linux, SETTINGS, Setting};
-use super::raw_disk::RawDisk;
+use super::raw_disk::{self, RawDisk};
 
 /// Pages of the working set: 128 MiB.
 const PAGES: usize = 32_768;
@@ -64,7 +64,13 @@ impl Rounds {
 
     /// One number of each machine.
     pub fn figure(&self, what: impl Into<String>, value: impl Fn(&Ended) -> f64) -> Figure {
-        let samples = |rounds: &[Ended]| Samples(rounds.iter().map(&value).collect());
+        self.figure_by_round(what, |_, ended| value(ended))
+    }
+
+    /// One number of each machine and the number of its round.
+    pub fn figure_by_round(&self, what: impl Into<String>, value: impl Fn(usize, &Ended) -> f64) -> Figure {
+        let samples =
+            |rounds: &[Ended]| Samples(rounds.iter().enumerate().map(|(round, ended)| value(round, ended)).collect());
         let beside = |(setting, rounds): &(&'static Setting, Vec<Ended>)| Beside {
             setting: setting.name,
             samples: samples(rounds),
@@ -112,6 +118,17 @@ impl Bench {
 
     /// Ebb has to end well. A setting of Linux that does not is told of, and left out.
     pub fn rounds(&self, machine: &Machine, rounds: usize, settings: &[&'static Setting]) -> Rounds {
+        self.rounds_after(machine, rounds, settings, |_| ())
+    }
+
+    /// The same with something else to measure at the beginning of each round.
+    fn rounds_after(
+        &self,
+        machine: &Machine,
+        rounds: usize,
+        settings: &[&'static Setting],
+        mut before: impl FnMut(usize),
+    ) -> Rounds {
         let run = |round: usize, system: System<'_>, name: &str| {
             self.progress(format_args!("{name} {}: round {} of {rounds}", machine.arguments, round + 1));
             machine.run(system)
@@ -120,6 +137,7 @@ impl Bench {
         let linux = self.linux.as_ref();
         all.linux = settings.iter().filter(|_| linux.is_some()).map(|setting| (*setting, Vec::new())).collect();
         for round in 0..rounds {
+            before(round);
             let ebb = run(round, System::Ebb, "Ebb");
             assert!(ebb.well(), "Ebb: {machine:?}\n{}", ebb.console);
             all.ebb.push(ebb);
@@ -151,9 +169,11 @@ impl Bench {
 
     fn pattern(&self, pattern: &Pattern, populated: &Rounds) -> Vec<Figure> {
         let Pattern { name, arguments, time } = *pattern;
-        // As close to what is compared with it as can be: the host is not equally fast all the time.
-        let raw = if name == "seq-write" { self.raw_disk() } else { None };
-        let rounds = self.rounds(&self.machine(arguments), self.rounds, &self.settings()).beside_the_fastest(us_a_unit);
+        let mut raw = Vec::new();
+        let rounds = self.rounds_after(&self.machine(arguments), self.rounds, &self.settings(), |round| {
+            raw.extend((name == "seq-write").then(|| self.raw_disk(round)).flatten());
+        });
+        let rounds = rounds.beside_the_fastest(us_a_unit);
         let of_run = |key: &'static str| move |ended: &Ended| ended.of_run(key) as f64;
         let mut figures = vec![
             rounds.figure(format!("{name}: µs a touch"), us_a_unit).target(Target::RatioAtMost(time)),
@@ -166,12 +186,12 @@ impl Bench {
             _ => resident,
         });
         figures.push(pages_per_write(name, &rounds, populated));
-        figures.extend(self.beside_the_best(pattern, &rounds, raw.as_ref()));
+        figures.extend(self.beside_the_best(pattern, &rounds, &raw));
         figures
     }
 
     /// Swap-ins and faults by those of who knows the future, or how popular each page is.
-    fn beside_the_best(&self, pattern: &Pattern, rounds: &Rounds, raw: Option<&RawDisk>) -> Vec<Figure> {
+    fn beside_the_best(&self, pattern: &Pattern, rounds: &Rounds, raw: &[RawDisk]) -> Vec<Figure> {
         let name = pattern.name;
         let references = self.trace(pattern.arguments);
         let resident = |ended: &Ended| ended.of_run("rss_pages") as usize;
@@ -182,7 +202,7 @@ impl Bench {
                 let ratio =
                     rounds.figure(format!("{name}: pages read from swap / MIN'"), ratio).target(Target::AtMost(1.1));
                 // Every page is written in every pass: one that comes makes one go that has to be written.
-                let of_raw = raw.map(|raw| raw.share(rounds, |ended| minimum(resident(ended))));
+                let of_raw = raw_disk::share(raw, rounds, |ended| minimum(resident(ended)));
                 iter::once(ratio).chain(of_raw).collect()
             }
             "zipf" | "hot-cold" => {

@@ -11,7 +11,7 @@ use super::figures::{Figure, Samples, Target};
 use super::guest::{Ended, Machine, System};
 use super::linux::DEFAULT;
 
-const ARGUMENTS: &str = "mib=256 kib=64 depth=32";
+const ARGUMENTS: &str = "mib=256 kib=64 depth=32 passes=4";
 
 /// Its speed.
 #[derive(Clone, Copy, Debug)]
@@ -30,38 +30,37 @@ impl MicrosecondsAPage {
 }
 
 impl Bench {
-    /// Nothing without a Linux, or one that cannot.
-    pub fn raw_disk(&self) -> Option<RawDisk> {
+    /// Nothing without a Linux. The host is not equally fast all the time, so this takes its turn in every round of what is
+    /// compared with it.
+    pub fn raw_disk(&self, round: usize) -> Option<RawDisk> {
         let linux = self.linux.as_ref()?;
         let machine = Machine::new(&Artifacts::release().workloads.join("disk-speed"), ARGUMENTS).raw_disk();
-        let run = |round| {
-            self.progress(format_args!("the disk by itself: round {} of {}", round + 1, self.rounds));
-            let ended = machine.run(System::Linux(linux, &DEFAULT));
-            assert!(ended.well(), "Linux: {machine:?}\n{}", ended.console);
-            ended
-        };
-        let ended: Vec<_> = (0..self.rounds).map(run).collect();
+        self.progress(format_args!("the disk by itself: round {} of {}", round + 1, self.rounds));
+        let ended = machine.run(System::Linux(linux, &DEFAULT));
+        assert!(ended.well(), "Linux: {machine:?}\n{}", ended.console);
         let speed = |phase: &str| {
             let line = format!("RESULT kind=disk-speed phase={phase} ");
-            let us_a_page = |ended: &Ended| ended.value(&line, "ns") as f64 / ended.value(&line, "units") as f64 / 1e3;
-            MicrosecondsAPage(Samples(ended.iter().map(us_a_page).collect()).median())
+            MicrosecondsAPage(ended.value(&line, "ns") as f64 / ended.value(&line, "units") as f64 / 1e3)
         };
         Some(RawDisk { read: speed("read"), write: speed("write") })
     }
 }
 
-impl RawDisk {
-    /// How much of its time a run would need if it read and wrote no more pages than it must, as fast as the disk can.
-    pub fn share(self, rounds: &Rounds, pages: impl Fn(&Ended) -> f64) -> Figure {
-        let percent = |ended: &Ended| {
-            let us = pages(ended) * (self.read.0 + self.write.0);
-            us / (us_a_unit(ended) * ended.of_run("units") as f64) * 100.0
-        };
-        let [read, write] = [self.read, self.write].map(MicrosecondsAPage::megabytes_per_second);
-        let what = format!(
-            "seq-write: % of its time that the raw disk needs for the pages of MIN', in and out (64 KiB, 32 at a time, with O_DIRECT \
-             under Linux: {read:.0} MB/s in, {write:.0} out)"
-        );
-        rounds.figure(what, percent).target(Target::AtLeast(25.0))
-    }
+/// How much of its time a run would need if it read and wrote no more pages than it must, as fast as the disk can: round by
+/// round, if the disk was measured.
+pub fn share(raw: &[RawDisk], rounds: &Rounds, pages: impl Fn(&Ended) -> f64) -> Option<Figure> {
+    let speed = |direction: fn(&RawDisk) -> MicrosecondsAPage| {
+        let speeds: Vec<_> = raw.iter().map(|raw| direction(raw).megabytes_per_second()).collect();
+        (!speeds.is_empty()).then(|| Samples(speeds).median())
+    };
+    let (read, write) = (speed(|raw| raw.read)?, speed(|raw| raw.write)?);
+    let percent = |round: usize, ended: &Ended| {
+        let us = pages(ended) * (raw[round].read.0 + raw[round].write.0);
+        us / (us_a_unit(ended) * ended.of_run("units") as f64) * 100.0
+    };
+    let what = format!(
+        "seq-write: % of its time that the raw disk needs for the pages of MIN', in and out \
+         (64 KiB, 32 at a time, with O_DIRECT under Linux: {read:.0} MB/s in, {write:.0} out)"
+    );
+    Some(rounds.figure_by_round(what, percent).target(Target::AtLeast(25.0)))
 }
