@@ -14,6 +14,8 @@ const PIECE: usize = 256;
 
 struct Place<T> {
     generation: u32,
+    /// What slot and generation make, so that finding a value takes one comparison.
+    name: u32,
     value: Option<Box<T>>,
 }
 
@@ -24,6 +26,8 @@ pub(crate) struct Names {
     pub slots: usize,
     /// Generations of each.
     pub generations: u32,
+    /// How slot and generation make a name.
+    pub name: fn(usize, u32) -> u32,
 }
 
 const _: () = assert!(PIECE * size_of::<Place<u64>>() == 4096);
@@ -58,10 +62,11 @@ impl<T> Arena<T> {
                 self.pieces.try_reserve(1).ok()?;
                 self.pieces.push(piece);
             }
-            self.pieces[slot / PIECE].push(Place { generation: 0, value: None });
+            self.pieces[slot / PIECE].push(Place { generation: 0, name: 0, value: None });
         }
         let place = &mut self.pieces[slot / PIECE][slot % PIECE];
         place.generation += 1;
+        place.name = (names.name)(slot, place.generation);
         place.value = Some(Box::new(value));
         Some((slot, place.generation))
     }
@@ -81,8 +86,14 @@ impl<T> Arena<T> {
         vacant.min_by_key(|(_, place)| place.generation).map(|(slot, _)| slot)
     }
 
-    /// What is in a slot, and of which generation.
+    /// What has this name, of this slot.
     #[inline]
+    pub fn named(&mut self, slot: usize, name: u32) -> Option<&mut T> {
+        let place = self.pieces.get_mut(slot / PIECE)?.get_mut(slot % PIECE)?;
+        if place.name == name { place.value.as_deref_mut() } else { None }
+    }
+
+    /// What is in a slot, and of which generation.
     pub fn get_mut(&mut self, slot: usize) -> Option<(u32, &mut T)> {
         let place = self.pieces.get_mut(slot / PIECE)?.get_mut(slot % PIECE)?;
         Some((place.generation, place.value.as_deref_mut()?))
@@ -116,7 +127,8 @@ impl<T> Arena<T> {
 mod tests {
     use super::*;
 
-    const NAMES: Names = Names { slots: 600, generations: 1000 };
+    const NAMES: Names =
+        Names { slots: 600, generations: 1000, name: |slot, generation| generation << 10 | slot as u32 };
 
     #[test]
     fn a_slot_used_again_has_another_generation() {
@@ -125,7 +137,10 @@ mod tests {
         assert_eq!(arena.insert(600, NAMES), None);
         assert_eq!((arena.remove(300), arena.remove(300), arena.len()), (Some(300), None, 600));
         assert_eq!(arena.get_mut(300), None);
+        assert_eq!(arena.named(300, all[300].1 << 10 | 300), None, "it is gone");
         assert_eq!(arena.insert(700, NAMES), Some((300, all[300].1 + 1)));
+        assert_eq!(arena.named(300, all[300].1 << 10 | 300), None, "an old name");
+        assert_eq!(arena.named(300, (all[300].1 + 1) << 10 | 300), Some(&mut 700));
         assert_eq!(arena.values_from(299).map(|(_, _, value)| *value).take(3).collect::<Vec<_>>(), [299, 700, 301]);
         assert_eq!(arena.iter_mut().count(), 600);
     }
@@ -133,7 +148,7 @@ mod tests {
     #[test]
     fn no_name_comes_back_before_all_were_given() {
         let mut arena = Arena::default();
-        let names = Names { slots: 3, generations: 4 };
+        let names = Names { slots: 3, generations: 4, ..NAMES };
         let mut given: Vec<_> = (0..12)
             .map(|value| {
                 let name = arena.insert(value, names).unwrap();

@@ -45,7 +45,11 @@ impl ObjectId {
     /// Bits of a name: it must fit beside a page number in 64 bits.
     pub(crate) const BITS: u32 = 26;
     const SLOT_BITS: u32 = 16;
-    const NAMES: Names = Names { slots: 1 << Self::SLOT_BITS, generations: (1 << (Self::BITS - Self::SLOT_BITS)) - 1 };
+    const NAMES: Names = Names {
+        slots: 1 << Self::SLOT_BITS,
+        generations: (1 << (Self::BITS - Self::SLOT_BITS)) - 1,
+        name: |slot, generation| Self::of(slot, generation).0,
+    };
 
     pub(crate) fn new(raw: u32) -> Self {
         Self(raw)
@@ -245,8 +249,7 @@ impl Objects {
     /// The object of that name, doomed ones included.
     #[inline]
     pub fn get_mut(&mut self, id: ObjectId) -> Option<&mut Object> {
-        let (generation, object) = self.arena.get_mut(id.slot())?;
-        (ObjectId::of(id.slot(), generation) == id).then_some(object)
+        self.arena.named(id.slot(), id.0)
     }
 
     /// All objects.

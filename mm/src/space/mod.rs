@@ -52,8 +52,11 @@ impl SpaceId {
     const SLOT_BITS: u32 = 14;
     /// A name that no space ever has, as there are never so many at a time.
     pub(crate) const NOBODY: Self = Self((1 << Self::BITS) - 1);
-    const NAMES: Names =
-        Names { slots: (1 << Self::SLOT_BITS) - 1, generations: (1 << (Self::BITS - Self::SLOT_BITS)) - 1 };
+    const NAMES: Names = Names {
+        slots: (1 << Self::SLOT_BITS) - 1,
+        generations: (1 << (Self::BITS - Self::SLOT_BITS)) - 1,
+        name: |slot, generation| Self::of(slot, generation).0,
+    };
 
     pub(crate) fn new(raw: u32) -> Self {
         Self(raw)
@@ -146,8 +149,7 @@ impl<T: PageTable> Spaces<T> {
 
     /// The space of that name, dying ones included.
     pub fn get_mut(&mut self, id: SpaceId) -> Option<&mut Space<T>> {
-        let (generation, space) = self.arena.get_mut(id.slot())?;
-        (SpaceId::of(id.slot(), generation) == id).then_some(space)
+        self.arena.named(id.slot(), id.0)
     }
 
     /// Forgets a space and gives back its page tables.
