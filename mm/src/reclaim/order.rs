@@ -28,7 +28,12 @@ impl<P: Platform> Core<P> {
     #[inline(always)]
     pub fn admit(&mut self, frame: Pfn) {
         self.note_listed(frame);
-        self.with_policy(frame, |policy, table| policy.admit(table, frame, Arrival::New));
+        // Without a closure, which the compiler does not always inline: every new page comes this way.
+        let Self { policy, groups, table, .. } = self;
+        match groups.get_mut(table.get(frame).group()) {
+            Some(group) => group.policy.admit(table, frame, Arrival::New),
+            None => policy.admit(table, frame, Arrival::New),
+        }
     }
 
     /// As [`Self::admit`], for a page whose contents were away: it may have left only a short while ago.
