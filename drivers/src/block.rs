@@ -34,11 +34,12 @@ pub struct Cookie(pub u64);
 ///
 /// # Safety
 ///
-/// The device reads or writes the named runs at any time between submission and completion, and the driver forms slices
-/// of them while it builds and dismantles the request. Therefore, until the value is dropped or taken back:
+/// The device reads or writes the named runs at any time between submission and completion. Therefore, until the value is
+/// dropped or taken back:
 /// - every run is RAM that the value owns (nobody frees or reuses it, and no Rust code reads what the device writes or
 ///   writes what it reads); user mappings of it do not matter, because Rust code never goes through them,
-/// - `segments` names the same runs each time it is called, also after the value has been moved,
+/// - the runs stay where they are when the value is moved; while a request is built, `segments` names the same ones each
+///   time it is called,
 /// - dropping the value, and nothing before that, gives the memory up.
 pub unsafe trait Buffers: Send {
     /// The runs in the order in which the disk's bytes fill them; their lengths add up to the request's length for

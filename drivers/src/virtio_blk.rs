@@ -86,13 +86,13 @@ pub enum Violation {
     #[error("descriptor {head} was returned but is not in flight")]
     NotInFlight {
         /// The head it named.
-        head: u16,
+        head: u32,
     },
     /// It returned a request without writing its status.
     #[error("descriptor {head} was returned without a status")]
     StatusMissing {
         /// The head of the request.
-        head: u16,
+        head: u32,
     },
 }
 

@@ -133,7 +133,8 @@ impl<P: Platform> Mm<P> {
         core.set_residence(frame, Residence::Clean);
         let desc = core.table.get_mut(frame);
         desc.set_copy(Some(copy));
-        desc.set_young(!desc.ahead());
+        // Nobody waits for what is read to be moved.
+        desc.set_young(!desc.ahead() && desc.holds() > 0);
         let home = desc.home();
         core.set_record(home, Record::Resident(frame));
         core.readmit(frame);

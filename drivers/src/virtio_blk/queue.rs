@@ -5,11 +5,11 @@
 //!
 //! A chain is begun, gets its runs one by one, and is submitted or abandoned; when the device has returned it, it is taken
 //! back. The free descriptors are a list in our own memory, of which a chain is a piece: taking it back ties its end to the
-//! beginning of the list, however long it is. Nothing is read back that the device could have written over but the used
-//! ring's entries, and those are for the caller to doubt.
+//! beginning of the list, however long it is. Of what the device can write, only the used ring is read: its entries are for
+//! the caller to doubt, its index says how many there are, and its flags cost a notification at most.
 #![expect(unsafe_code, reason = "memory shared with the device, by address")]
 
-use super::{InitError, QUEUE_SIZE};
+use super::{InitError, MAX_SEGMENTS, QUEUE_SIZE};
 use crate::hal::{DeviceMemory, PhysAddr};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -73,6 +73,7 @@ struct Area {
 
 const PAGES: usize = size_of::<Area>() / PAGE_SIZE;
 const _: () = assert!(QUEUE_SIZE.is_power_of_two() && QUEUE_SIZE <= 1 << 8, "descriptors are counted in bytes below");
+const _: () = assert!(MAX_SEGMENTS + 2 <= u8::MAX as usize, "the length of a chain is one of them");
 const _: () = assert!(core::mem::offset_of!(Area, used).is_multiple_of(4));
 
 /// Who touches a run of memory.
@@ -88,13 +89,14 @@ pub(super) enum Direction {
 #[must_use = "its descriptors are lost"]
 pub(super) struct Open {
     head: u16,
-    /// Of the last run.
+    /// Of the last run, and what its descriptor says.
     last: u16,
+    last_flags: u16,
     length: u16,
 }
 
 /// A chain that is the device's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[must_use = "its descriptors are lost"]
 pub(super) struct Submitted {
     head: u8,
@@ -104,7 +106,7 @@ pub(super) struct Submitted {
 
 impl Submitted {
     /// Its first descriptor, by which the device names it.
-    pub(super) fn head(self) -> u16 {
+    pub(super) fn head(&self) -> u16 {
         self.head.into()
     }
 }
@@ -113,7 +115,7 @@ impl Submitted {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Returned {
     /// Which chain.
-    pub(super) head: u16,
+    pub(super) head: u32,
     /// Bytes it has written.
     pub(super) written: u32,
 }
@@ -172,7 +174,7 @@ impl<H: DeviceMemory> Queue<H> {
     /// Begins a chain.
     #[inline]
     pub(super) fn begin(&self) -> Open {
-        Open { head: self.free, last: self.free, length: 0 }
+        Open { head: self.free, last: self.free, last_flags: 0, length: 0 }
     }
 
     /// Appends a run, unless no descriptor is free. The device sees nothing of it before the chain is submitted.
@@ -188,7 +190,7 @@ impl<H: DeviceMemory> Queue<H> {
         let descriptor = Descriptor { address: start.0, length, flags, next };
         // SAFETY: in bounds of the table, which is ours; this descriptor is free, so the device does not look at it.
         unsafe { (&raw mut (*self.area.as_ptr()).descriptors[at]).write(descriptor) };
-        (chain.last, self.free) = (self.free, next);
+        (chain.last, chain.last_flags, self.free) = (self.free, flags, next);
         chain.length += 1;
         true
     }
@@ -198,14 +200,14 @@ impl<H: DeviceMemory> Queue<H> {
         self.free = chain.head;
     }
 
-    /// Gives a chain, which has at least one run, to the device, which may start with the next notification.
+    /// Gives a chain, which has at least one run, to the device, which may start at once if it is looking anyway.
     ///
     /// # Safety
     ///
     /// All runs of it stay memory that the device may touch, until it is taken back or the device is reset.
     #[inline]
     pub(super) unsafe fn submit(&mut self, chain: Open) -> Submitted {
-        let Open { head, last, length } = chain;
+        let Open { head, last, last_flags, length } = chain;
         debug_assert!(length > 0, "a chain without a run");
         self.free_count -= length;
         let at = usize::from(self.submitted) % QUEUE_SIZE;
@@ -213,8 +215,7 @@ impl<H: DeviceMemory> Queue<H> {
         // SAFETY: in bounds; the descriptor is not the device's before its head is in the ring, and the entry not before the
         // index says so. Only we write either.
         unsafe {
-            let flags = &raw mut (*area).descriptors[usize::from(last) % QUEUE_SIZE].flags;
-            flags.write(flags.read() & !NEXT);
+            (&raw mut (*area).descriptors[usize::from(last) % QUEUE_SIZE].flags).write(last_flags & !NEXT);
             (&raw mut (*area).available.ring[at]).write(head);
         }
         self.submitted = self.submitted.wrapping_add(1);
@@ -247,7 +248,7 @@ impl<H: DeviceMemory> Queue<H> {
         let at = usize::from(self.taken_back) % QUEUE_SIZE;
         // SAFETY: in bounds; volatile, because the device writes it behind the compiler's back.
         let UsedElement { id, length } = unsafe { (&raw const (*area).used.ring[at]).read_volatile() };
-        Some(Returned { head: id as u16, written: length })
+        Some(Returned { head: id, written: length })
     }
 
     /// Takes back the chain that [`returned`](Self::returned) named.

@@ -78,15 +78,16 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         }
         transport.bind_interrupt()?;
         let info = Info::read(&transport, features)?;
-        let queue = Queue::new(&mut transport)?;
         let commands = Commands::new()?;
+        // Last, since the device knows of its memory from then on.
+        let queue = Queue::new(&mut transport)?;
         transport.finish_init();
         Ok(Self {
             transport,
             queue,
             commands,
             slots: Slots::new(),
-            by_head: [None; QUEUE_SIZE],
+            by_head: [const { None }; QUEUE_SIZE],
             info,
             features,
             health: Health::Working,
@@ -127,7 +128,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         match added {
             Ok((slot, chain)) => {
                 self.counters.began(request.kind);
-                self.by_head[usize::from(chain.head())] = Some((slot, chain));
+                let head = usize::from(chain.head());
+                self.by_head[head] = Some((slot, chain));
                 self.slots.occupy(slot, request, waiter);
                 self.unannounced = true;
                 Ok(slot)
@@ -142,8 +144,8 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
         }
     }
 
-    /// Writes the descriptors of a request. The caller must move it into the slot at once: the device may start with
-    /// the next notification.
+    /// Writes the descriptors of a request. The caller must move it into the slot at once: the device may start at
+    /// any time.
     #[inline(always)]
     fn add(&mut self, request: &Request<B>) -> Result<InFlight, Refusal> {
         if self.health != Health::Working {
@@ -189,7 +191,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
     }
 
     fn finish(&mut self, Returned { head, written }: Returned) -> Result<(), Violation> {
-        let owner = self.by_head.get_mut(usize::from(head)).and_then(Option::take);
+        let owner = self.by_head.get_mut(head as usize).and_then(Option::take);
         let (slot, chain) = owner.ok_or(Violation::NotInFlight { head })?;
         let request = self.slots.in_flight(slot).ok_or(Violation::NotInFlight { head })?;
         let (kind, bytes) = (request.kind, request.sectors.bytes());
@@ -292,7 +294,7 @@ impl<H: DeviceMemory, T: BlockTransport, B: Buffers> Ring<H, T, B> {
             log::error!("virtio-blk: the device does not stop; {} requests keep their memory", self.counters.in_flight);
             return;
         }
-        self.by_head = [None; QUEUE_SIZE];
+        self.by_head = [const { None }; QUEUE_SIZE];
         for slot in SlotIndex::all() {
             if let Some(kind) = self.slots.in_flight(slot).map(|request| request.kind) {
                 self.complete(slot, kind, Err(BlockError::DeviceFailed));

@@ -313,8 +313,12 @@ impl<P: Platform> Mm<P> {
         if core.judge(frame, sample) == Verdict::Keep {
             return Fate::Kept;
         }
-        core.note_eviction(frame, self.frames.free_frames());
-        if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) }
+        let leaver = core.leaver(frame);
+        let fate = if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) };
+        if matches!(fate, Fate::Freed) {
+            core.note_gone(leaver, self.frames.free_frames());
+        }
+        fate
     }
 
     /// Whether a page was used: its A bit, which is cleared, or what is known otherwise. Held pages count as used.

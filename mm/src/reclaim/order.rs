@@ -8,10 +8,18 @@ use super::policy::{Arrival, Policy, Sample, Verdict};
 use super::{Distance, Replacement, Use};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
+use crate::home::PackedHome;
 use crate::manager::Core;
 use crate::page::PageCopy;
 use crate::platform::Platform;
 use crate::stats::PageClass;
+
+/// A candidate that may turn out to be unable to go, as it was before that was tried.
+pub(super) struct Leaver {
+    home: Option<PackedHome>,
+    /// Whether Belady's minimum is asked about such pages.
+    judged: bool,
+}
 
 impl<P: Platform> Core<P> {
     /// The policy of a frame's group acts on it.
@@ -40,9 +48,9 @@ impl<P: Platform> Core<P> {
     pub fn readmit(&mut self, frame: Pfn) {
         let desc = self.table.get(frame);
         let distance = self.ghosts.recall(desc.packed_home());
-        let (made, wanted) = (matches!(desc.copy(), Some(PageCopy::Fill(_))), desc.holds() > 0);
-        // What nobody waits for is not used yet.
-        if made || wanted {
+        let (made, file) = (matches!(desc.copy(), Some(PageCopy::Fill(_))), desc.copy() == Some(PageCopy::File));
+        // What nobody waits for is not used yet; of files, whether what was read ahead proves useful is not told, so all counts.
+        if made || file || desc.holds() > 0 {
             self.note_use(frame, if made { Use::Made } else { Use::Read });
         }
         if let Some(distance) = distance
@@ -86,37 +94,47 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// The policy decides about its candidate. A page that is to go is on no list any more, and is remembered; tables have no home to be
-    /// remembered by.
+    /// The policy decides about its candidate. A page that is to go is on no list any more.
     pub(super) fn judge(&mut self, frame: Pfn, sample: Sample) -> Verdict {
         if sample != Sample::Idle && self.table.get(frame).residence() != Residence::Table {
             self.note_use(frame, Use::Found);
         }
         let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
         if verdict == Verdict::Evict {
-            let desc = self.table.get_mut(frame);
-            desc.set_listed(false);
-            self.ghosts.count_eviction();
-            if desc.residence() != Residence::Table {
-                self.ghosts.remember(desc.packed_home());
-            }
+            self.table.get_mut(frame).set_listed(false);
         }
         verdict
     }
+
+    /// What will have to be noted if this candidate can go.
+    pub(super) fn leaver(&self, frame: Pfn) -> Leaver {
+        let desc = self.table.get(frame);
+        let home = (desc.residence() != Residence::Table).then(|| desc.packed_home());
+        Leaver { home, judged: desc.group().is_root() }
+    }
+
+    /// It is gone, or on its way, while so many frames are free. Pages are remembered; tables have no home to be remembered by. What groups
+    /// have is not the best policy's to use either.
+    pub(super) fn note_gone(&mut self, Leaver { home, judged }: Leaver, free: usize) {
+        let Self { optimum, ghosts, policy, pages, .. } = self;
+        ghosts.count_eviction();
+        if let Some(home) = home {
+            ghosts.remember(home);
+        }
+        if judged {
+            let under_way = [PageClass::Filling, PageClass::Cleaning, PageClass::Evicting];
+            optimum.note_eviction(|| {
+                free + under_way.iter().map(|class| pages.get(*class) as usize).sum::<usize>() + policy.len()
+            });
+        }
+    }
+
     /// A page of the machine's is known to be used now. The pages of groups are not judged: what a group may have keeps them from memory, not
     /// the policy.
     pub fn note_use(&mut self, frame: Pfn, how: Use) {
         let desc = self.table.get(frame);
         if desc.group().is_root() {
             self.optimum.note_use(desc.packed_home().into(), how);
-        }
-    }
-
-    /// A page goes, while so many frames are free. What groups have is not the best policy's to use either.
-    pub(super) fn note_eviction(&mut self, frame: Pfn, free: usize) {
-        let Self { optimum, policy, pages, table, .. } = self;
-        if table.get(frame).group().is_root() {
-            optimum.note_eviction(|| free + pages.get(PageClass::Evicting) as usize + policy.len());
         }
     }
 }

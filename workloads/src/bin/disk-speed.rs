@@ -3,14 +3,14 @@
 //!
 //! Runs on Linux only, where `just bench` takes from it what the swap disk can do: requests of `kib` KiB one behind the
 //! other over the first `mib` MiB, `depth` of them at a time (io_submit(2), O_DIRECT), `passes` times. **The disk's
-//! contents are lost.** It is written once before anything is measured: a new image has no blocks yet, and a block that
-//! was never written reads faster. Prints a RESULT line for each direction.
+//! contents are lost**, so it must be a swap area that nobody uses. It is written once before anything is measured: a new
+//! image has no blocks yet, and a block that was never written reads faster. Prints a RESULT line for each direction.
 #![expect(unsafe_code, reason = "system calls that the standard library has no words for")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::ExitCode;
 use std::ptr;
 use std::time::Instant;
@@ -18,7 +18,9 @@ use std::time::Instant;
 use workloads::arguments;
 
 const DISK: &str = "/dev/vda";
-const ABOUT: &str = "How fast /dev/vda is, whose contents are lost.";
+const ABOUT: &str = "How fast /dev/vda is, a swap area that nobody uses, whose contents are lost.";
+/// What stands at the end of a swap area's first page (mkswap(8)).
+const SIGNATURE: &[u8] = b"SWAPSPACE2";
 
 /// linux/aio_abi.h: what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,14 @@ struct Disk {
 
 impl Disk {
     fn open(kib: u64, depth: usize) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(DISK)?;
+        let mut signature = [0; SIGNATURE.len()];
+        File::open(DISK)?.read_exact_at(&mut signature, (4096 - SIGNATURE.len()) as u64)?;
+        if signature != SIGNATURE {
+            return Err(io::Error::other("not a swap area, and would be overwritten"));
+        }
+        // Without O_CREAT, O_EXCL refuses a block device that is mounted, or used for swap (open(2)).
+        let flags = libc::O_DIRECT | libc::O_EXCL;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(DISK)?;
         let mut context: libc::c_ulong = 0;
         // SAFETY: io_setup(2) writes the context's handle to the variable, which lives until the call returns.
         checked(unsafe { libc::syscall(libc::SYS_io_setup, depth, ptr::from_mut(&mut context)) })?;

@@ -41,10 +41,10 @@ fn all_failed(results: &Results) -> bool {
 
 #[test]
 fn f8_an_unknown_or_idle_descriptor_fails_the_device() {
-    for id in [200, 255, 256, 1000, 65_535] {
+    for id in [200, 255, 256, 1000, 65_535, 65_536, 65_536 + 3] {
         let (_device, disk, results) = after(|device| device.lie(id, 0));
         assert!(all_failed(&results), "{results:?}");
-        assert_eq!(disk.health(), Health::Failed(Violation::NotInFlight { head: id as u16 }));
+        assert_eq!(disk.health(), Health::Failed(Violation::NotInFlight { head: id }));
     }
 }
 

@@ -131,7 +131,8 @@ unsafe fn copy_by_avx(from: *const u64, to: *mut u64) {
 }
 
 /// Four lanes of 16 bytes. Each takes every fourth block of the page in, by a round of AES whose key is the block. At the end the
-/// lanes go into each other, and two rounds spread them.
+/// lanes go into each other, two of them after a round more than the others, so that no change has passed only one round in both;
+/// and two rounds spread them.
 ///
 /// # Safety
 /// As for [`hash`], and AVX and VAES are there.
@@ -152,6 +153,7 @@ unsafe fn hash_by_vaes(page: *const u64, key: &Key) -> [u64; 4] {
             "vaesenc ymm1, ymm1, [{page} + whole_page_at + 32]",
             ".set whole_page_at, whole_page_at + 64",
             ".endr",
+            "vaesenc ymm1, ymm1, [{key} + 64]",
             "vaesenc ymm0, ymm0, ymm1",
             "vaesenc ymm0, ymm0, [{key} + 64]",
             "vaesenc ymm0, ymm0, [{key} + 64]",

@@ -1,4 +1,4 @@
-//! Generations: most of memory is for pages that have shown their worth, and what only passes through takes a tenth.
+//! Generations: most of memory is for pages that have shown their worth, and what only passes through takes an eleventh.
 //!
 //! Owns four queues and the contest for a place among the proven. Its parts are well known: the small queue in which new pages have to
 //! show that they are used again is S3-FIFO's (Yang et al., SOSP 2023), the worth of a page that comes back soon is the refault
@@ -23,7 +23,7 @@ use super::{Arrival, PageList, Policy, Sample, Verdict};
 use crate::addr::Pfn;
 use crate::frame::{Links, Mark};
 
-/// With fewer pages all are main's, which is then a clock: a queue of a tenth would be shorter than what reclaim frees at once, and a page
+/// With fewer pages all are main's, which is then a clock: a queue of an eleventh would be shorter than what reclaim frees at once, and a page
 /// would have come, passed through it and gone before anybody could have used it again.
 const FEWEST: usize = 512;
 /// Of all pages, one in so many may be new: long enough that the accesses that belong to the first one are over.

@@ -33,7 +33,7 @@ use linux::Linux;
 /// docs/benchmarks.json as it goes, so that what has been measured is kept if the rest is interrupted. What runs
 /// meanwhile is said on the standard error.
 #[derive(Debug, Parser)]
-#[command(name = "just bench")]
+#[command(name = "just bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     what: Option<What>,
@@ -157,11 +157,11 @@ struct Page {
 }
 
 impl Page {
-    fn new(directory: &str, bench: &Bench) -> Self {
-        let directory = source::root().join(directory);
+    fn new(name: &str, bench: &Bench) -> Self {
+        let directory = source::root().join(name);
         fs::create_dir_all(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
         let mut page = Self { directory, text: String::new(), figures: Vec::new(), program: String::new() };
-        page.say(&head(bench));
+        page.say(&head(bench, name));
         page
     }
 
@@ -196,8 +196,12 @@ impl Page {
 }
 
 /// The conditions.
-fn head(bench: &Bench) -> String {
-    let recipe = if bench.size == Size::Quick { "just bench quick" } else { "just bench" };
+fn head(bench: &Bench, directory: &str) -> String {
+    let recipe = match bench.size {
+        Size::Quick => "just bench quick",
+        Size::Full if directory == "docs" => "just bench",
+        Size::Full => "just bench --part …",
+    };
     let linux = bench.linux.as_ref().map_or_else(
         || "There was no Linux to compare with (`just linux`).".to_owned(),
         |linux| {
@@ -215,7 +219,7 @@ fn head(bench: &Bench) -> String {
         "# Benchmarks\n\n`{recipe}` makes this page: {}, one processor, TCG; 64 MiB of RAM, a working set of 128 MiB and 1 GiB of swap, \
          unless said\notherwise; every page is verified, and Ebb's swap audited. Both systems run the same program in the same QEMU. {linux}\n\
          Medians of {}, the systems taking turns, and from the least to the most as a part of the median. A figure is missed if its\n\
-         median and its second-best round are; it is compared as measured, not as shown. In docs/benchmarks.json is every round.\n\n",
+         median and its second-best round are; it is compared as measured, not as shown. In {directory}/benchmarks.json is every round.\n\n",
         qemu(),
         if bench.rounds == 1 { "one round".to_owned() } else { format!("{} rounds", bench.rounds) },
     )

@@ -1,4 +1,4 @@
-//! What the swap disk could do if nothing but the disk took time.
+//! What the swap disk can do, as Linux gets it in this QEMU: what it does for a page beside that is little, and in it.
 //!
 //! Measured by a program (`workloads/src/bin/disk-speed.rs`) under the small Linux, which lets programs at the disk
 //! directly, on a disk with the same options in the same QEMU: requests of 64 KiB one behind the other, 32 at a time,
