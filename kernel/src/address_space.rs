@@ -11,7 +11,7 @@ use core::ops::ControlFlow;
 use arrayvec::ArrayVec;
 use mm::addr::{Pfn, VirtAddr, Vpn};
 use mm::frame::{Frame, FrameKind};
-use mm::platform::{Mapping, NoTableFrame, PageTable, RetiredTables, Rights, Stale};
+use mm::platform::{Caches, Mapping, NoTableFrame, PageTable, RetiredTables, Rights, Stale};
 use mm::space::{SpaceId, SpaceLayout};
 use x86_64::PhysAddr;
 
@@ -345,7 +345,7 @@ impl PageTable for UserTables {
 
     #[inline(always)]
     fn flush<T>(&mut self, stale: Stale<T>) -> T {
-        if kernel_space::is_loaded(self.root) {
+        if stale.caches() == Caches::MayHoldIt && kernel_space::is_loaded(self.root) {
             tlb::flush_page(x86_64::VirtAddr::new(stale.page().addr().as_u64()));
         }
         stale.into_flushed()

@@ -115,7 +115,7 @@ impl<P: Platform> Core<P> {
         let Some(stale) = table.unmap(place.1) else {
             return;
         };
-        let (mapping, tables) = table.flush(stale);
+        let (mapping, tables) = table.flush(stale.unless_unused());
         if !tables.is_empty() {
             self.free_tables(frames, tables);
         }

@@ -145,13 +145,28 @@ pub struct Mapping {
 #[derive(Debug)]
 pub struct Stale<T> {
     page: Vpn,
+    caches: Caches,
     value: T,
+}
+
+/// What the translation caches of the CPUs may know of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caches {
+    /// What its entry said before.
+    MayHoldIt,
+    /// Nothing.
+    HoldNothing,
 }
 
 impl<T> Stale<T> {
     /// `value` is usable once `page` is flushed. For implementers of [`PageTable`].
     pub fn new(page: Vpn, value: T) -> Self {
-        Self { page, value }
+        Self { page, caches: Caches::MayHoldIt, value }
+    }
+    /// What the caches may know: whether there is anything to flush.
+    #[inline(always)]
+    pub fn caches(&self) -> Caches {
+        self.caches
     }
     /// The page whose translation is stale.
     pub fn page(&self) -> Vpn {
@@ -160,6 +175,37 @@ impl<T> Stale<T> {
     /// Opens the value. For implementers of [`PageTable::flush`] only, after the flush.
     pub fn into_flushed(self) -> T {
         self.value
+    }
+}
+
+impl<T: Before> Stale<T> {
+    /// The same, not to be flushed if no cache can hold the translation. A CPU sets A before it caches one (SDM vol. 3A §4.10.2.3), and
+    /// who clears A flushes: so none holds an entry whose A bit is clear. Where nearly all pages have been used, asking costs more.
+    #[inline(always)]
+    pub fn unless_unused(self) -> Self {
+        let caches = if self.value.was_used() { Caches::MayHoldIt } else { Caches::HoldNothing };
+        Self { caches, ..self }
+    }
+}
+
+/// What is known of an entry that was changed.
+pub trait Before {
+    /// Whether a CPU has used it since its A bit was last clear.
+    fn was_used(&self) -> bool;
+}
+
+impl Before for Mapping {
+    #[inline(always)]
+    fn was_used(&self) -> bool {
+        self.accessed
+    }
+}
+
+impl Before for (Mapping, RetiredTables) {
+    /// The way to a table may be cached although the entry is not (paging-structure caches, SDM vol. 3A §4.10.3).
+    #[inline(always)]
+    fn was_used(&self) -> bool {
+        self.0.accessed || !self.1.is_empty()
     }
 }
 
@@ -198,7 +244,7 @@ pub trait PageTable: Send + 'static {
     /// Removes every mapping of the last-level table that covers `page` and gives up that table and those above it that it leaves
     /// empty. `each` is told of every mapping removed. `None` if there is no such table.
     fn drop_table(&mut self, page: Vpn, each: &mut dyn FnMut(Vpn, Mapping)) -> Option<Stale<RetiredTables>>;
-    /// Makes every CPU forget the translation of the stale page.
+    /// Makes every CPU forget the translation of the stale page, if [`Stale::caches`] says that one may know it.
     fn flush<T>(&mut self, stale: Stale<T>) -> T;
     /// Makes every CPU forget the translations of all pages that share a last-level table with the stale page.
     fn flush_region<T>(&mut self, stale: Stale<T>) -> T;

@@ -189,7 +189,7 @@ impl<P: Platform> Core<P> {
         mappings.places(table, frame).fold(false, |used, (space, page)| {
             let Some(s) = spaces.get_mut(space) else { return used };
             let stale = s.table.harvest(page);
-            used | stale.is_some_and(|stale| s.table.flush(stale).accessed)
+            used | stale.is_some_and(|stale| s.table.flush(stale.unless_unused()).accessed)
         })
     }
 

@@ -8,7 +8,7 @@ use super::tlb::{Entry, Tlb};
 use super::{Shared, SimLock};
 use crate::addr::{Pfn, VirtAddr, Vpn};
 use crate::frame::{Frame, FrameAllocator, FrameKind};
-use crate::platform::{Access, Mapping, NoTableFrame, PageTable, RetiredTables, Rights, Stale};
+use crate::platform::{Access, Caches, Mapping, NoTableFrame, PageTable, RetiredTables, Rights, Stale};
 use alloc::{collections::BTreeMap, sync::Arc};
 use core::ops::ControlFlow;
 use mutex_traits::ConstInit;
@@ -229,7 +229,10 @@ impl PageTable for SimTable {
     }
 
     fn flush<T>(&mut self, stale: Stale<T>) -> T {
-        self.mmu.tlb.with_lock(|tlb| tlb.forget(|e| (e.table, e.page) == (self.number, stale.page())));
+        // As the kernel: a translation that is there all the same is found by who uses it next ([`assert_fresh`]).
+        if stale.caches() == Caches::MayHoldIt {
+            self.mmu.tlb.with_lock(|tlb| tlb.forget(|e| (e.table, e.page) == (self.number, stale.page())));
+        }
         stale.into_flushed()
     }
 
