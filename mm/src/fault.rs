@@ -395,7 +395,7 @@ impl<P: Platform> Mm<P> {
     #[inline(never)]
     fn join_fill<'a>(&'a self, core: &mut Core<P>, subject: Subject, holds: &mut Holds, op: OpId) -> Step<'a, P> {
         if let Some(frame) = core.frame_under(op, subject.home) {
-            core.judge_ahead(frame, Outcome::Hit);
+            self.come_to(core, subject.request, frame);
             self.hold(core, frame, holds);
         }
         self.wait_op(op)
@@ -460,14 +460,23 @@ impl<P: Platform> Mm<P> {
         if core.map_page(self.frames, page, frame, rights).is_none() {
             return self.no_table(core, request, frame, holds);
         }
+        self.come_to(core, request, frame);
         match core.table.get(frame).residence() {
             Residence::Evicting => core.rescue(frame),
             Residence::Clean if request.access == Access::Write => core.became_dirty(frame), // step 5
-            Residence::Clean => core.judge_ahead(frame, Outcome::Hit),
             _ => {}
         }
         self.hold(core, frame, holds);
         Step::Mapped
+    }
+
+    /// A page that may have been read ahead is wanted.
+    #[inline(always)]
+    fn come_to(&self, core: &mut Core<P>, request: Request, frame: Pfn) {
+        if core.table.get(frame).ahead() {
+            core.judge_ahead(frame, Outcome::Hit);
+            self.read_on(core, (request.space, request.page));
+        }
     }
 
     /// A page whose contents need no I/O. Steps 1 and 3: a frame of its own. Step 2: zeroes that are only read are the shared frame.

@@ -134,6 +134,11 @@ impl Group {
         self.limits.frames.is_some_and(|most| self.charged >= most)
     }
 
+    /// Frames that it may have beside those it has.
+    pub fn room(&self) -> usize {
+        self.limits.frames.map_or(usize::MAX, |most| most.saturating_sub(self.charged) as usize)
+    }
+
     /// Nothing can go. `false` if somebody is on its way out already.
     pub fn declare(&mut self) -> bool {
         let declared = self.shortage.declare();

@@ -1,9 +1,10 @@
 //! Swap-in: the page that is wanted, and pages that soon will be.
 //!
-//! Owns how a fill is begun ([`Mm::begin_swap_in`]): the window of [`readahead`](crate::swap::readahead), one request for each run of slots
-//! in a row, and a frame for each page as long as nobody waits for one; and what becomes of pages that nobody asked for. Those
-//! are mapped as soon as they are there, so that using one costs no fault; the A bit tells whether it was used. Does not own what a
-//! request that comes back means ([`crate::pager`]), nor the wait of who wants a page ([`crate::fault`]).
+//! Owns how a fill is begun ([`Mm::begin_swap_in`]): the window of [`readahead`](crate::swap::readahead), one request for each run
+//! of slots in a row, and a frame for each page as long as nobody waits for one; and what becomes of pages that nobody asked for.
+//! Those are mapped as soon as they are there, so that using one costs no fault; the A bit tells whether it was used. Only the herald
+//! of a window is not: the fault on it has the next window read ([`Mm::read_on`]), and reclaim begin before that stops for want of
+//! frames. Does not own what a request that comes back means ([`crate::pager`]), nor the wait of who wants a page ([`crate::fault`]).
 //!
 //! ```text
 //!   read ahead ──► on probation ── its A bit, a fault on it, or a copy to or from it ──────► hit: a page like any other
@@ -13,6 +14,7 @@
 //! ```
 
 use crate::addr::{PageRange, Pfn, Vpn};
+use crate::anon::AnonTable;
 use crate::frame::{Frame, Residence};
 use crate::group::GroupId;
 use crate::home::{Home, Place};
@@ -20,9 +22,10 @@ use crate::manager::{Core, Mm};
 use crate::ops::{Op, OpId, OpKind, OpPage, Target};
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, CLUSTER, IoFrames, Platform, Slot, StoreKind, StoreRequest};
-use crate::reclaim::Use;
+use crate::reclaim::{Use, Watermarks};
+use crate::space::SpaceId;
 use crate::stats::PageClass;
-use crate::swap::readahead::Window;
+use crate::swap::readahead::{Course, WIDEST, Window};
 use alloc::collections::VecDeque;
 use arrayvec::ArrayVec;
 
@@ -102,14 +105,14 @@ impl<P: Platform> Mm<P> {
         }
         let wanted = Wanted { home, slot, tag, frame };
         match self.decide(core, place, slot) {
-            Window::Alone => self.read_run(core, home, slot, [wanted]),
+            Window::Alone => self.read_run(core, slot, [wanted], |_| false),
             window => self.read_window(core, place, wanted, window),
         }
     }
 
     /// What the evidence says is worth reading with a page.
     fn decide(&self, core: &mut Core<P>, (space, page): Place, slot: Slot) -> Window {
-        let most = self.spare_frames(core);
+        let most = self.spare_frames(core).map_or(0, |spare| spare.min(self.config.read_ahead));
         let Some(s) = core.spaces.get_mut(space) else { return Window::Alone };
         match s.vmas.find(page) {
             Some(area) if area.rights.allow(Access::Read) => s.ahead.decide(page, slot, most),
@@ -121,64 +124,100 @@ impl<P: Platform> Mm<P> {
     #[inline(never)]
     fn read_window(&self, core: &mut Core<P>, place: Place, wanted: Wanted, window: Window) -> Option<OpId> {
         let home = wanted.home;
-        let mut others = MAX_RUNS.min(core.ops.room(OpKind::Fill)).saturating_sub(1);
-        let mut pages = self.with_frames(core, place, wanted, window);
-        pages.sort_unstable_by_key(|wanted| wanted.slot);
+        let runs = MAX_RUNS.min(core.ops.room(OpKind::Fill));
+        let found = find(core, place, window, Runs::with(wanted.slot, runs));
+        let mut pages = ArrayVec::from_iter([wanted]);
+        self.give_frames(core, place.0, found, &mut pages);
+        self.read_runs(core, pages, Some(home), runs.saturating_sub(1))
+    }
+
+    /// Somebody has come to a page that was read ahead: perhaps the pages after its window are to be read now, so that they are there
+    /// when they are wanted. Nobody waits for these.
+    #[inline(never)]
+    pub(crate) fn read_on(&self, core: &mut Core<P>, (space, page): Place) {
+        let Some(spare) = self.spare_frames(core) else { return };
+        let Some(s) = core.spaces.get_mut(space).filter(|s| s.ahead.is_herald(page)) else { return };
+        let went_on = s.ahead.go_on(page, spare.min(self.config.read_ahead));
+        // At two windows before `low`; at `high` and beyond, there is nothing to reclaim for.
+        let Watermarks { low, high, .. } = self.watermarks;
+        if spare < (2 * usize::from(WIDEST)).min(high - low) {
+            core.progress.begin_early();
+            self.frames.pressure().wake_all();
+        }
+        // One is for who wants a page now.
+        let runs = MAX_RUNS.min(core.ops.room(OpKind::Fill).saturating_sub(1));
+        let Some((last, course, count)) = went_on else { return };
+        let Some(s) = core.spaces.get_mut(space) else { return };
+        if !s.vmas.find(last).is_some_and(|area| area.rights.allow(Access::Read)) {
+            return;
+        }
+        let found = along(core, (space, last), course, count, Runs::none(runs));
+        let mut pages = ArrayVec::new();
+        self.give_frames(core, space, found, &mut pages);
+        self.read_runs(core, pages, None, runs);
+    }
+
+    /// Gives each page that was found a frame, as long as there are any.
+    fn give_frames(
+        &self,
+        core: &mut Core<P>,
+        space: SpaceId,
+        found: ArrayVec<Found, { CLUSTER - 1 }>,
+        pages: &mut ArrayVec<Wanted, CLUSTER>,
+    ) {
+        let group = core.spaces.get_mut(space).map_or(GroupId::ROOT, |s| s.group);
+        for (home, slot, tag) in found {
+            let Ok(frame) = self.alloc_user(core, group) else { break };
+            pages.push(Wanted { home, slot, tag, frame });
+        }
+    }
+
+    /// One request for each run of slots in a row: the one with the page that is `wanted`, which is what is returned, and so many others.
+    fn read_runs(
+        &self,
+        core: &mut Core<P>,
+        mut pages: ArrayVec<Wanted, CLUSTER>,
+        wanted: Option<Home>,
+        mut others: usize,
+    ) -> Option<OpId> {
+        pages.sort_unstable_by_key(|page| page.slot);
         let mut begun = None;
         while let Some(slot) = pages.first().map(|first| first.slot) {
             let length = run_length(&pages);
-            let has_it = pages[..length].iter().any(|wanted| wanted.home == home);
+            let has_it = pages[..length].iter().any(|page| Some(page.home) == wanted);
             if has_it || others > 0 {
                 others -= usize::from(!has_it);
-                let op = self.read_run(core, home, slot, pages.drain(..length));
+                let op = self.read_run(core, slot, pages.drain(..length), |home| Some(home) != wanted);
                 begun = if has_it { op } else { begun };
             } else {
-                pages.drain(..length).for_each(|wanted| self.free_user(core, wanted.frame));
+                pages.drain(..length).for_each(|page| self.free_user(core, page.frame));
             }
         }
         begun
     }
 
-    /// The wanted page and those to be read with it, each with a frame.
-    fn with_frames(
-        &self,
-        core: &mut Core<P>,
-        place: Place,
-        wanted: Wanted,
-        window: Window,
-    ) -> ArrayVec<Wanted, CLUSTER> {
-        let mut pages = ArrayVec::new();
-        let group = core.spaces.get_mut(place.0).map_or(GroupId::ROOT, |s| s.group);
-        let found = find(core, place, wanted.slot, window);
-        pages.push(wanted);
-        for (home, slot, tag) in found {
-            let Ok(frame) = self.alloc_user(core, group) else { break };
-            pages.push(Wanted { home, slot, tag, frame });
-        }
-        pages
-    }
-
-    /// Frames that reading ahead may take: what is free beyond `low`, counting frames that reclaim is about to free, as long as those who
-    /// wait for a frame find one. None while slots are scarce, since a page that comes back then loses its copy.
-    fn spare_frames(&self, core: &Core<P>) -> usize {
+    /// Frames that are to spare for reading ahead: what is free beyond `low`, counting frames that reclaim is about to free, as long as
+    /// those who wait for a frame find one. `None`: nothing is to be read ahead, as while slots are scarce, when a page that comes back
+    /// loses its copy.
+    fn spare_frames(&self, core: &Core<P>) -> Option<usize> {
         if self.config.read_ahead == 0 || core.swap.as_ref().is_none_or(|s| s.slots.scarce()) {
-            return 0;
+            return None;
         }
         let (free, marks) = (self.frames.free_frames(), self.watermarks);
         let waited_for = marks.min + (marks.low - marks.min) / 2;
         let beyond_low = (free + core.pages_leaving()).saturating_sub(marks.low);
-        free.saturating_sub(waited_for).min(beyond_low).min(self.config.read_ahead)
+        Some(free.saturating_sub(waited_for).min(beyond_low))
     }
 
-    /// One request for pages whose slots are in a row from `slot` on. `wanted` was asked for; the others come ahead. `None` if the
-    /// operation table is full; there is room if there was and no other has begun.
+    /// One request for pages whose slots are in a row from `slot` on. What `comes_ahead` was not asked for. `None` if the operation
+    /// table is full; there is room if there was and no other has begun.
     #[inline(always)]
     fn read_run(
         &self,
         core: &mut Core<P>,
-        wanted: Home,
         slot: Slot,
         run: impl IntoIterator<Item = Wanted>,
+        comes_ahead: impl Fn(Home) -> bool,
     ) -> Option<OpId> {
         let op = core.ops.begin(OpKind::Fill, Target::Slots(slot), &[])?;
         let mut frames = core.ops.frames();
@@ -188,7 +227,7 @@ impl<P: Platform> Mm<P> {
             }
             let desc = core.table.get_mut(frame.pfn());
             desc.reset(home, Residence::Filling);
-            if home != wanted {
+            if comes_ahead(home) {
                 desc.set_ahead(true);
                 core.probation.pending += 1;
                 core.counters.swap_ra += 1;
@@ -237,7 +276,7 @@ impl<P: Platform> Mm<P> {
         }
         core.probation.queue.push_back(Probationer { frame, generation, taken: core.counters.pgsteal });
         let Some((space, page)) = core.table.get(frame).home().private() else { return };
-        let Some(s) = core.spaces.get_mut(space).filter(|s| !s.dying) else { return };
+        let Some(s) = core.spaces.get_mut(space).filter(|s| !s.dying && !s.ahead.is_herald(page)) else { return };
         let Some(area) = s.vmas.find(page).filter(|area| area.rights.allow(Access::Read)) else { return };
         if area.object_page(page).is_some() {
             return;
@@ -302,47 +341,111 @@ impl<P: Platform> Core<P> {
     }
 }
 
+/// The pieces of the disk that the pages of a window lie in.
+struct Runs {
+    slots: ArrayVec<u32, CLUSTER>,
+    count: usize,
+    /// Not more than this.
+    most: usize,
+}
+
+impl Runs {
+    fn none(most: usize) -> Self {
+        Self { slots: ArrayVec::new(), count: 0, most }
+    }
+
+    /// What is read in any case.
+    fn with(slot: Slot, most: usize) -> Self {
+        Self { slots: ArrayVec::from_iter([slot.as_u32()]), count: 1, most }
+    }
+
+    /// Another page, if it does not take one piece too many.
+    fn admit(&mut self, slot: Slot) -> bool {
+        let slot = slot.as_u32();
+        let beside = self.slots.iter().filter(|other| other.abs_diff(slot) == 1).count();
+        let count = self.count + 1 - beside;
+        if count > self.most || self.slots.is_full() {
+            return false;
+        }
+        self.count = count;
+        self.slots.push(slot);
+        true
+    }
+}
+
 /// The pages of a window that can be read, nearest first.
-fn find<P: Platform>(
+fn find<P: Platform>(core: &mut Core<P>, place: Place, window: Window, runs: Runs) -> ArrayVec<Found, { CLUSTER - 1 }> {
+    match window {
+        Window::Alone => ArrayVec::new(),
+        Window::Pages(course, count) => along(core, place, course, count, runs),
+        Window::Slots(count) => beside(core, place, runs.slots[0], count),
+    }
+}
+
+/// Of so many pages next to one, of its area, those that can be read; not as many if its group has no room, or they lie in too many pieces.
+fn along<P: Platform>(
     core: &mut Core<P>,
     (space, page): Place,
-    slot: Slot,
-    window: Window,
+    course: Course,
+    count: u16,
+    mut runs: Runs,
 ) -> ArrayVec<Found, { CLUSTER - 1 }> {
     let mut found = ArrayVec::new();
-    let Core { spaces, anons, objects, .. } = core;
+    let Core { spaces, anons, objects, groups, .. } = core;
     let Some(s) = spaces.get_mut(space) else { return found };
     let Some(area) = s.vmas.find(page) else { return found };
-    let stored = |page, record| match record {
+    let room = groups.get_mut(s.group).map_or(usize::MAX, |group| group.room());
+    let mut herald = None;
+    let mut covered = 0;
+    for steps in 1..=u64::from(count) {
+        let Some(next) = course.step(page, steps).filter(|next| area.range.contains(*next)) else { break };
+        let away = match (s.index.get(next), area.object_page(next)) {
+            (Record::Absent, Some((object, page, _))) => {
+                let record = objects.get_mut(object).map(|object| object.index.get(page.key()));
+                record.and_then(|record| in_slot(Home::Object(object, page), record))
+            }
+            (record, _) => stored(anons, (space, next), record),
+        };
+        if let Some(away) = away {
+            if found.len() == room || !runs.admit(away.1) {
+                break;
+            }
+            found.push(away);
+            herald = herald.or(Some(next));
+        }
+        covered = steps;
+    }
+    s.ahead.covered_pages(covered, herald);
+    found
+}
+
+/// The pages of the so many slots after one, if they are in a page's neighbourhood.
+fn beside<P: Platform>(
+    core: &mut Core<P>,
+    (space, page): Place,
+    slot: u32,
+    count: u16,
+) -> ArrayVec<Found, { CLUSTER - 1 }> {
+    let mut found = ArrayVec::new();
+    let Core { spaces, anons, .. } = core;
+    let Some(s) = spaces.get_mut(space) else { return found };
+    let Some(area) = s.vmas.find(page) else { return found };
+    let slots = slot + 1..=slot + u32::from(count);
+    s.index.visit(around(page, area.range), usize::MAX, |page, record| {
+        let wanted = |(_, slot, _): &Found| slots.contains(&slot.as_u32());
+        found.extend(stored(anons, (space, page), record).filter(wanted));
+        record
+    });
+    s.ahead.covered_slots(count.into());
+    found
+}
+
+/// A page of a space that can be read, if it is in a slot.
+fn stored(anons: &AnonTable, (space, page): Place, record: Record) -> Option<Found> {
+    match record {
         Record::Shared(anon) => in_slot(Home::Anon(anon), anons.record(anon)),
         record => in_slot(Home::Private(space, page), record),
-    };
-    match window {
-        Window::Alone => {}
-        Window::Pages(course, count) => {
-            for steps in 1..=u64::from(count) {
-                let Some(next) = course.step(page, steps).filter(|next| area.range.contains(*next)) else { break };
-                match (s.index.get(next), area.object_page(next)) {
-                    (Record::Absent, Some((object, page, _))) => {
-                        let record = objects.get_mut(object).map(|object| object.index.get(page.key()));
-                        found.extend(record.and_then(|record| in_slot(Home::Object(object, page), record)));
-                    }
-                    (record, _) => found.extend(stored(next, record)),
-                }
-            }
-            s.ahead.covered_pages(count.into());
-        }
-        Window::Slots(count) => {
-            let slots = slot.as_u32() + 1..=slot.as_u32() + u32::from(count);
-            s.index.visit(around(page, area.range), usize::MAX, |page, record| {
-                let wanted = |(_, slot, _): &Found| slots.contains(&slot.as_u32());
-                found.extend(stored(page, record).filter(wanted));
-                record
-            });
-            s.ahead.covered_slots(count.into());
-        }
     }
-    found
 }
 
 /// A page that can be read, if it is in a slot.

@@ -122,6 +122,79 @@ fn a_window_is_one_request_for_each_run_of_slots() {
     finish(world, space);
 }
 
+/// N13: a scan that is under way does not wait for its pages: they are being read while it uses those before.
+#[test]
+fn n13_what_is_after_a_window_is_read_when_its_first_page_is_used() {
+    let (mut world, space, area) = paged_out(SimConfig::new(512, 1024), 6, &(0..64).collect::<Vec<_>>());
+    // 1 brings 2 to 5, and 6 brings 7 to 14.
+    let did = read(&mut world, space, area, (0..=6).collect());
+    assert_eq!((did.pgmajfault, did.pgfault), (3, 3), "{did:?}");
+    world.machine.disk().stop();
+    let did = read(&mut world, space, area, vec![7]);
+    assert_eq!((did.pgmajfault, did.pgfault, did.swap_ra), (0, 1, 16), "{did:?}");
+    let counts: Vec<u32> = world.machine.disk().under_way().iter().map(|(_, _, count)| *count).collect();
+    assert_eq!(counts, [16], "pages 15 to 30");
+    world.machine.disk().resume();
+    world.settle();
+    let did = read(&mut world, space, area, (8..=30).collect());
+    assert_eq!((did.pgmajfault, did.pgfault), (0, 1), "on page 15, which heralds 31 and what is after it: {did:?}");
+    finish(world, space);
+}
+
+/// N13: nor does it come to a halt where reclaim would begin: that begins before.
+#[test]
+fn n13_reclaim_begins_early_for_a_scan_that_is_under_way() {
+    let (mut world, space, area) = paged_out(SimConfig::new(16384, 1024), 7, &(0..64).collect::<Vec<_>>());
+    read(&mut world, space, area, (0..=6).collect());
+    let low = world.machine.mm().watermarks().low;
+    let frames = world.machine.mm().frames();
+    let spare = frames.free_frames() - low - 63;
+    let taken: Vec<_> = (0..spare).map(|_| frames.alloc_page(mm::frame::FrameKind::Dma).expect("it is free")).collect();
+    assert_eq!(world.machine.mm().snapshot().counters.pgsteal, 64, "none since the pages left");
+    let did = read(&mut world, space, area, vec![7]);
+    assert_eq!(did.swap_ra, 16, "{did:?}");
+    world.settle();
+    assert!(world.machine.mm().snapshot().counters.pgsteal > 64, "at {} frames, where {low} is low", low + 63 - 16);
+    taken.into_iter().for_each(|frame| frames.free(frame));
+    finish(world, space);
+}
+
+/// N13: and where there are frames enough, it does not begin, although they have once been fewer than `high`.
+#[test]
+fn n13_a_scan_that_has_frames_enough_makes_nobody_reclaim() {
+    let (mut world, space, area) = paged_out(SimConfig::new(16384, 1024), 9, &(0..128).collect::<Vec<_>>());
+    let marks = world.machine.mm().watermarks();
+    let frames = world.machine.mm().frames();
+    let spare = frames.free_frames() - marks.high;
+    let taken: Vec<_> = (0..spare).map(|_| frames.alloc_page(mm::frame::FrameKind::Dma).expect("it is free")).collect();
+    let before = world.machine.mm().snapshot().counters;
+    let did = read(&mut world, space, area, (0..=7).collect());
+    assert_eq!(did.swap_ra, 4 + 8 + 16, "the third window was heralded: {did:?}");
+    world.settle();
+    let after = world.machine.mm().snapshot().counters;
+    assert_eq!(after.pgsteal, before.pgsteal, "{} of {marks:?} are free", frames.free_frames());
+    assert!((marks.low..marks.high).contains(&frames.free_frames()));
+    taken.into_iter().for_each(|frame| frames.free(frame));
+    finish(world, space);
+}
+
+/// N13: pages in more pieces than are read at once end the window where the pieces end; what is after it goes on from there.
+#[test]
+fn n13_a_window_ends_before_the_piece_that_is_one_too_many() {
+    // Pages of neighbouring slots are 41 pages from each other: no two of a window in one piece.
+    let order: Vec<u64> = (0..97).map(|i| i * 41 % 97).collect();
+    let (mut world, space, area) = paged_out(SimConfig::new(512, 1024), 8, &order);
+    read(&mut world, space, area, (0..=6).collect());
+    world.settle();
+    for page in [14, 22] {
+        read(&mut world, space, area, vec![page]);
+        world.settle();
+        let did = read(&mut world, space, area, (page + 1..page + 8).collect());
+        assert_eq!((did.pgmajfault, did.pswpin), (0, 0), "the seven pages after {page} came with it: {did:?}");
+    }
+    finish(world, space);
+}
+
 /// The second page of a sequence is missing: it and the next four are being read when this returns, and the disk stands still.
 fn begin_window(seed: u64) -> (World, SpaceId, VirtAddr) {
     let written: Vec<u64> = (0..32).collect();

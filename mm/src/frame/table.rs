@@ -133,6 +133,7 @@ impl FrameDesc {
     pub(crate) fn has_copy(&self) -> bool {
         self.copy != 0
     }
+    #[inline]
     pub(crate) fn set_copy(&mut self, copy: Option<PageCopy>) {
         self.copy = copy.map_or(0, PageCopy::pack);
     }

@@ -82,6 +82,9 @@ enum Refill {
 pub(crate) struct Progress {
     refill: Refill,
     fruitless: usize,
+    /// Whether to begin before fewer than `low` frames are free: a sequence is being read ahead, is two windows from there, and would come
+    /// to a halt.
+    early: bool,
 }
 
 /// How hard reclaim tries.
@@ -94,6 +97,11 @@ enum Effort {
 }
 
 impl Progress {
+    /// Whether reclaim is to begin early from now on: until it looks for victims the next time.
+    pub fn begin_early(&mut self) {
+        self.early = true;
+    }
+
     fn effort(&self, candidates: usize) -> Effort {
         if self.fruitless > Replacement::LOOKS * candidates + CHUNK { Effort::Last } else { Effort::Usual }
     }
@@ -137,7 +145,9 @@ impl<P: Platform> Mm<P> {
             let mut pressure = pin!(self.frames.pressure().wait());
             // Subscribed before looking, so that a signal in between is not lost.
             let _ = pressure.as_mut().subscribe();
-            let wanted = self.core.with_lock(|core| core.shortage.take_asked() || core.objects.has_doomed());
+            let wanted = self
+                .core
+                .with_lock(|core| core.shortage.take_asked() || core.objects.has_doomed() || core.progress.early);
             if !self.frames.below_low() && !wanted && !self.groups_want() {
                 let _woken = pressure.await;
             }
@@ -189,6 +199,7 @@ impl<P: Platform> Mm<P> {
             let _ = pressure.as_mut().subscribe();
             let (round, machine) = self.core.with_lock(|core| {
                 let own = self.reclaim_in_groups(core);
+                short |= core.progress.early;
                 let machine = if short { self.reclaim_round(core) } else { Round::Enough };
                 let round = own.max(machine);
                 // The next round goes on filling the cluster.
@@ -262,7 +273,8 @@ impl<P: Platform> Mm<P> {
         let Watermarks { min, low, high } = self.watermarks;
         core.end_probations();
         let free = self.frames.free_frames();
-        if free <= min || free + core.pages_leaving() < low {
+        let early = core::mem::take(&mut core.progress.early);
+        if early || free <= min || free + core.pages_leaving() < low {
             core.progress.refill = Refill::Begun;
         } else if core.progress.refill == Refill::Done {
             return if free >= low { Round::Enough } else { Round::Blocked };
@@ -273,7 +285,7 @@ impl<P: Platform> Mm<P> {
             let coming = core.pages_leaving();
             let free = self.frames.free_frames();
             if free + coming >= high {
-                core.progress = Progress { refill: Refill::Done, fruitless: 0 };
+                core.progress = Progress { refill: Refill::Done, ..Progress::default() };
                 return if free >= low { Round::Enough } else { Round::Blocked };
             }
             if core.progress.is_hopeless(core.listed_pages()) {

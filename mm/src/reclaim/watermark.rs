@@ -1,15 +1,15 @@
 //! The watermarks: how many frames reclaim keeps free.
 //!
-//! Owns three numbers derived from the size of RAM, and what of `min` is for what. Below `low` reclaim begins, at `high` it ends, and
-//! below `min` no page of a program gets a frame. The upper half of that is for page tables; the kernel heap, which nobody can refuse,
-//! has the rest, but that no area is added when only its last quarter is left.
+//! Owns three numbers derived from the size of RAM, and what of `min` is for what. Below `low` reclaim begins, or somewhat
+//! before if a sequence is read ahead; at `high` it ends, and below `min` no page of a program gets a frame. The upper half of that is
+//! for page tables; the kernel heap, which nobody can refuse, has the rest, but that no area is added when only its last quarter is left.
 
 /// Watermarks, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
     /// Below this, faults wait.
     pub min: usize,
-    /// Below this, reclaim begins.
+    /// Below this, reclaim begins at the latest.
     pub low: usize,
     /// At this, reclaim ends.
     pub high: usize,

@@ -9,6 +9,9 @@
 //!      ▲                                            │  ▲ └─────────────────────────────────────►┘
 //!      └── elsewhere too often: forgotten           ▼  │ inside the window: half as wide, its pages did not last
 //! ```
+//! From eight pages on, the first page of a window is its *herald*: whoever comes there has the window after this one read, and does not
+//! wait for it. That costs a fault, but one that waits for nothing; and the disk and the program work at the same time.
+//!
 //! Two things are evidence: missing pages one after another in *address order*, and missing pages in the order of their *slots*, which are
 //! those that were written out together. How wide a window may be is a matter of *credit*: pages that were used earn it, pages
 //! that left unused cost twice as much. Without credit nothing is read ahead, until pages missing in order earn some.
@@ -22,6 +25,9 @@ const STREAMS: usize = 4;
 const FIRST: u16 = 4;
 /// Most pages in a window: beyond it a disk's request costs by the page, and what is read waits in frames that others could use.
 pub const WIDEST: u16 = 32;
+/// Pages of a window from which on the next one is read when this one begins to be used, not when it ends: by then the sequence has
+/// been told twice.
+const SURE: u64 = 2 * FIRST as u64;
 /// Credit that is enough for the widest window: two for a page.
 const FULL: u16 = 2 * WIDEST;
 /// How far beyond the edge of its window a sequence may go on: pages in between may be resident.
@@ -78,6 +84,8 @@ struct Stream {
     covered: u64,
     course: Option<Course>,
     window: u16,
+    /// The first page after `at` that is read ahead: whoever comes there will soon need what is after the window. 0: none.
+    herald: u64,
     /// When it went on, in decisions.
     used: u32,
 }
@@ -142,9 +150,36 @@ impl History {
         window
     }
 
-    /// The decision was carried out as far as the page so many steps on, and no further.
-    pub fn covered_pages(&mut self, steps: u64) {
-        self.streams[self.current].covered = steps;
+    /// The decision was carried out as far as the page so many steps on, and no further; which is the first page that is being read.
+    pub fn covered_pages(&mut self, steps: u64, first: Option<Vpn>) {
+        let stream = &mut self.streams[self.current];
+        stream.covered = steps;
+        stream.herald = first.filter(|_| steps >= SURE).map_or(0, Vpn::as_u64);
+    }
+
+    /// Whether somebody who comes to this page, which is read ahead, should be noticed: it is not to be mapped before.
+    pub fn is_herald(&self, page: Vpn) -> bool {
+        self.streams.iter().any(|stream| stream.herald == page.as_u64())
+    }
+
+    /// Somebody has come to a page that was read ahead. If it heralds what is after its window: the last page of that, and what to read
+    /// after it, at most `most` pages. Where that would be few, the window's end is soon enough.
+    pub fn go_on(&mut self, page: Vpn, most: usize) -> Option<(Vpn, Course, u16)> {
+        let index = self.streams.iter().position(|stream| stream.herald == page.as_u64())?;
+        let limit = self.limit();
+        let stream = &mut self.streams[index];
+        stream.herald = 0;
+        let course = stream.course?;
+        let last = course.step(Vpn::new(stream.at), stream.covered)?;
+        let window = (stream.window * 2).min(WIDEST);
+        let count = window.min(limit).min(most.min(usize::from(WIDEST)) as u16);
+        if u64::from(count) < SURE || count < window / 2 {
+            return None;
+        }
+        self.decisions += 1;
+        *stream = Stream { at: last.as_u64(), covered: 0, window, used: self.decisions, ..*stream };
+        self.current = index;
+        Some((last, course, count))
     }
 
     /// The decision was carried out as far as so many slots on.
@@ -183,7 +218,8 @@ impl History {
             self.credit += u16::from(given_up);
         }
         let count = stream.window.min(self.credit / 2).min(most.min(usize::from(WIDEST)) as u16);
-        *stream = Stream { at: page.as_u64(), covered: 0, course: Some(course), used: self.decisions, ..*stream };
+        *stream =
+            Stream { at: page.as_u64(), covered: 0, course: Some(course), herald: 0, used: self.decisions, ..*stream };
         self.current = index;
         if count == 0 || given_up { Window::Alone } else { Window::Pages(course, count) }
     }
@@ -224,7 +260,7 @@ mod tests {
         let window = history.decide(Vpn::new(page), Slot::new(slot), PLENTY);
         match window {
             Window::Alone => {}
-            Window::Pages(_, count) => history.covered_pages(count.into()),
+            Window::Pages(course, count) => history.covered_pages(count.into(), course.step(Vpn::new(page), 1)),
             Window::Slots(count) => history.covered_slots(count.into()),
         }
         window
@@ -250,6 +286,37 @@ mod tests {
     fn windows_of_a_scan_grow_as_their_pages_are_used() {
         assert_eq!(scan(&mut History::default(), 100, Course::Up, 7), [0, 4, 8, 16, 30, 32, 32]);
         assert_eq!(scan(&mut History::default(), 9000, Course::Down, 5), [0, 4, 8, 16, 30]);
+    }
+
+    #[test]
+    fn the_first_page_of_a_window_heralds_the_next_window() {
+        let mut history = History::default();
+        scan(&mut history, 100, Course::Up, 2);
+        assert!(!history.is_herald(Vpn::new(102)), "four pages may be chance");
+        assert_eq!(missing(&mut history, 106, 7), Window::Pages(Course::Up, 8));
+        assert!(history.is_herald(Vpn::new(107)) && !history.is_herald(Vpn::new(108)));
+        assert_eq!(history.go_on(Vpn::new(108), PLENTY), None);
+        assert_eq!(history.go_on(Vpn::new(107), PLENTY), Some((Vpn::new(114), Course::Up, 16)));
+        history.covered_pages(16, Some(Vpn::new(115)));
+        assert_eq!(history.go_on(Vpn::new(107), PLENTY), None, "once");
+        assert_eq!(
+            history.go_on(Vpn::new(115), 15),
+            None,
+            "when there are too few frames, the end of the window will do"
+        );
+        (0..28).for_each(|_| history.hit());
+        assert_eq!(missing(&mut history, 131, 7), Window::Pages(Course::Up, 32));
+        history.forget();
+        assert!(!history.is_herald(Vpn::new(132)));
+    }
+
+    #[test]
+    fn nothing_is_heralded_without_credit() {
+        let mut history = History::default();
+        scan(&mut history, 100, Course::Up, 3);
+        (0..40).for_each(|_| history.waste());
+        assert!(history.is_herald(Vpn::new(107)));
+        assert_eq!(history.go_on(Vpn::new(107), PLENTY), None);
     }
 
     #[test]
@@ -316,7 +383,7 @@ mod tests {
         let mut history = History::default();
         history.decide(Vpn::new(10), Slot::new(1), 3);
         assert_eq!(history.decide(Vpn::new(11), Slot::new(2), 3), Window::Pages(Course::Up, 3));
-        history.covered_pages(3);
+        history.covered_pages(3, None);
         assert_eq!(history.decide(Vpn::new(15), Slot::new(6), 0), Window::Alone);
         assert_eq!(history.decide(Vpn::new(16), Slot::new(7), 100), Window::Pages(Course::Up, 16));
     }

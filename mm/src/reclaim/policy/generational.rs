@@ -32,6 +32,10 @@ const NEW_SHARE: usize = 128;
 const COLD_SHARE: usize = 11;
 /// Pages of main that a page challenges that came back.
 const LOOKS_FOR_RETURNED: u8 = 1;
+/// Of the pages that came back before they were wanted, because those beside them were, so many challenge one of main's together: each is
+/// as good as one that was waited for, but in a loop there are more of them than pages in main, which would be looked at twice before
+/// the loop comes to them.
+const RETURNED_TOGETHER: u8 = 8;
 /// Pages of main that a page challenges that was used again while it was cold.
 const LOOKS_FOR_USED: u8 = 8;
 
@@ -94,6 +98,8 @@ struct Contest {
 pub struct Generational {
     queues: [PageList; 4],
     contest: Option<Contest>,
+    /// Pages that came back before they were wanted, since the last of them that challenged.
+    together: u8,
     /// Looks at main since one of its pages went.
     fruitless: usize,
     /// As many as there were before the last verdict, which may turn out to be one that cannot be carried out.
@@ -250,6 +256,14 @@ impl Policy for Generational {
             (Standing::Cold, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_USED),
             (Standing::New | Standing::Returned, _) if self.has_room() => self.push(links, frame, Standing::Main),
             (Standing::Returned, Sample::Used) => self.challenge(links, frame, LOOKS_FOR_RETURNED),
+            (Standing::Returned, Sample::FirstUse) if self.together + 1 == RETURNED_TOGETHER => {
+                self.together = 0;
+                self.challenge(links, frame, LOOKS_FOR_RETURNED);
+            }
+            (Standing::Returned, Sample::FirstUse) => {
+                self.together += 1;
+                self.push(links, frame, Standing::Cold);
+            }
             (Standing::New | Standing::Returned | Standing::Doomed, _) => self.push(links, frame, Standing::Cold),
         }
         if self.main_is_stuck() {
@@ -373,6 +387,30 @@ mod tests {
         let before = memory.misses;
         (0..9_000).for_each(|i| memory.touch(1000 + i * 7 % 900));
         assert!(memory.misses - before < 900, "{} misses in ten turns", memory.misses - before);
+    }
+
+    /// One program has memory that it does not use, another reads its own in sequences, over and over.
+    #[test]
+    fn pages_that_come_back_together_take_the_place_of_idle_ones_by_and_by() {
+        let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; FRAMES].into_boxed_slice()));
+        let mut policy = Generational::default();
+        (0..FRAMES).for_each(|f| policy.admit(&mut links, Pfn::new(f as u32), Arrival::New));
+        let mut idle = vec![true; FRAMES];
+        for _ in 0..4000 {
+            let gone = loop {
+                let frame = policy.candidate().expect("there are pages");
+                let returned = Standing::of(links.mark(frame)) == Standing::Returned;
+                let sample = if returned { Sample::FirstUse } else { Sample::Idle };
+                if policy.judge(&mut links, frame, sample) == Verdict::Evict {
+                    break frame;
+                }
+            };
+            idle[gone.index()] = false;
+            policy.admit(&mut links, gone, Arrival::Returned);
+        }
+        let left = idle.into_iter().filter(|idle| *idle).count();
+        // A hundred were not of main, and an eighth of 4000 challenged.
+        assert!((350..450).contains(&left), "{left} of {FRAMES} idle pages are left");
     }
 
     #[test]
