@@ -64,6 +64,18 @@ pub enum Secrecy {
     Encrypted,
 }
 
+/// Whether pages are compressed and kept in RAM before they are written to swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compress {
+    /// They are written as they are.
+    #[default]
+    Off,
+    /// `swap.compress=on`: those that get smaller.
+    On,
+    /// `swap.compress=auto`: while that pays.
+    Auto,
+}
+
 /// Whether the swap disk is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Swap {
@@ -219,6 +231,8 @@ pub struct Options {
     pub swap: Swap,
     /// `swap.encrypt=`.
     pub secrecy: Secrecy,
+    /// `swap.compress=`.
+    pub compress: Compress,
     /// `module=`.
     pub module: Module,
     /// `snapshot_ms=`: time between telemetry snapshots.
@@ -250,6 +264,7 @@ impl Default for Options {
             aslr: Aslr::default(),
             swap: Swap::default(),
             secrecy: Secrecy::default(),
+            compress: Compress::default(),
             module: Module::default(),
             snapshot_ms: 250,
             disk_timeout_ms: 30_000,
@@ -337,6 +352,9 @@ impl Options {
             ("swap", Some("off")) => self.swap = Swap::Off,
             ("swap.encrypt", Some("on")) => self.secrecy = Secrecy::Encrypted,
             ("swap.encrypt", Some("off")) => self.secrecy = Secrecy::Plain,
+            ("swap.compress", Some("on")) => self.compress = Compress::On,
+            ("swap.compress", Some("auto")) => self.compress = Compress::Auto,
+            ("swap.compress", Some("off")) => self.compress = Compress::Off,
             ("module", Some("keep")) => self.module = Module::Keep,
             ("snapshot_ms", Some(number)) => {
                 self.snapshot_ms = number.parse().ok().filter(|&number| number > 0).ok_or_else(bad)?;
@@ -354,7 +372,7 @@ impl Options {
             ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "module" | "env" | "beside", _) => {
                 return Err(bad());
             }
-            ("mm.overcommit" | "aslr" | "swap.encrypt", _) => return Err(bad()),
+            ("mm.overcommit" | "aslr" | "swap.encrypt" | "swap.compress", _) => return Err(bad()),
             ("log" | "snapshot_ms" | "disk_timeout_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
             _ => return Err(Refusal::Unknown(option.to_owned())),
         }

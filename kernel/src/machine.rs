@@ -7,9 +7,10 @@ use core::mem::MaybeUninit;
 
 use mm::frame::FrameDesc;
 use mm::platform::Platform;
-use mm::{Config, Mm};
+use mm::{Config, Mm, NoMemory};
 
 use crate::address_space::UserTables;
+use crate::compressor::Lz4;
 use crate::file_store::Files;
 use crate::heap;
 use crate::phys::Memory;
@@ -25,6 +26,7 @@ impl Platform for Machine {
     type Table = UserTables;
     type Store = Storage;
     type Files = Files;
+    type Compressor = Lz4;
 
     fn shrink_caches() -> usize {
         heap::shrink()
@@ -57,12 +59,15 @@ pub fn descriptors(table: &'static mut [MaybeUninit<FrameDesc>]) -> &'static mut
     unsafe { table.assume_init_mut() }
 }
 
-/// Sets the manager up and returns it.
+/// Sets the manager up and returns it. Fails if there is no memory for the compressed tier that it is to have.
 pub fn init(
     config: Config,
     memory: Memory,
     descs: &'static mut [FrameDesc],
     store: Option<Storage>,
-) -> &'static Mm<Machine> {
-    MM.call_once(|| Mm::new(config, memory, crate::frames::get(), descs, store).with_files(Files))
+) -> Result<&'static Mm<Machine>, NoMemory> {
+    // Made where it stays: it is too large to be moved over the stack.
+    let mm = MM.call_once(|| Mm::new(config, memory, crate::frames::get(), descs, store).with_files(Files));
+    mm.add_tier(Lz4::new())?;
+    Ok(mm)
 }

@@ -12,6 +12,7 @@ mod arch;
 mod boot;
 mod cache;
 mod cmdline;
+mod compressor;
 mod console;
 mod data_disk;
 mod devices;

@@ -15,10 +15,11 @@ use executor::{Class, Duration};
 use mm::Config;
 use mm::frame::FrameDesc;
 use mm::space::{MAX_AREAS, Overcommit};
+use mm::tier::Compression;
 
 use crate::arch::direct_map;
 use crate::boot::{BootInfo, PhysRange, RegionKind};
-use crate::cmdline::{FailFrame, Failing, Module, Options, Promises, Stdin, Torture};
+use crate::cmdline::{Compress, FailFrame, Failing, Module, Options, Promises, Stdin, Torture};
 use crate::disks;
 use crate::fs::{self, stdio};
 use crate::machine;
@@ -66,8 +67,15 @@ pub async fn run(mut boot: Boot) {
     };
     let audit_key = u64::from_le_bytes(key);
     let areas = MAX_AREAS.min(frames::get().counts().total * AREAS_PER_FRAME);
-    let config = Config { torture, torture_every: TORTURE_EVERY, audit_key, areas, overcommit, ..Config::default() };
-    let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap);
+    let compression = match options.compress {
+        Compress::Off => Compression::Off,
+        Compress::On => Compression::On,
+        Compress::Auto => Compression::Auto,
+    };
+    let torture_every = TORTURE_EVERY;
+    let config = Config { torture, torture_every, audit_key, areas, overcommit, compression, ..Config::default() };
+    let mm = machine::init(config, Memory::new(spans), core::mem::take(&mut boot.descs), found.swap)
+        .unwrap_or_else(|_| power::refuse(format_args!("there is no memory for a compressed tier: swap.compress=off")));
     executor().spawn(Class::Kernel, "pager", mm.run_pager()).detach();
     executor().spawn(Class::Kernel, "reclaim", mm.run_reclaim()).detach();
     executor().spawn(Class::Kernel, "victims", process::victims::run()).detach();

@@ -18,6 +18,7 @@ use crate::shortage::{Lot, Waiter};
 use crate::space::{SpaceId, Vma};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
+use crate::tier::{EntryId, Unloaded};
 use crate::victim::Scope;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -324,6 +325,7 @@ impl<P: Platform> Mm<P> {
             Record::Zero => self.commit(core, subject, holds, Blank::OnZero),
             Record::Away(PageCopy::Fill(word)) => self.commit(core, subject, holds, Blank::Word(word)),
             Record::Away(PageCopy::Slot(slot, tag)) => self.begin_fill(core, subject, holds, (slot, tag)),
+            Record::Away(PageCopy::Tier(id, tag)) => self.serve_from_tier(core, subject, holds, (id, tag)),
             Record::Away(PageCopy::File) => unreachable!("such a page has no record"),
             Record::Filling(op) => self.join_fill(core, subject, holds, op),
             Record::Failed => Step::Failed(FaultError::BadPage),
@@ -354,7 +356,60 @@ impl<P: Platform> Mm<P> {
             Record::Away(PageCopy::Fill(word)) if subject.request.access == Access::Write => {
                 self.copy_on_write(core, subject, holds, Original::Word(word))
             }
+            Record::Away(PageCopy::Tier(id, tag)) if subject.request.access == Access::Write => {
+                self.copy_from_tier(core, (subject, shared.home), holds, (id, tag))
+            }
             record => self.serve(core, shared, holds, record),
+        }
+    }
+
+    /// A page of the tier is there again, and mapped.
+    #[cold]
+    #[inline(never)]
+    fn serve_from_tier<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        subject: Subject,
+        holds: &mut Holds,
+        copy: (EntryId, Tag),
+    ) -> Step<'a, P> {
+        match self.load_held(core, subject, holds, copy) {
+            Ok(frame) => self.map_resident(core, subject, frame, holds),
+            Err(step) => step,
+        }
+    }
+
+    /// A page of the tier that is not the space's alone is written to: it is there again, and copied.
+    #[cold]
+    pub(crate) fn copy_from_tier<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        (subject, home): (Subject, Home),
+        holds: &mut Holds,
+        copy: (EntryId, Tag),
+    ) -> Step<'a, P> {
+        match self.load_held(core, Subject { home, ..subject }, holds, copy) {
+            Ok(frame) => self.copy_on_write(core, subject, holds, Original::Frame(frame)),
+            Err(step) => step,
+        }
+    }
+
+    /// Step 11 without I/O. The page is held: there may be no frame yet for a table, or for a copy of it.
+    #[cold]
+    fn load_held<'a>(
+        &'a self,
+        core: &mut Core<P>,
+        Subject { request, home, .. }: Subject,
+        holds: &mut Holds,
+        copy: (EntryId, Tag),
+    ) -> Result<Pfn, Step<'a, P>> {
+        match self.load(core, (home, request.group), copy) {
+            Ok(frame) => {
+                self.hold(core, frame, holds);
+                Ok(frame)
+            }
+            Err(Unloaded::Scarce(scarce)) => Err(self.no_frame(core, request, holds, scarce)),
+            Err(Unloaded::Lost) => Err(Step::Failed(FaultError::BadPage)),
         }
     }
 

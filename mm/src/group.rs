@@ -18,6 +18,7 @@ use crate::shortage::Shortage;
 use crate::space::SpaceId;
 use crate::swap::Swap;
 use alloc::boxed::Box;
+use core::ops::ControlFlow;
 
 /// Most groups beside the root: their names have four bits in a frame's descriptor.
 pub const MAX_GROUPS: usize = 15;
@@ -262,6 +263,14 @@ pub(crate) enum GroupState {
 }
 
 impl<P: Platform> Core<P> {
+    /// Compressed pages of a group that goes are the root's from now on: those in one piece of their table.
+    fn disown_compressed(&mut self, id: GroupId, piece: usize) -> ControlFlow<()> {
+        let (Some(tier), Some(swap)) = (&mut self.tier, &mut self.swap) else { return ControlFlow::Break(()) };
+        let Some(pages) = tier.disown(id, piece) else { return ControlFlow::Break(()) };
+        swap.uncharge_pages(id, pages);
+        ControlFlow::Continue(())
+    }
+
     /// Pages that policies know.
     pub fn listed_pages(&self) -> usize {
         if self.groups.count == 0 {
@@ -374,6 +383,11 @@ impl<P: Platform> Mm<P> {
                 let end = core.table.len().min(start + GLANCES);
                 (start..end).map(|index| Pfn::new(index as u32)).for_each(|frame| core.bequeath(frame, id));
             });
+            crate::yield_now().await;
+        }
+        let mut piece = 0;
+        while self.core.with_lock(|core| core.disown_compressed(id, piece)).is_continue() {
+            piece += 1;
             crate::yield_now().await;
         }
         let mut next = Some(0);

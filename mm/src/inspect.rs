@@ -30,6 +30,8 @@ pub enum Sight {
     Slot(Slot, Ownership),
     /// Nothing but a word, repeated.
     Word(Ownership),
+    /// In the compressed tier.
+    Compressed(Ownership),
     /// Lost.
     Lost,
 }
@@ -307,6 +309,7 @@ impl<P: Platform> Core<P> {
             Record::Filling(_) => Sight::Filling,
             Record::Away(PageCopy::Slot(slot, _)) => Sight::Slot(slot, ownership),
             Record::Away(PageCopy::Fill(_)) => Sight::Word(ownership),
+            Record::Away(PageCopy::Tier(..)) => Sight::Compressed(ownership),
             Record::Failed => Sight::Lost,
             Record::Shared(anon) => {
                 let ownership = Ownership::Forked(self.anons.refs(anon));

@@ -19,7 +19,7 @@
 //! - [`page`]: the states of a page, with the diagram. [`index`]: 8 bytes a page. [`space`]: areas; map, unmap, protect, copies.
 //! - [`object`]: pages that any number of spaces map. [`anon`]: pages shared since a fork. [`home`]: where a page's record stands. [`mapping`]: entries of page tables. [`rmap`]: which refer to a frame.
 //! - [`fault`]: upwards, the one place that maps what somebody waits for. [`reclaim`]: downwards, the one place that unmaps a victim. [`pager`]: what comes back.
-//! - [`swapin`]: fills, and pages that come with them. [`ops`]: operations under way. [`swap`]: slots, audit, how far to read ahead. [`stats`]: counters and identities. [`victim`]: who ends when memory has run out. [`manager`]: the lock and what it guards.
+//! - [`swapin`]: fills, and pages that come with them. [`ops`]: operations under way. [`tier`]: compressed pages. [`swap`]: slots, audit, how far to read ahead. [`stats`]: counters and identities. [`victim`]: who ends when memory has run out. [`manager`]: the lock and what it guards.
 //!
 //! **Serialisation.** Everything is behind one lock, taken by closure and never held across an await. What two tasks can do to one page
 //! between awaits is settled by its state: a fault joins the fill it finds, a touch averts an eviction, an unmap orphans what is under I/O.
@@ -58,6 +58,7 @@ pub mod space;
 pub mod stats;
 pub mod swap;
 mod swapin;
+pub mod tier;
 pub mod victim;
 
 pub use anon::{AnonCounts, AnonId};

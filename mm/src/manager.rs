@@ -22,6 +22,7 @@ use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, User
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
 use crate::swapin::{Outcome, Probation};
+use crate::tier::{Compression, Tier};
 use alloc::{boxed::Box, collections::VecDeque};
 use arrayvec::ArrayVec;
 use maitake_sync::{Semaphore, WaitQueue, blocking::Mutex};
@@ -50,6 +51,10 @@ pub struct Config {
     pub areas: usize,
     /// Whether more memory may be promised than there is.
     pub overcommit: Overcommit,
+    /// Whether victims are compressed, by a manager that has a compressor.
+    pub compression: Compression,
+    /// Most frames of compressed pages; derived from the size of RAM if not given.
+    pub tier_frames: Option<usize>,
     /// A bug that a test plants to see it found.
     #[cfg(feature = "sim")]
     pub plant: Option<crate::sim::Planted>,
@@ -68,6 +73,8 @@ impl Default for Config {
             mappings: None,
             areas: crate::space::MAX_AREAS,
             overcommit: Overcommit::default(),
+            compression: Compression::Off,
+            tier_frames: None,
             #[cfg(feature = "sim")]
             plant: None,
         }
@@ -179,6 +186,8 @@ pub(crate) struct Core<P: Platform> {
     pub waiters: FrameWaiters,
     /// Reclaim waits for holds to end.
     pub awaiting_release: bool,
+    /// Pages that are away in RAM.
+    pub tier: Option<Box<Tier<P::Compressor>>>,
 }
 
 impl<P: Platform> Mm<P> {
@@ -239,6 +248,7 @@ impl<P: Platform> Mm<P> {
             shortage: Shortage::default(),
             waiters: FrameWaiters::new(watermarks.min),
             awaiting_release: false,
+            tier: None,
         };
         Self {
             memory,
@@ -602,6 +612,7 @@ impl<P: Platform> Core<P> {
             dirty_files: self.objects.dirty(),
             on_probation: self.probation.pending(),
             slots: self.swap.as_ref().map(|s| s.slots.counts()),
+            tier: self.tier.as_ref().map(|tier| tier.counts()),
             open_slots: self.swap.as_ref().map_or(0, Swap::open_slots),
             ops: self.ops.counts(),
             batched: self.batch.len() as u64,
@@ -625,7 +636,7 @@ pub(crate) fn class_of(residence: Residence) -> PageClass {
 /// How an away page is counted.
 pub(crate) fn class_of_copy(copy: PageCopy) -> PageClass {
     match copy {
-        PageCopy::Slot(..) => PageClass::AwaySlot,
+        PageCopy::Slot(..) | PageCopy::Tier(..) => PageClass::AwaySlot,
         PageCopy::Fill(_) => PageClass::AwayFill,
         PageCopy::File => PageClass::Absent,
     }

@@ -42,6 +42,8 @@ pub enum OpKind {
     Discard,
     /// Blocks for pages of a file that are about to be written to.
     Prepare,
+    /// Pages of the compressed tier to slots. Its pages are the tier's to know: it is one such operation at a time.
+    WriteBack,
 }
 
 /// Where an operation moves its pages from or to.
@@ -118,12 +120,19 @@ pub struct OpCounts {
     pub discards: usize,
     /// Prepares under way.
     pub prepares: usize,
+    /// Pages of the tier being written: at most one request.
+    pub write_backs: usize,
 }
 
 impl OpCounts {
     /// Whether anything is under way.
     pub fn any(self) -> bool {
-        self.fills + self.cleans + self.discards + self.prepares > 0
+        self.total() > 0
+    }
+
+    /// All that is under way.
+    pub fn total(self) -> usize {
+        self.fills + self.cleans + self.discards + self.prepares + self.write_backs
     }
 }
 
@@ -280,6 +289,7 @@ impl OpTable {
             OpKind::Clean => &mut self.counts.cleans,
             OpKind::Discard => &mut self.counts.discards,
             OpKind::Prepare => &mut self.counts.prepares,
+            OpKind::WriteBack => &mut self.counts.write_backs,
         }
     }
 }

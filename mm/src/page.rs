@@ -15,12 +15,14 @@
 //!                                                    └──────── 12 done ─────────────┘   ▼
 //!                            Failed ◄── 14 unreadable, or not what was written ──── Filling ── 13 done ──► Clean{copy}
 //! ```
-//! A page whose words are all the same leaves as `Away(Fill(word))` without I/O, at 6. Numbers are cited where the step is made.
+//! A page whose words are all the same leaves as `Away(Fill(word))` without I/O, at 6; one that is compressed leaves as `Away(Tier)` at 6
+//! or 10, is back at 11 without I/O, and turns into `Away(Slot)` when it is written to the device ([`crate::tier`]). Numbers are cited where the step is made.
 
 use crate::addr::Pfn;
 use crate::anon::AnonId;
 use crate::ops::OpId;
 use crate::platform::Slot;
+use crate::tier::EntryId;
 
 /// Hash of a page's contents, kept with its record: what a slot must read back as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +35,8 @@ pub enum PageCopy {
     Slot(Slot, Tag),
     /// The same 32-bit word throughout.
     Fill(u32),
+    /// In the compressed tier, from which it comes back with this hash. Only pages that are away have such a copy.
+    Tier(EntryId, Tag),
     /// In the page's file. Never a record: a page of a file that is not in RAM has none.
     File,
 }
@@ -78,12 +82,15 @@ const FILLING: u64 = 3;
 const SLOT: u64 = 4;
 const FILL: u64 = 5;
 const FAILED: u64 = 6;
+/// The same number, and the highest bit of those that a slot would have; below that the entry's.
+const TIER: u64 = FAILED | (EntryId::LIMIT as u64) << KIND_BITS;
 const SHARED: u64 = 7;
 /// The same number as a copy: records never have this one.
 const FILE: u64 = SHARED;
 const SLOT_BITS: u32 = 29;
 
 const _: () = assert!(Slot::LIMIT == 1 << SLOT_BITS && KIND_BITS + SLOT_BITS + 32 <= 64);
+const _: () = assert!(EntryId::LIMIT < 1 << SLOT_BITS);
 
 /// A [`Record`] in 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -104,6 +111,9 @@ impl PageCopy {
                 u64::from(tag.0) << (KIND_BITS + SLOT_BITS) | u64::from(slot.as_u32()) << KIND_BITS | SLOT
             }
             PageCopy::Fill(word) => u64::from(word) << KIND_BITS | FILL,
+            PageCopy::Tier(id, tag) => {
+                u64::from(tag.0) << (KIND_BITS + SLOT_BITS) | u64::from(id.as_u32()) << KIND_BITS | TIER
+            }
             PageCopy::File => FILE,
         }
     }
@@ -115,6 +125,10 @@ impl PageCopy {
                 Some(PageCopy::Slot(slot, Tag((raw >> (KIND_BITS + SLOT_BITS)) as u32)))
             }
             FILL => Some(PageCopy::Fill((raw >> KIND_BITS) as u32)),
+            FAILED if raw != FAILED => {
+                let id = EntryId::new((raw >> KIND_BITS) as u32 & (EntryId::LIMIT - 1));
+                Some(PageCopy::Tier(id, Tag((raw >> (KIND_BITS + SLOT_BITS)) as u32)))
+            }
             FILE => Some(PageCopy::File),
             _ => None,
         }
@@ -123,7 +137,7 @@ impl PageCopy {
     pub fn slot(self) -> Option<Slot> {
         match self {
             PageCopy::Slot(slot, _) => Some(slot),
-            PageCopy::Fill(_) | PageCopy::File => None,
+            PageCopy::Fill(_) | PageCopy::Tier(..) | PageCopy::File => None,
         }
     }
 }
@@ -161,7 +175,6 @@ impl From<PackedRecord> for Record {
             ZERO => Record::Zero,
             RESIDENT => Record::Resident(Pfn::new((packed.0 >> KIND_BITS) as u32)),
             FILLING => Record::Filling(OpId::new((packed.0 >> KIND_BITS) as u16)),
-            FAILED => Record::Failed,
             SHARED => Record::Shared(AnonId::new((packed.0 >> KIND_BITS) as u32)),
             _ => PageCopy::unpack(packed.0).map_or(Record::Failed, Record::Away),
         }
@@ -182,6 +195,8 @@ mod tests {
             Record::Away(PageCopy::Slot(Slot::new(Slot::LIMIT - 1), Tag::new(u32::MAX))),
             Record::Away(PageCopy::Slot(Slot::new(1), Tag::new(0))),
             Record::Away(PageCopy::Fill(u32::MAX)),
+            Record::Away(PageCopy::Tier(EntryId::new(0), Tag::new(0))),
+            Record::Away(PageCopy::Tier(EntryId::new(EntryId::LIMIT - 1), Tag::new(u32::MAX))),
             Record::Failed,
             Record::Shared(AnonId::new(u32::MAX)),
         ] {

@@ -91,6 +91,7 @@ impl<P: Platform> Mm<P> {
             OpKind::Fill if result.is_err() && !alone => self.undo_fill(core, &op, &mut request.frames),
             OpKind::Fill => self.finish_fill(core, &op, &mut request.frames, result),
             OpKind::Clean => self.finish_clean(core, &op, &mut request.frames, result),
+            OpKind::WriteBack => self.finish_write_back(core, &mut request.frames, result),
             OpKind::Prepare => unreachable!("only files are prepared for"),
             OpKind::Discard => {
                 if let Some(swap) = &mut core.swap {

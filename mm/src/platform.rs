@@ -4,12 +4,13 @@
 //! manager itself is safe Rust, so an implementation must refuse whatever would break memory safety if it were wrong: kernel
 //! addresses in [`PageTable::map`], and frames that were never given to the manager.
 
-use crate::addr::{Pfn, Vpn, WORDS_PER_PAGE};
+use crate::addr::{PAGE_SIZE, Pfn, Vpn, WORDS_PER_PAGE};
 use crate::file_store::FileStore;
 use crate::frame::{Frame, IoFrame};
 use crate::ops::OpId;
 use crate::page::Tag;
 use crate::swap::Audit;
+use crate::tier::COMPRESSED_ROOM;
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 use core::ops::{ControlFlow, Deref};
@@ -28,6 +29,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     type Store: BackingStore;
     /// Where files are.
     type Files: FileStore;
+    /// What makes pages smaller, for the compressed tier.
+    type Compressor: Compressor;
 
     /// Gives back frames that are kept only for speed, and returns how many. Reclaim asks before it evicts anything.
     fn shrink_caches() -> usize {
@@ -54,6 +57,31 @@ pub trait PhysMemory: Send + Sync + 'static {
     fn tag(&self, frame: Pfn, audit: &Audit) -> Tag {
         self.with_words(frame, |words| audit.tag(words))
     }
+}
+
+/// What was to be decompressed is not what had been compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Corrupt;
+
+/// What has been spent so far, in ticks of whatever clock the machine has: they are only compared.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Spent {
+    /// On compressing pages.
+    pub compressing: u64,
+    /// On decompressing them.
+    pub decompressing: u64,
+    /// By threads on major faults.
+    pub waiting: u64,
+}
+
+/// Makes pages smaller. Never waits and never allocates: both would be done when memory is short.
+pub trait Compressor: Send + 'static {
+    /// Writes the page in fewer bytes, if it can, and says in how many.
+    fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; COMPRESSED_ROOM]) -> Option<usize>;
+    /// Makes the page again from these bytes.
+    fn decompress(&mut self, bytes: &[u8], page: &mut [u8; PAGE_SIZE]) -> Result<(), Corrupt>;
+    /// What that took, and what it may save.
+    fn spent(&self) -> Spent;
 }
 
 /// What a mapping lets the program do. Reading is always allowed: x86 has no page that can be written or run but not read.

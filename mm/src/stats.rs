@@ -9,6 +9,7 @@ use crate::ops::OpCounts;
 use crate::reclaim::{Judged, MissCurve};
 use crate::rmap::MapPoolCounts;
 use crate::swap::SlotCounts;
+use crate::tier::TierCounts;
 
 /// Events since boot.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -38,6 +39,16 @@ pub struct Counters {
     pub swpout_zero: u64,
     /// Pages that came back from a repeated word.
     pub swpin_zero: u64,
+    /// Pages that were put into the compressed tier, and bytes they came to there.
+    pub tier_out: u64,
+    pub tier_out_bytes: u64,
+    /// Pages that came back from there.
+    pub tier_in: u64,
+    /// Pages that did not get smaller.
+    pub tier_refused: u64,
+    /// Pages that left it for the device, written or because a slot had them already.
+    pub tier_written: u64,
+    pub tier_shed: u64,
     /// Candidates looked at by reclaim.
     pub pgscan: u64,
     /// Frames freed by reclaim.
@@ -117,7 +128,7 @@ pub enum PageClass {
     Cleaning,
     /// Being written out to be evicted.
     Evicting,
-    /// In a slot.
+    /// In a slot, or in the compressed tier, from which it goes to one.
     AwaySlot,
     /// A repeated word.
     AwayFill,
@@ -241,6 +252,8 @@ pub struct Snapshot {
     pub on_probation: u64,
     /// Swap slots; `None` without swap.
     pub slots: Option<SlotCounts>,
+    /// The compressed tier, if there is one.
+    pub tier: Option<TierCounts>,
     /// Slots of the run that is open for victims.
     pub open_slots: u32,
     /// Operations under way.
@@ -281,15 +294,19 @@ impl Snapshot {
         assert_eq!(pool.size, pool.used + pool.free, "further mappings = used + free");
         let submitted = c.store_reads + c.store_writes + c.store_discards;
         let of_files = c.file_reads + c.file_writes + c.file_prepares;
-        let in_flight = (self.ops.fills + self.ops.cleans + self.ops.discards + self.ops.prepares) as u64;
+        let in_flight = self.ops.total() as u64;
         let completed = c.store_completed + c.file_completed;
         assert_eq!(submitted + of_files, completed + in_flight, "requests = completed + in flight");
         assert!(self.pinned <= (self.frames.total as u64).div_ceil(8), "pins have a permit each");
+        let tier = self.tier.unwrap_or_default();
+        let of_tier = self.frames.used[FrameKind::Tier as usize] as u64;
+        assert_eq!(of_tier, tier.frames + tier.bounce, "frames of the tier");
+        assert!(tier.frames <= tier.limit, "the tier keeps to its limit");
         if let Some(slots) = self.slots {
             assert_eq!(slots.total, slots.free + slots.used + slots.bad, "slots = free + used + bad");
             assert!(
-                u64::from(slots.used) >= self.pages.get(PageClass::AwaySlot) + u64::from(self.open_slots),
-                "slots hold the pages away"
+                u64::from(slots.used) + tier.pages >= self.pages.get(PageClass::AwaySlot) + u64::from(self.open_slots),
+                "slots and the tier hold the pages away"
             );
         }
     }

@@ -6,8 +6,8 @@ extern crate alloc;
 mod cmdline;
 
 use cmdline::{
-    Aslr, ExitMode, FailFrame, Failing, Level, Module, Options, Promises, Refusal, Secrecy, SelfTest, Stdin, Swap,
-    Telemetry, Torture,
+    Aslr, Compress, ExitMode, FailFrame, Failing, Level, Module, Options, Promises, Refusal, Secrecy, SelfTest, Stdin,
+    Swap, Telemetry, Torture,
 };
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn an_empty_line_means_every_default() {
 fn every_option_is_understood() {
     let options = parse(
         "exit=debug telemetry=com2 stdin=com1 log=trace init=/bin/sh aslr=on mm.torture \
-         mm.overcommit=2 swap=off swap.encrypt=on module=keep snapshot_ms=50 disk_timeout_ms=70 fail_frame=2..30 \
+         mm.overcommit=2 swap=off swap.encrypt=on swap.compress=on module=keep snapshot_ms=50 disk_timeout_ms=70 fail_frame=2..30 \
          selftest=pat selftest=layout env=A=1 env=B=x=y \
          \"beside=spin ms=5\" beside=other -- prog -v",
     );
@@ -53,6 +53,7 @@ fn every_option_is_understood() {
         promises: Promises::Kept,
         swap: Swap::Off,
         secrecy: Secrecy::Encrypted,
+        compress: Compress::On,
         module: Module::Keep,
         snapshot_ms: 50,
         disk_timeout_ms: 70,
@@ -63,6 +64,12 @@ fn every_option_is_understood() {
         argv: vec!["prog".into(), "-v".into()],
     };
     assert_eq!(options, expected);
+}
+
+#[test]
+fn swap_is_compressed_always_never_or_while_it_pays() {
+    let choices = ["", "swap.compress=off", "swap.compress=on", "swap.compress=auto"].map(|line| parse(line).compress);
+    assert_eq!(choices, [Compress::Off, Compress::Off, Compress::On, Compress::Auto]);
 }
 
 #[test]
@@ -110,6 +117,8 @@ fn known_options_with_other_values_are_named_too() {
         "exit=now",
         "swap.encrypt",
         "swap.encrypt=yes",
+        "swap.compress",
+        "swap.compress=lz4",
         "exit",
         "telemetry=com1",
         "stdin=",

@@ -53,8 +53,9 @@ fn g5_a_program_uses_three_times_the_ram() {
 #[test]
 fn the_kernel_and_qemu_count_the_same_bytes_and_requests_of_swap() {
     // Merged or not: QEMU counts each request of a merged one by itself. Its virtio-blk does not count discards (10.0).
-    for merging in ["on", "off"] {
+    for (merging, compress) in [("on", "off"), ("off", "off"), ("off", "on")] {
         let run = Run::line("pressure random mib=48 ops=4096").options("--ram 24M");
+        let run = run.option("--append", format!("swap.compress={compress}"));
         let run = run.qemu_arguments(&format!("-global virtio-blk-device.request-merging={merging}")).finish();
         let run = run.expect_ok();
         let qemu = |name: &str| run.count(&format!("disk/qemu/swap/{name}"));
@@ -74,6 +75,27 @@ fn the_kernel_and_qemu_count_the_same_bytes_and_requests_of_swap() {
         assert_eq!(run.count("disk/swap/read_bytes"), run.count("vmstat/pswpin") * 4096 + header, "{run}");
         assert_eq!(run.count("disk/swap/write_bytes"), run.count("vmstat/pswpout") * 4096, "{run}");
     }
+}
+
+/// Contents are checked by the program. Of each page as much is noise as the program is told; what is all noise does not get smaller.
+#[test]
+fn pages_come_back_from_the_compressed_tier_and_go_on_to_the_disk_in_clusters() {
+    let run = |fill: u32, encrypt: &str| {
+        let line = format!("pressure zipf mib=48 ops=20000 fill={fill} seed={}", seed());
+        let run = Run::line(&line).options("--ram 24M").option("--append", "swap.compress=on");
+        run.option("--append", format!("swap.encrypt={encrypt}")).finish().expect_ok()
+    };
+    let a_third = run(33, "on");
+    let count = |name: &str| a_third.count(&format!("vmstat/{name}"));
+    let (bytes, pages) = (count("ebb_swap_tier_out_bytes"), count("ebb_swap_tier_out"));
+    assert!((pages * 4096 / 4..pages * 4096 / 2).contains(&bytes), "{bytes} bytes for {pages} pages\n{a_third}");
+    assert!(count("ebb_swap_tier_in") > 100 && count("ebb_swap_tier_written") > 1000, "{a_third}");
+    let writes = a_third.count("disk/swap/writes");
+    assert!(count("pswpout") / writes >= 16, "{} pages in {writes} writes\n{a_third}", count("pswpout"));
+    let noise = run(100, "off");
+    // The program has a few pages besides that are not noise.
+    assert!(noise.count("vmstat/ebb_swap_tier_in") < 100, "{noise}");
+    assert!(noise.count("vmstat/ebb_swap_tier_refused") > 1000, "{noise}");
 }
 
 #[test]

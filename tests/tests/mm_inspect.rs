@@ -46,7 +46,10 @@ fn every_page_is_seen_once_and_as_it_is_counted() {
         let count = |wanted: fn(&Sight) -> bool| seen.iter().filter(|(_, sight)| wanted(sight)).count() as u64;
         let (_, counts) = world.machine.mm().space_pages(space).unwrap();
         assert_eq!(count(|sight| matches!(sight, Sight::Resident(_))), counts.resident());
-        assert_eq!(count(|sight| matches!(sight, Sight::Slot(..) | Sight::Word(_))), counts.away());
+        assert_eq!(
+            count(|sight| matches!(sight, Sight::Slot(..) | Sight::Word(_) | Sight::Compressed(_))),
+            counts.away()
+        );
         assert_eq!(count(|sight| matches!(sight, Sight::Zero(_))), 10);
         let private = |sight: &Sight| !matches!(sight, Sight::Resident(page) if page.ownership != Ownership::Private || page.sharers() > 1);
         assert!(seen.iter().all(|(_, sight)| private(sight)));
@@ -65,7 +68,7 @@ fn tally(world: &World, space: SpaceId, area: VirtAddr, count: u64) -> [u64; 3] 
                 resident += 1;
                 shares += PARTS / page.sharers();
             }
-            Sight::Slot(..) | Sight::Word(_) => away += 1,
+            Sight::Slot(..) | Sight::Word(_) | Sight::Compressed(_) => away += 1,
             _ => {}
         }
     }

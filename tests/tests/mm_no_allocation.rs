@@ -8,6 +8,8 @@ use mm::addr::VirtAddr;
 use mm::fault::Holds;
 use mm::reclaim::Watermarks;
 use mm::sim::{SimConfig, SimMachine};
+use mm::stats::Counters;
+use mm::tier::Compression;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::pin::pin;
@@ -42,8 +44,19 @@ static ALLOCATOR: Failing = Failing;
 
 #[test]
 fn e2_pages_leave_while_every_allocation_fails() {
+    pages_leave(Config::default());
+}
+
+/// Neither the kernel's heap nor the frame allocator has anything to give: the tier's frames are those of its victims.
+#[test]
+fn e2_pages_leave_through_the_compressed_tier_while_every_allocation_fails() {
+    let counters = pages_leave(Config { compression: Compression::On, tier_frames: Some(40), ..Config::default() });
+    assert!(counters.tier_out > 50 && counters.tier_written > 0, "{counters:?}");
+}
+
+fn pages_leave(config: Config) -> Counters {
     let watermarks = Watermarks { min: 8, low: 16, high: 200 };
-    let mm = Config { watermarks: Some(watermarks), ..Config::default() };
+    let mm = Config { watermarks: Some(watermarks), ..config };
     let machine = SimMachine::new(SimConfig { mm, ..SimConfig::new(256, 1024) });
     let (space, area) = space_with(&machine, 300);
     let mut holds = Holds::default();
@@ -67,7 +80,7 @@ fn e2_pages_leave_while_every_allocation_fails() {
     machine.check();
     let now = machine.mm().snapshot();
     assert!(now.frames.free >= watermarks.high, "{now:?}");
-    assert!(now.counters.pswpout >= 150, "{now:?}");
+    assert!(now.counters.pswpout + now.counters.tier_out >= 150, "{now:?}");
     for page in 0..written {
         let mut load = pin!(machine.load(space, word(area, page, 3), &mut holds));
         let value = loop {
@@ -81,6 +94,7 @@ fn e2_pages_leave_while_every_allocation_fails() {
         assert_eq!(value, Ok(page + 1));
     }
     machine.mm().release_holds(&mut holds);
+    now.counters
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! `EBB_SEED=N` runs one seed; `EBB_SOAK=1` runs 100 seeds.
 
+use mm::tier::Compression;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tests::mm::storm::{self, StormConfig};
 
@@ -36,6 +37,21 @@ fn when_there_is_too_little_of_everything_some_programs_end_and_the_others_see_t
         ended += outcome.out_of_memory;
     }
     println!("{ended} programs were told that memory is out");
+}
+
+/// The same through a compressed tier: one that takes all it can, one that is on while it pays, and one with little swap behind it.
+#[test]
+fn programs_see_the_memory_of_the_model_through_a_compressed_tier() {
+    for seed in seeds() {
+        println!("EBB_SEED={seed}");
+        let (usual, tight) = (StormConfig::usual(seed, OPERATIONS / 2), StormConfig::tight(seed, OPERATIONS / 2));
+        let outcome = storm::run(usual.with_tier(seed, Compression::On), seed);
+        println!("{outcome:?}");
+        assert!(outcome.decompressed > 0, "nothing was compressed: {outcome:?}");
+        for other in [usual.with_tier(seed, Compression::Auto), tight.with_tier(seed, Compression::On)] {
+            println!("{:?}", storm::run(other, seed));
+        }
+    }
 }
 
 #[test]

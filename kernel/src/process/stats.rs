@@ -111,9 +111,14 @@ pub fn record_fault(kind: FaultKind, ticks: u64) {
 /// Time that threads spent waiting for pages, in TSC ticks, all threads added up.
 static STALL_TICKS: AtomicU64 = AtomicU64::new(0);
 
-/// Time that threads spent waiting for pages, in nanoseconds, all threads added up.
+/// Time that threads spent waiting for pages, in TSC ticks, all threads added up.
+pub fn stall_ticks() -> u64 {
+    STALL_TICKS.load(Relaxed)
+}
+
+/// As [`stall_ticks`], in nanoseconds.
 pub fn stall_ns() -> u64 {
-    ticks_to_ns(STALL_TICKS.load(Relaxed))
+    ticks_to_ns(stall_ticks())
 }
 
 /// Different unknown calls that are told apart; a program that tries more is looking for something.

@@ -155,5 +155,6 @@ fn letter(owner: FrameOwner) -> char {
         FrameOwner::Used(FrameKind::Dma) => 'D',
         FrameOwner::Used(FrameKind::Zero) => 'Z',
         FrameOwner::Used(FrameKind::Module) => 'M',
+        FrameOwner::Used(FrameKind::Tier) => 'C',
     }
 }

@@ -313,6 +313,18 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         });
     }
 
+    /// Makes a single frame serve as something else. That takes no frame from anybody, so it cannot fail.
+    pub(crate) fn convert(&self, frame: Frame, kind: FrameKind) -> Frame {
+        self.pool.with_lock(|pool| {
+            let at = frame.pfn.index();
+            debug_assert!(frame.order == Order::PAGE && frame.kind != kind && kind != FrameKind::User);
+            pool.used[frame.kind as usize] -= 1;
+            pool.used[kind as usize] += 1;
+            pool.roles.set_block(at..at + 1, kind);
+        });
+        Frame { kind, ..frame }
+    }
+
     /// Takes back a block that is known by address only, once it has been checked that it is one: the kernel heap's and devices'
     /// blocks carry no token. Its token must have been given up by [`Self::leak`].
     ///

@@ -36,15 +36,18 @@ pub enum FrameKind {
     Zero,
     /// The boot module, until the program has been loaded from it.
     Module,
+    /// Compressed pages, and what they are written from.
+    Tier,
 }
 
 impl FrameKind {
     /// Number of kinds.
     pub const COUNT: usize = Self::ALL.len();
     /// All kinds, in order.
-    pub const ALL: [Self; 6] = [Self::User, Self::PageTable, Self::Heap, Self::Dma, Self::Zero, Self::Module];
+    pub const ALL: [Self; 7] =
+        [Self::User, Self::PageTable, Self::Heap, Self::Dma, Self::Zero, Self::Module, Self::Tier];
     /// Name used in statistics.
-    pub const NAMES: [&'static str; Self::COUNT] = ["user", "page_table", "heap", "dma", "zero", "module"];
+    pub const NAMES: [&'static str; Self::COUNT] = ["user", "page_table", "heap", "dma", "zero", "module", "tier"];
 }
 
 /// A run of `2^order` frames that nobody maps and no device touches: whoever holds the token may use them, pass them on or free them.
@@ -78,7 +81,7 @@ impl IoFrame {
 impl Frame {
     /// Gives a single frame to a request.
     pub fn lend(self) -> IoFrame {
-        debug_assert_eq!((self.kind, self.order), (FrameKind::User, Order::PAGE));
+        debug_assert!(matches!(self.kind, FrameKind::User | FrameKind::Tier) && self.order == Order::PAGE);
         IoFrame(self.pfn)
     }
     /// First frame of the run.

@@ -62,7 +62,7 @@ impl<P: Platform> Mm<P> {
             OpKind::Fill => self.finish_file_fill(core, (object, page), &mut request.frames, result),
             OpKind::Clean => self.finish_file_clean(core, &op, object, &mut request.frames, result),
             OpKind::Prepare if result.is_ok() => core.note_prepared(object, page, count),
-            OpKind::Prepare | OpKind::Discard => {}
+            OpKind::Prepare | OpKind::Discard | OpKind::WriteBack => {}
         }
         core.ops.put_back(op, request.frames);
         self.reopen(core, object);

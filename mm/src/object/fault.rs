@@ -44,6 +44,9 @@ impl<P: Platform> Mm<P> {
             (Sharing::Private, Record::Away(PageCopy::Fill(word))) if writes => {
                 self.copy_on_write(core, subject, holds, Original::Word(word))
             }
+            (Sharing::Private, Record::Away(PageCopy::Tier(id, tag))) if writes => {
+                self.copy_from_tier(core, (subject, home), holds, (id, tag))
+            }
             (Sharing::Private, Record::Absent) if writes => self.copy_on_write(core, subject, holds, Original::Word(0)),
             (Sharing::Private, record) => {
                 let rights = subject.rights.without_write();

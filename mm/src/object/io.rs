@@ -19,6 +19,7 @@ use crate::platform::{Access, PhysMemory, Platform, Rights};
 use crate::shortage::Waiter;
 use crate::space::{SpaceId, access::KernelHolds};
 use crate::stats::PageClass;
+use crate::tier::Unloaded;
 use arrayvec::ArrayVec;
 use maitake_sync::wait_queue::Wait;
 
@@ -460,6 +461,13 @@ impl<P: Platform> Mm<P> {
                     .blank_frame(core, request.group, (id, page), word, copy)
                     .map(Some)
                     .map_err(Hurdle::NoFrame);
+            }
+            Record::Away(PageCopy::Tier(entry, tag)) => {
+                return match self.load(core, (subject.home, request.group), (entry, tag)) {
+                    Ok(frame) => Ok(Some(frame)),
+                    Err(Unloaded::Scarce(scarce)) => Err(Hurdle::NoFrame(scarce)),
+                    Err(Unloaded::Lost) => Err(Hurdle::Failed(crate::file_store::FileError::Io)),
+                };
             }
             // Looked at beforehand, because the pins must be given back before there is a wait for a frame.
             Record::Away(_) if !self.has_frame(core) => {

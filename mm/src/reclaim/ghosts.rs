@@ -43,6 +43,15 @@ impl MissCurve {
     }
 }
 
+impl MissCurve {
+    /// Pages that so many more frames would have kept, on a machine of `ram`; within a step as if they were spread evenly.
+    pub fn kept_by_more(&self, frames: usize, ram: usize) -> u64 {
+        let (whole, part) = (frames * CURVE_STEPS / ram.max(1), frames * CURVE_STEPS % ram.max(1));
+        let full: u64 = self.kept_by.iter().take(whole).sum();
+        full + self.kept_by.get(whole).map_or(0, |step| step * part as u64 / ram.max(1) as u64)
+    }
+}
+
 /// How many evictions a page was away for, to the granularity of the clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Distance(pub usize);

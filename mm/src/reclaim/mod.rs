@@ -369,6 +369,12 @@ impl<P: Platform> Mm<P> {
         if core.table.get(frame).residence() == Residence::Clean
             && let Some(copy) = core.table.get(frame).copy()
         {
+            if let PageCopy::Slot(..) = copy
+                && core.tier.is_some()
+                && let Some(fate) = self.evict_to_tier(core, frame)
+            {
+                return fate;
+            }
             let token = core.table.take_as(frame, Residence::Clean);
             self.leave(core, token, copy); // step 10
             core.counters.pgdrop_clean += 1;
@@ -380,6 +386,11 @@ impl<P: Platform> Mm<P> {
             self.leave(core, token, PageCopy::Fill(word)); // step 6, without I/O
             core.counters.swpout_zero += 1;
             return Fate::Freed;
+        }
+        if core.tier.is_some()
+            && let Some(fate) = self.evict_to_tier(core, frame)
+        {
+            return fate;
         }
         let fate = self.add_to_batch(core, frame);
         if !matches!(fate, Fate::Freed) {
@@ -410,7 +421,9 @@ impl<P: Platform> Mm<P> {
     /// Whether a page could leave: to a free slot, to the copy it has, or as a repeated word.
     fn has_a_way_out(&self, core: &mut Core<P>, frame: Pfn) -> bool {
         let desc = core.table.get(frame);
-        if core.swap.as_ref().is_some_and(|swap| swap.has_room() && core.groups.may_swap(desc.group(), swap)) {
+        let Core { tier, groups, .. } = &*core;
+        let room = |swap: &Swap| swap.has_room() || tier.as_ref().is_some_and(|tier| tier.has_room());
+        if core.swap.as_ref().is_some_and(|swap| room(swap) && groups.may_swap(desc.group(), swap)) {
             return true;
         }
         let clean = desc.residence() == Residence::Clean && desc.copy().is_some();
@@ -513,7 +526,7 @@ impl<P: Platform> Core<P> {
     /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.
     fn note_stall(&mut self, round: Round) -> bool {
         let counts = self.ops.counts();
-        let others = counts.fills + counts.cleans + counts.discards + self.batch.len();
+        let others = counts.total() - counts.prepares + self.batch.len();
         let waits = matches!(round, Round::Blocked | Round::Held);
         self.shortage.stall(waits && others == 0 && counts.prepares > 0)
     }

@@ -48,7 +48,8 @@ impl<P: Platform> Core<P> {
     pub fn readmit(&mut self, frame: Pfn) {
         let desc = self.table.get(frame);
         let distance = self.ghosts.recall(desc.packed_home());
-        let (made, file) = (matches!(desc.copy(), Some(PageCopy::Fill(_))), desc.copy() == Some(PageCopy::File));
+        let file = desc.copy() == Some(PageCopy::File);
+        let made = !file && !matches!(desc.copy(), Some(PageCopy::Slot(..)));
         // What nobody waits for is not used yet; of files, whether what was read ahead proves useful is not told, so all counts.
         if made || file || desc.holds() > 0 {
             self.note_use(frame, if made { Use::Made } else { Use::Read });

@@ -15,6 +15,7 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{PageTable, Platform, Slot};
 use crate::space::{SpaceId, SpaceLayout};
 use crate::stats::{PageClass, PageCounts};
+use crate::tier::EntryState;
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{SimPlatform, SimTable};
@@ -42,6 +43,7 @@ pub(super) fn verify(mm: &Mm<SimPlatform>) {
         verify_frames(core, &records);
         verify_tables(core, &records);
         verify_slots(core, &records);
+        verify_tier(mm, core, &records);
     });
 }
 
@@ -296,6 +298,13 @@ fn verify_slots(core: &mut Core<SimPlatform>, records: &Records) {
     if let Some(first) = core.batch.slot() {
         (0..core.batch.len()).for_each(|i| users.add(Slot::new(first.as_u32() + i as u32), "the batch"));
     }
+    for (_, entry) in core.tier.iter().flat_map(|tier| tier.iter()) {
+        entry.copy.into_iter().for_each(|slot| users.add(slot, "a compressed page"));
+    }
+    if let Some(writing) = core.tier.as_ref().and_then(|tier| tier.writing()) {
+        let slots = (writing.first.as_u32()..).zip(&writing.ids);
+        slots.for_each(|(slot, _)| users.add(Slot::new(slot), "a page that leaves the tier"));
+    }
     swap.reserved().for_each(|slot| users.add(slot, "the open run or a discard"));
     for slot in users.0.keys() {
         assert!(!swap.slots.is_free(Slot::new(*slot)), "slot {slot} is free, and {}", users.0[slot]);
@@ -305,6 +314,47 @@ fn verify_slots(core: &mut Core<SimPlatform>, records: &Records) {
     let discards = core.ops.counts().discards as u32;
     let plausible = if discards == 0 { rest == 0 } else { rest >= discards * 64 && rest.is_multiple_of(64) };
     assert!(plausible, "{rest} slots are used by nothing, {discards} discards are under way");
+}
+
+/// Each page of the tier is named by its record, and comes to what that says; groups are charged for what they have there and in slots.
+fn verify_tier(mm: &Mm<SimPlatform>, core: &mut Core<SimPlatform>, records: &Records) {
+    let Core { tier: Some(tier), swap: Some(swap), groups, .. } = core else { return };
+    let away = records.iter().filter_map(|(home, record)| match record {
+        Record::Away(PageCopy::Tier(id, tag)) => Some((*id, (*home, *tag))),
+        _ => None,
+    });
+    let mut away: BTreeMap<_, _> = away.collect();
+    let mut charged: BTreeMap<u8, u64> = BTreeMap::new();
+    let ids: Vec<_> = tier.iter().map(|(id, entry)| (id, *entry)).collect();
+    for (id, entry) in &ids {
+        let named = away.remove(id);
+        assert_eq!(named, Some((entry.home.get(), entry.tag)), "{id:?} is {entry:?}");
+        *charged.entry(entry.group.raw()).or_default() += u64::from(entry.copy.is_none());
+        match entry.state {
+            EntryState::Vacant => unreachable!("vacant entries are passed over"),
+            EntryState::Waiting => {}
+            EntryState::Writing(nth) => {
+                let ids = tier.writing().map(|writing| writing.ids[usize::from(nth)]);
+                assert_eq!(ids, Some(Some(*id)), "{entry:?}");
+            }
+        }
+        let page = tier.peek(&mm.memory, *id).unwrap_or_else(|_| panic!("{entry:?} cannot be read"));
+        let words = page.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let words: Vec<u64> = words.collect();
+        let words = words.first_chunk().expect("a page of words");
+        assert_eq!(swap.audit.tag(words), entry.tag, "what is in the tier of {}", entry.home.get());
+    }
+    assert!(away.is_empty(), "pages are away in a tier that does not have them: {away:?}");
+    let waiting = core::iter::successors(tier.oldest(), |id| tier.younger(*id)).count();
+    let written = tier.writing().map_or(0, |writing| writing.ids.iter().flatten().count());
+    assert_eq!(waiting + written, ids.len(), "pages in the queue of the tier, and of its request");
+    for (id, _) in groups.iter() {
+        let slots = (0..swap.slots.counts().total + 1).filter(|slot| swap.owner(Slot::new(*slot)) == id).count();
+        let pages = charged.remove(&id.raw()).unwrap_or(0);
+        assert_eq!(swap.charged(id), slots as u64 + pages, "slots and compressed pages charged to {id:?}");
+    }
+    charged.remove(&GroupId::ROOT.raw());
+    assert!(charged.is_empty(), "compressed pages are charged to groups that are not there: {charged:?}");
 }
 
 fn record<R>(

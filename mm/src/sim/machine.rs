@@ -2,6 +2,7 @@
 //!
 //! Owns nothing but the parts. A thread is a task of the test's; [`SimMachine::load`] and [`SimMachine::store`] are its instructions.
 
+use super::compressor::{SimCompressor, SimPrices};
 use super::files::{FilesConfig, SimFiles};
 use super::memory::{Ram, SimMemory};
 use super::store::{DiskConfig, SimStore};
@@ -25,6 +26,7 @@ impl Platform for SimPlatform {
     type Table = SimTable;
     type Store = SimStore;
     type Files = SimFiles;
+    type Compressor = SimCompressor;
 }
 
 /// What a machine is made with.
@@ -62,6 +64,7 @@ pub struct SimMachine {
     mmu: Arc<Mmu>,
     disk: Option<SimStore>,
     files: Option<SimFiles>,
+    prices: Arc<SimPrices>,
 }
 
 impl SimMachine {
@@ -79,8 +82,11 @@ impl SimMachine {
         let mmu = Mmu::new(ram.clone(), frames, config.tlb, config.seed ^ 0x71b);
         let files = config.files.map(|f| SimFiles::new(f, &ram, config.seed ^ 0xf11e));
         let mm = Mm::new(config.mm, SimMemory(ram.clone()), frames, descs, disk.clone());
+        let compressor = SimCompressor::new(disk.clone(), config.seed);
+        let prices = compressor.prices();
+        mm.add_tier(compressor).expect("a frame to write compressed pages from");
         let mm = if let Some(files) = &files { mm.with_files(files.clone()) } else { mm };
-        Arc::new(Self { mm, ram, frames, mmu, disk, files })
+        Arc::new(Self { mm, ram, frames, mmu, disk, files, prices })
     }
 
     /// The manager.
@@ -104,6 +110,11 @@ impl SimMachine {
     /// If the machine was made without one.
     pub fn disk(&self) -> &SimStore {
         self.disk.as_ref().expect("the machine has a disk")
+    }
+
+    /// What reads and compressing cost.
+    pub fn prices(&self) -> &SimPrices {
+        &self.prices
     }
 
     /// The store of files.

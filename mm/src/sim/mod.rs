@@ -5,8 +5,9 @@
 //! order: whoever drives a simulation polls the tasks and calls [`SimStore::step`]. No chance but seeded chance.
 //!
 //! - [`machine`]: all of it together, and user accesses. [`memory`]: frames. [`table`]: page tables. [`tlb`]: what the CPU remembers.
-//! - [`store`]: the disk for swap. [`files`]: the one for files. [`inspect`]: the whole state of the manager checked against itself.
+//! - [`compressor`]: what the compressed tier is tried with. [`store`]: the disk for swap. [`files`]: the one for files. [`inspect`]: the whole state of the manager checked against itself.
 
+mod compressor;
 pub mod files;
 mod inspect;
 pub mod machine;
@@ -16,6 +17,7 @@ pub mod store;
 pub mod table;
 mod tlb;
 
+pub use compressor::{SimCompressor, SimPrices};
 pub use files::{FilesConfig, FilesCounts, SimFiles};
 pub use machine::{SimConfig, SimMachine, SimPlatform, Trap};
 pub use memory::{Ram, SimMemory};

@@ -22,6 +22,7 @@ use crate::manager::{Core, Mm, NoMemory, class_of, class_of_copy};
 use crate::page::{PageCopy, Record};
 use crate::platform::{PageTable, Platform};
 use crate::stats::PageClass;
+use crate::tier::EntryId;
 use arrayvec::ArrayVec;
 
 impl<P: Platform> Mm<P> {
@@ -202,10 +203,17 @@ impl<P: Platform> Core<P> {
         let frame = match record {
             Record::Resident(frame) => Some(frame),
             Record::Filling(op) => self.frame_under(op, from),
+            Record::Away(PageCopy::Tier(id, _)) => return self.rehome_in_tier(id, to),
             _ => None,
         };
         let Some(frame) = frame else { return };
         self.table.get_mut(frame).set_home(to);
+    }
+
+    fn rehome_in_tier(&mut self, id: EntryId, to: Home) {
+        if let Some(tier) = &mut self.tier {
+            tier.entry_mut(id).home = to.into();
+        }
     }
 
     /// How a page with this record is counted.

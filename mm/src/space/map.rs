@@ -9,7 +9,7 @@ use crate::frame::{Frame, Residence};
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::object::{Backing, MAX_OBJECT};
-use crate::page::Record;
+use crate::page::{PageCopy, Record};
 use crate::platform::{PageTable, Platform, Rights};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
@@ -436,7 +436,10 @@ impl<P: Platform> Mm<P> {
                 }
             }
             Record::Away(copy) => {
-                core.release_copy_for_good(Some(copy));
+                match copy {
+                    PageCopy::Tier(id, _) => self.drop_from_tier(core, id),
+                    copy => core.release_copy_for_good(Some(copy)),
+                }
                 core.reclass(home, class_of_copy(copy), PageClass::Absent);
             }
             Record::Failed => core.reclass(home, PageClass::Failed, PageClass::Absent),

@@ -133,23 +133,26 @@ impl Swap {
     pub fn next_slot(&mut self) -> Option<(Slot, bool)> {
         let (run, fresh) = match self.run.take() {
             Some(run) => (run, false),
-            None => {
-                let mut run = self.slots.take_run(|cluster| self.marked.iter().any(|set| set.contains(cluster)))?;
-                self.last_run = run.len;
-                if self.suspects.contains(run.start) {
-                    for rest in 1..core::mem::replace(&mut run.len, 1) {
-                        let _first_is_taken = self.slots.release(Slot::new(run.start.as_u32() + rest));
-                    }
-                }
-                // It was empty, or the last there is: in use again, either way.
-                self.marked.iter_mut().for_each(|set| set.remove(run.start));
-                (run, true)
-            }
+            None => (self.take_run()?, true),
         };
-        self.written.insert(run.start);
         let rest = SlotRun { start: Slot::new(run.start.as_u32() + 1), len: run.len - 1 };
         self.run = (rest.len > 0).then_some(rest);
         Some((run.start, fresh))
+    }
+
+    /// Takes a run of slots, from which the caller gives back what is not needed.
+    pub fn take_run(&mut self) -> Option<SlotRun> {
+        let mut run = self.slots.take_run(|cluster| self.marked.iter().any(|set| set.contains(cluster)))?;
+        self.last_run = run.len;
+        if self.suspects.contains(run.start) {
+            for rest in 1..core::mem::replace(&mut run.len, 1) {
+                let _first_is_taken = self.slots.release(Slot::new(run.start.as_u32() + rest));
+            }
+        }
+        // It was empty, or the last there is: in use again, either way.
+        self.marked.iter_mut().for_each(|set| set.remove(run.start));
+        self.written.insert(run.start);
+        Some(run)
     }
 
     /// Whether the last run was not worth its request.
@@ -205,6 +208,16 @@ impl Swap {
     /// Charges a slot that a page is put into.
     pub fn charge(&mut self, slot: Slot, group: GroupId) {
         self.owners.charge(slot, group);
+    }
+
+    /// Charges a page of the compressed tier, as if it were in a slot.
+    pub fn charge_page(&mut self, group: GroupId) {
+        self.owners.charge_page(group);
+    }
+
+    /// So many pages of the tier are gone.
+    pub fn uncharge_pages(&mut self, group: GroupId, pages: u32) {
+        self.owners.uncharge_pages(group, pages);
     }
 
     /// The group that a slot is charged to.

@@ -41,6 +41,20 @@ impl Owners {
         }
     }
 
+    /// A page that would have a slot if it were not in the compressed tier.
+    pub fn charge_page(&mut self, group: GroupId) {
+        if !group.is_root() {
+            self.charged[usize::from(group.raw())] += 1;
+        }
+    }
+
+    /// So many such pages are gone.
+    pub fn uncharge_pages(&mut self, group: GroupId, pages: u32) {
+        if !group.is_root() {
+            self.charged[usize::from(group.raw())] -= pages;
+        }
+    }
+
     /// A slot is free, or lost.
     pub fn uncharge(&mut self, slot: Slot) {
         if let Some(owner) = self.by_slot.get_mut(slot.as_u32() as usize).filter(|owner| **owner != 0) {

@@ -30,6 +30,7 @@ use mm::group::{GroupId, GroupLimits};
 use mm::object::ObjectId;
 use mm::sim::{DiskConfig, FilesConfig, PerMille, SimConfig, SimMachine};
 use mm::space::SpaceId;
+use mm::tier::Compression;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -132,6 +133,14 @@ impl StormConfig {
         config.machine.disk = config.machine.disk.map(|disk| DiskConfig { slots, write_errors: PerMille(0), ..disk });
         Self { supply: Supply::Tight, ..config }
     }
+
+    /// The same with a compressed tier, of a few frames up to a third of all.
+    pub fn with_tier(mut self, seed: u64, compression: Compression) -> Self {
+        let most = self.machine.frames as u64 / 3;
+        let frames = 2 + Rng::new(executor::sim::Seed(seed.rotate_left(17))).below(most - 2) as usize;
+        self.machine.mm = Config { compression, tier_frames: Some(frames), ..self.machine.mm };
+        self
+    }
 }
 
 /// What came of a storm.
@@ -145,6 +154,10 @@ pub struct Outcome {
     pub swapped_in: u64,
     /// Pages that were written out.
     pub swapped_out: u64,
+    /// Pages that came back from the compressed tier.
+    pub decompressed: u64,
+    /// Pages that went on from there to the disk.
+    pub written_back: u64,
     /// Pages that the disk lost and a program noticed.
     pub lost: usize,
     /// Programs that ended because memory was out.
@@ -241,6 +254,8 @@ pub fn run(config: StormConfig, seed: u64) -> Outcome {
         operations: config.operations / threads as u64 * threads as u64,
         swapped_in: counters.pswpin,
         swapped_out: counters.pswpout,
+        decompressed: counters.tier_in,
+        written_back: counters.tier_written,
         lost: model.lost_pages(),
         out_of_memory: ended,
         forks,

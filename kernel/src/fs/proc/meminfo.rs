@@ -50,6 +50,9 @@ pub(super) fn write(text: &mut Text) -> fmt::Result {
     in_pages("Mlocked", crate::mm().all_locked_pages())?;
     in_pages("SwapTotal", swap)?;
     in_pages("SwapFree", swap_free)?;
+    let tier = snapshot.tier.unwrap_or_default();
+    in_pages("Zswap", tier.frames)?;
+    in_pages("Zswapped", tier.pages)?;
     in_pages("Dirty", snapshot.dirty_files)?;
     in_pages("Writeback", writeback)?;
     in_pages("AnonPages", anonymous - shared)?;

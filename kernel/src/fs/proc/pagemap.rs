@@ -36,7 +36,7 @@ fn entry(sight: Sight) -> u64 {
             PRESENT | shared | exclusive | u64::from(page.frame.as_u32())
         }
         Sight::Slot(slot, _) => SWAPPED | u64::from(slot.as_u32()) << SWAP_TYPE_BITS,
-        Sight::Filling | Sight::Word(_) | Sight::Lost => SWAPPED,
+        Sight::Filling | Sight::Word(_) | Sight::Compressed(_) | Sight::Lost => SWAPPED,
     }
 }
 

@@ -37,7 +37,9 @@ impl Tally {
     fn add(&mut self, sight: Sight) {
         match sight {
             Sight::Resident(page) => self.add_resident(page),
-            Sight::Slot(_, ownership) | Sight::Word(ownership) => self.add_away(ownership),
+            Sight::Slot(_, ownership) | Sight::Word(ownership) | Sight::Compressed(ownership) => {
+                self.add_away(ownership)
+            }
             // The frame of zeroes is nobody's, as on Linux; what is under way or lost is not resident.
             Sight::Zero(_) | Sight::Filling | Sight::Lost => {}
         }

@@ -5,12 +5,13 @@
 use core::fmt::{self, Write};
 
 use mm::stats::{Snapshot, VisiblePages};
+use mm::tier::TierState;
 
 use super::{KIB_PER_PAGE, Text, meminfo};
 use crate::process::promptness;
 
 /// The counters with their Linux names, and those of [`promptness`]. `kswapd` is our reclaim task; nobody else reclaims.
-pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 37] {
+pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 45] {
     let c = &snapshot.counters;
     let kib = |pages: u64| pages * KIB_PER_PAGE;
     let [completions, completions_late, resumed, resumed_late] = promptness::counters();
@@ -47,6 +48,14 @@ pub fn vmstat_counters(snapshot: &Snapshot) -> [(&'static str, u64); 37] {
         ("ebb_swap_read_err", c.swap_read_err),
         ("ebb_swap_write_err", c.swap_write_err),
         ("ebb_swap_audit_err", c.swap_audit_err),
+        ("ebb_swap_tier_out", c.tier_out),
+        ("ebb_swap_tier_out_bytes", c.tier_out_bytes),
+        ("ebb_swap_tier_in", c.tier_in),
+        ("ebb_swap_tier_refused", c.tier_refused),
+        ("ebb_swap_tier_written", c.tier_written),
+        ("ebb_swap_tier_shed", c.tier_shed),
+        ("ebb_swap_tier_frames", snapshot.tier.map_or(0, |tier| tier.frames)),
+        ("ebb_swap_tier_on", u64::from(snapshot.tier.is_some_and(|tier| tier.state == TierState::Taking))),
         ("ebb_swap_bad_slots", snapshot.slots.map_or(0, |slots| slots.bad.into())),
         completions,
         completions_late,
