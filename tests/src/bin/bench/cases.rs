@@ -243,14 +243,39 @@ impl Bench {
 
     /// Whole runs on a slow disk, from QEMU's start to the guest's end.
     pub fn throttled(&self) -> Vec<Figure> {
-        let whole = |ended: &Ended| ended.wall.expect("it ended").as_secs_f64();
         let patterns = PATTERNS.iter().filter(|pattern| ["random", "zipf"].contains(&pattern.name));
         let case = |pattern: &Pattern| {
-            let rounds = self.rounds(&self.machine(pattern.arguments).throttled(), self.rounds, &self.settings());
+            let machine = self.machine(pattern.arguments).throttled();
+            let rounds = self.rounds(&machine, self.rounds, &self.settings());
             let what = format!("{}: seconds from start to end, 5000 requests and 100 MB a second", pattern.name);
-            rounds.figure(what, whole).target(Target::RatioAtMost(0.7))
+            let figure = rounds.figure(what, whole).target(Target::RatioAtMost(0.7));
+            [figure, self.automatic(pattern.name, "such a disk", &machine)]
         };
-        patterns.map(case).collect()
+        patterns.flat_map(case).collect()
+    }
+
+    /// The compressed tier where a fast disk leaves it little to gain. Half of each page is noise, or a tenth.
+    pub fn compressed(&self) -> Vec<Figure> {
+        let case = |pattern: &Pattern| {
+            [("", "the fast disk"), (" fill=10", "the fast disk, pages that shrink to less than a fifth")].map(
+                |(fill, disk)| {
+                    let machine = self.machine(&format!("{}{fill}", pattern.arguments));
+                    self.automatic(pattern.name, disk, &machine).target(Target::AtMost(1.05))
+                },
+            )
+        };
+        PATTERNS.iter().flat_map(case).collect()
+    }
+
+    /// Whole runs with the tier on when it pays, by those without in the same rounds.
+    fn automatic(&self, name: &str, disk: &str, machine: &Machine) -> Figure {
+        let (mut off, mut auto) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            off.extend(self.rounds(machine, 1, &[]).ebb);
+            auto.extend(self.rounds(&machine.clone().compressing(), 1, &[]).ebb);
+        }
+        let ratios = auto.iter().zip(&off).map(|(auto, off)| whole(auto) / whole(off)).collect();
+        Figure::new(format!("{name}: whole run with swap.compress=auto / off, {disk}"), Samples(ratios))
     }
 
     /// Programs that are none of the patterns.
@@ -286,6 +311,11 @@ impl Bench {
         let figure = rounds(touches).figure(what, |ended| ended.requests.pages_per_write(base));
         vec![figure.target(Target::AtLeast(8.0))]
     }
+}
+
+/// Seconds from QEMU's start to the guest's end.
+fn whole(ended: &Ended) -> f64 {
+    ended.wall.expect("it ended").as_secs_f64()
 }
 
 /// Time of the run phase by what it did.

@@ -5,9 +5,10 @@
 //! machines are counted.
 
 use std::fs;
+use std::io::Write as _;
 use std::ops::Sub;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use ::tests::harness::Artifacts;
@@ -62,6 +63,21 @@ impl Counts {
 /// What `-plugin` is given.
 pub fn option(kernel: &Path, out: &Path) -> String {
     format!("{},out={},entry={:#x}", plugin().display(), out.display(), entry(kernel))
+}
+
+/// Why this QEMU cannot count, if it cannot: it is older than the plugin's interface, or was built without plugins. It
+/// is tried on a machine without anything.
+pub fn unavailable() -> Option<String> {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args("-accel tcg -machine none -nodefaults -display none -monitor stdio".split(' '));
+    qemu.arg("-plugin").arg(format!("{},out=/dev/null,entry=0x0", plugin().display()));
+    qemu.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut machine = qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"));
+    // One that ends at once does not read this.
+    let _ = machine.stdin.take().expect("a pipe").write_all(b"quit\n");
+    let output = machine.wait_with_output().expect("QEMU ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    (!output.status.success()).then(|| said.trim().replace(&format!("{}", plugin().display()), "tests/linux/count.c"))
 }
 
 /// Built once.

@@ -69,6 +69,8 @@ pub struct Machine {
     pub clock: Clock,
     /// What the disk is to the kernel.
     pub purpose: Purpose,
+    /// What Ebb makes of pages before they go there.
+    pub tier: Tier,
     /// Whether QEMU counts instructions, which makes it about half as fast.
     pub counted: bool,
     /// How long it may take.
@@ -82,6 +84,13 @@ pub enum Purpose {
     Swap,
     /// The program does as it likes.
     Raw,
+}
+
+/// Whether Ebb has its compressed tier, which is off unless asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Off,
+    Auto,
 }
 
 /// A machine that has ended.
@@ -117,6 +126,7 @@ impl Machine {
             disk: Disk::Unthrottled,
             clock: Clock::Host,
             purpose: Purpose::Swap,
+            tier: Tier::Off,
             counted: false,
             limit: LIMIT,
         }
@@ -145,6 +155,11 @@ impl Machine {
     /// The same with its disk for the program.
     pub fn raw_disk(self) -> Self {
         Self { purpose: Purpose::Raw, ..self }
+    }
+
+    /// The same with Ebb's compressed tier when it pays.
+    pub fn compressing(self) -> Self {
+        Self { tier: Tier::Auto, ..self }
     }
 
     /// The same with every instruction counted.
@@ -211,7 +226,7 @@ impl Machine {
             System::Ebb => (
                 Artifacts::release().kernel.clone(),
                 self.program.clone(),
-                format!("-- {} {}", self.name(), self.arguments),
+                format!("{}-- {} {}", self.tier.option(), self.name(), self.arguments),
             ),
             System::Linux(linux, setting) => (
                 linux.kernel.clone(),
@@ -228,6 +243,15 @@ impl Machine {
 
     fn name(&self) -> String {
         self.program.file_name().expect("a file").to_string_lossy().into_owned()
+    }
+}
+
+impl Tier {
+    fn option(self) -> &'static str {
+        match self {
+            Self::Off => "",
+            Self::Auto => "swap.compress=auto ",
+        }
     }
 }
 
