@@ -18,6 +18,9 @@ use crate::sync::Mutex;
 /// Longer lines from the host are none of ours.
 const COMMAND_LEN: usize = 64;
 
+/// A multiple of what the port's transmitter takes at once.
+const PIECE: usize = 128;
+
 struct Port {
     uart: Option<Uart>,
     /// The line from the host that is not complete yet.
@@ -49,7 +52,43 @@ pub fn is_on() -> bool {
 /// Sends a record: the argument is one JSON object, without a line break. Dropped when there is no channel.
 pub fn record(object: fmt::Arguments<'_>) {
     if let Some(uart) = &mut PORT.lock().uart {
-        let _ = uart.write_fmt(format_args!("@{object}\n"));
+        send(uart, format_args!("@{object}\n"));
+    }
+}
+
+/// Sends text in pieces of [`PIECE`] bytes, not of the words that it is put together from: before each piece the port is asked whether
+/// it is ready.
+fn send(uart: &mut Uart, text: fmt::Arguments<'_>) {
+    let mut pieces = Pieces { uart, piece: ArrayVec::new() };
+    // Neither a port nor a number fails.
+    let _ = pieces.write_fmt(text);
+    pieces.send();
+}
+
+struct Pieces<'a> {
+    uart: &'a mut Uart,
+    piece: ArrayVec<u8, PIECE>,
+}
+
+impl Pieces<'_> {
+    fn send(&mut self) {
+        let _ = self.uart.write_all(&self.piece);
+        self.piece.clear();
+    }
+}
+
+impl fmt::Write for Pieces<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(self.piece.remaining_capacity()));
+            let _fits = self.piece.try_extend_from_slice(now);
+            rest = later;
+            if self.piece.is_full() {
+                self.send();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -57,7 +96,7 @@ pub fn record(object: fmt::Arguments<'_>) {
 pub fn log_line(line: fmt::Arguments<'_>) -> bool {
     let mut port = PORT.lock();
     let Some(uart) = &mut port.uart else { return false };
-    let _ = uart.write_fmt(format_args!("{line}\n"));
+    send(uart, format_args!("{line}\n"));
     true
 }
 
