@@ -85,11 +85,12 @@ struct Part {
     counted: bool,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part { name: "instructions", measure: Bench::instructions, quick: true, pressure: true, counted: false },
     Part { name: "boot", measure: Bench::boot, quick: true, pressure: false, counted: true },
     Part { name: "major-faults", measure: Bench::major_faults, quick: true, pressure: true, counted: true },
     Part { name: "patterns", measure: Bench::paging, quick: true, pressure: true, counted: false },
+    Part { name: "draws", measure: Bench::draws, quick: false, pressure: true, counted: false },
     Part { name: "mixes", measure: Bench::mixes, quick: false, pressure: false, counted: false },
     Part { name: "slow-disk", measure: Bench::throttled, quick: false, pressure: true, counted: false },
     Part { name: "compressed", measure: Bench::compressed, quick: false, pressure: true, counted: false },
