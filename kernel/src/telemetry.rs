@@ -56,8 +56,8 @@ pub fn record(object: fmt::Arguments<'_>) {
     }
 }
 
-/// Sends text in pieces of [`PIECE`] bytes, not of the words that it is put together from: before each piece the port is asked whether
-/// it is ready.
+/// Sends text in pieces of up to [`PIECE`] bytes, not in the words that it is put together from: the port is asked whether it is ready
+/// before every 16 bytes, and before each word if they come alone.
 fn send(uart: &mut Uart, text: fmt::Arguments<'_>) {
     let mut pieces = Pieces { uart, piece: ArrayVec::new() };
     // Neither a port nor a number fails.

@@ -14,7 +14,7 @@ use crate::object::Backing;
 use crate::ops::OpId;
 use crate::page::{PageCopy, Record, Tag};
 use crate::platform::{Access, PhysMemory, Platform, Rights, Slot};
-use crate::shortage::{Lot, Waiter};
+use crate::shortage::{Cause, Line, Lot, Waiter};
 use crate::space::{SpaceId, Vma};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
@@ -36,6 +36,16 @@ pub enum FaultKind {
     Minor,
     /// After waiting for the store.
     Major,
+}
+
+impl FaultKind {
+    /// What a wait makes of a fault.
+    fn of(cause: Cause) -> Self {
+        match cause {
+            Cause::Contents => Self::Major,
+            Cause::Way | Cause::Frame(_) => Self::Minor,
+        }
+    }
 }
 
 /// Why a fault cannot be served.
@@ -62,8 +72,8 @@ pub enum FaultError {
 pub(crate) enum Step<'a, P: Platform> {
     Mapped,
     Failed(FaultError),
-    /// For an operation, for room in the operation table, or for a frame; and what that makes the fault.
-    Wait(Wait<'a, P::Lock>, FaultKind),
+    /// For an operation, for room in the operation table, or for a frame.
+    Wait(Wait<'a, P::Lock>, Cause),
 }
 
 /// Who faults on what.
@@ -152,9 +162,10 @@ impl<P: Platform> Future for Fault<'_, P> {
                     return Poll::Ready(Ok(over.kind));
                 }
                 Step::Failed(error) => return Poll::Ready(Err(error)),
-                Step::Wait(again, kind) => {
+                Step::Wait(again, cause) => {
                     wait.set(again);
-                    over.kind = over.kind.max(kind);
+                    over.waiter.turn_to(cause);
+                    over.kind = over.kind.max(FaultKind::of(cause));
                 }
             }
         }
@@ -204,8 +215,10 @@ impl<P: Platform> Mm<P> {
         match self.enter_fault(request, anchor, holds) {
             Step::Mapped => Fault::Over { result: Ok(FaultKind::Minor) },
             Step::Failed(error) => Fault::Over { result: Err(error) },
-            Step::Wait(wait, kind) => {
-                Fault::Waits { wait, request, holds, over: Waiting { waiter: Waiter::new(self), kind, served: false } }
+            Step::Wait(wait, cause) => {
+                let over =
+                    Waiting { waiter: Waiter::turned_to(self, cause), kind: FaultKind::of(cause), served: false };
+                Fault::Waits { wait, request, holds, over }
             }
         }
     }
@@ -443,7 +456,7 @@ impl<P: Platform> Mm<P> {
     }
 
     fn wait_op<'a>(&'a self, op: OpId) -> Step<'a, P> {
-        Step::Wait(self.op_waits[op.index()].wait(), FaultKind::Major)
+        Step::Wait(self.op_waits[op.index()].wait(), Cause::Contents)
     }
 
     /// A page under way: held as soon as it is there, so that it is still there when its thread runs.
@@ -473,18 +486,13 @@ impl<P: Platform> Mm<P> {
         let lane = holds.take_place();
         self.wait_modestly(core, holds, group);
         core.note_wait();
-        let wait = match scarce {
-            Scarce::Group => {
-                core.groups.want(group);
-                self.group_room.wait()
-            }
-            Scarce::Machine => {
-                core.shortage.ask();
-                self.frame_queue.wait(lane)
-            }
-        };
+        match scope {
+            Scope::Group(group) => core.groups.want(group),
+            Scope::Machine => core.shortage.ask(),
+        }
         self.frames.pressure().wake_all();
-        Step::Wait(wait, FaultKind::Minor)
+        let (wait, cause) = self.queue_in(Line { scope, lane });
+        Step::Wait(wait, cause)
     }
 
     /// A page is resident, and there is no frame for a table to map it by. It is held while its thread waits for one: the two are one need,
@@ -609,7 +617,7 @@ impl<P: Platform> Mm<P> {
         };
         let frame = token.pfn();
         let Some(op) = self.begin_swap_in(core, (request.space, request.page), home, token, copy) else {
-            return Step::Wait(self.op_room.wait(), FaultKind::Minor);
+            return Step::Wait(self.op_room.wait(), Cause::Way);
         };
         self.hold(core, frame, holds);
         self.wait_op(op)

@@ -14,9 +14,10 @@ use crate::frame::Frame;
 use crate::manager::{Core, Mm, NoMemory};
 use crate::platform::Platform;
 use crate::reclaim::{Policy, Replacement};
-use crate::shortage::Shortage;
+use crate::shortage::{FrameWaiters, Shortage};
 use crate::space::SpaceId;
 use crate::swap::Swap;
+use crate::victim::Scope;
 use alloc::boxed::Box;
 use core::ops::ControlFlow;
 
@@ -37,6 +38,15 @@ impl GroupId {
     }
     pub(crate) fn raw(self) -> u8 {
         self.0
+    }
+    /// All but the root.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (1..=MAX_GROUPS as u8).map(Self)
+    }
+    /// Its place among those that are not the root.
+    pub(crate) fn index(self) -> usize {
+        debug_assert!(!self.is_root());
+        usize::from(self.0) - 1
     }
     /// A number of its own, the root's being zero.
     pub fn number(self) -> u8 {
@@ -130,13 +140,8 @@ impl Group {
         self.charged
     }
 
-    /// Whether another frame would be too many.
-    pub fn is_full(&self) -> bool {
-        self.limits.frames.is_some_and(|most| self.charged >= most)
-    }
-
     /// Frames that it may have beside those it has.
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.limits.frames.map_or(usize::MAX, |most| most.saturating_sub(self.charged) as usize)
     }
 
@@ -173,10 +178,11 @@ impl Group {
 }
 
 /// All groups but the root.
-#[derive(Default)]
 pub(crate) struct Groups {
     slots: [Option<Box<Group>>; MAX_GROUPS],
     count: usize,
+    /// Who waits for room in each. Not in the groups: who was woken as one went may run when there is another by its name.
+    waiters: Box<[FrameWaiters]>,
     /// Whose turn it is when the whole machine reclaims, in pages.
     turn: usize,
     /// Who goes first when several groups are at their limits.
@@ -184,6 +190,11 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
+    pub fn new() -> Self {
+        let waiters = (0..MAX_GROUPS).map(|_| FrameWaiters::new(0)).collect();
+        Self { slots: Default::default(), count: 0, waiters, turn: 0, served: 0 }
+    }
+
     pub fn get(&self, id: GroupId) -> Option<&Group> {
         self.slots.get(usize::from(id.0).checked_sub(1)?)?.as_deref()
     }
@@ -222,6 +233,21 @@ impl Groups {
         if let Some(group) = self.get_mut(id) {
             group.wish = Wish::Room;
         }
+    }
+
+    /// Who waits for room in a group.
+    pub fn waiters(&mut self, id: GroupId) -> &mut FrameWaiters {
+        &mut self.waiters[id.index()]
+    }
+
+    /// Frames that a group may have beside those it has, and those it has promised to who waited for them. The root may have any number.
+    pub fn room(&self, id: GroupId) -> usize {
+        self.get(id).map_or(usize::MAX, |group| group.room().saturating_sub(self.waiters[id.index()].floor()))
+    }
+
+    /// Whether there is room for who asks now.
+    pub fn has_room(&self, id: GroupId) -> bool {
+        self.room(id) > 0
     }
 
     /// Whether a group may have another slot.
@@ -285,12 +311,13 @@ impl<P: Platform> Core<P> {
         groups.next_list(policy)?.candidate()
     }
 
-    /// Charges a frame; `false` if its group is full.
-    pub fn may_charge(&mut self, group: GroupId) -> bool {
-        let Some(group) = self.groups.get_mut(group) else { return true };
-        let full = group.is_full();
-        group.events.max += u64::from(full);
-        !full
+    /// Whether a group may be charged for a frame.
+    pub fn may_charge(&mut self, id: GroupId) -> bool {
+        let has_room = self.groups.has_room(id);
+        if let Some(group) = self.groups.get_mut(id) {
+            group.events.max += u64::from(!has_room);
+        }
+        has_room
     }
 
     pub fn charge(&mut self, frame: &Frame, id: GroupId) {
@@ -300,8 +327,8 @@ impl<P: Platform> Core<P> {
         self.table.get_mut(frame.pfn()).set_group(id);
     }
 
-    /// A frame of a group is free, or is the root's from now on.
-    pub fn uncharge(&mut self, frame: Pfn) {
+    /// A frame of a group is free, or is the root's from now on. Who frees it, or dissolves the group, tells who waits.
+    fn uncharge(&mut self, frame: Pfn) {
         let desc = self.table.get_mut(frame);
         let id = desc.group();
         desc.set_group(GroupId::ROOT);
@@ -346,7 +373,8 @@ impl<P: Platform> Core<P> {
             return GroupState::Held;
         }
         group.wish = Wish::Nothing;
-        GroupState::Exhausted
+        // Who was woken has room, or asks again.
+        if self.groups.waiters(id).are_woken() { GroupState::Relieved } else { GroupState::Exhausted }
     }
 
     /// A candidate of a group went, or stayed.
@@ -398,25 +426,40 @@ impl<P: Platform> Mm<P> {
         let gone = self.core.with_lock(|core| {
             let gone = core.groups.slots[usize::from(id.0) - 1].take();
             core.groups.count -= usize::from(gone.is_some());
+            // A program that is being loaded may have been in it.
+            self.wake_waiters_in(core, Scope::Group(id));
             gone
         });
-        self.group_room.wake_all();
         debug_assert!(gone.is_none_or(|group| group.charged == 0), "a group goes with nothing charged to it");
     }
 
     /// Sets what a group may have. If it has more, reclaim brings it down.
     pub fn set_group_limits(&self, id: GroupId, limits: GroupLimits) {
         self.core.with_lock(|core| {
-            if let Some(group) = core.groups.get_mut(id) {
-                group.limits = limits;
-                group.shortage.relieve();
-                if limits.frames.is_some_and(|most| group.charged > most) {
-                    group.wish = group.wish.max(Wish::Less);
-                }
+            let Some(group) = core.groups.get_mut(id) else { return };
+            group.limits = limits;
+            group.shortage.relieve();
+            if limits.frames.is_some_and(|most| group.charged > most) {
+                group.wish = group.wish.max(Wish::Less);
             }
+            self.announce_room(core, id);
         });
-        self.group_room.wake_all();
         self.frames.pressure().wake_all();
+    }
+
+    /// A frame is free: its group has room for another, which is for who waited longest.
+    #[inline(always)]
+    pub(crate) fn uncharge(&self, core: &mut Core<P>, frame: Pfn) {
+        let id = core.table.get(frame).group();
+        if !id.is_root() {
+            self.make_room(core, frame, id);
+        }
+    }
+
+    #[inline(never)]
+    fn make_room(&self, core: &mut Core<P>, frame: Pfn, id: GroupId) {
+        core.uncharge(frame);
+        self.announce_room(core, id);
     }
 
     /// A group at this moment; `None` if it is the root or not there.
@@ -432,11 +475,12 @@ impl<P: Platform> Mm<P> {
     /// From now on, what a space faults in is charged to this group.
     pub fn set_space_group(&self, space: SpaceId, group: GroupId) {
         self.core.with_lock(|core| {
-            if let Some(space) = core.spaces.get_mut(space) {
-                space.group = group;
+            let Some(space) = core.spaces.get_mut(space) else { return };
+            let before = core::mem::replace(&mut space.group, group);
+            if !before.is_root() {
+                self.wake_waiters_in(core, Scope::Group(before));
             }
         });
-        self.group_room.wake_all();
     }
 
     /// The group that a space's faults are charged to.

@@ -17,7 +17,7 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
 use crate::reclaim::{CleanBatch, Ghosts, Optimum, Policy, Progress, Replacement, Rewriting, Watermarks};
 use crate::rmap::MapPool;
-use crate::shortage::{FrameQueue, FrameWaiters, Shortage};
+use crate::shortage::{FrameQueues, FrameWaiters, Shortage};
 use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
 use crate::stats::{Counters, PageClass, PageCounts, Snapshot, VisiblePages};
 use crate::swap::Swap;
@@ -111,10 +111,7 @@ pub struct Mm<P: Platform> {
     pub(crate) op_waits: Box<[WaitQueue<P::Lock>]>,
     /// Where those wait who need room in the operation table.
     pub(crate) op_room: WaitQueue<P::Lock>,
-    pub(crate) frame_queue: FrameQueue<P::Lock>,
-    /// Where those wait whose group is full. Frames of the machine are no news to them: who is woken for nothing asks again, and runs before
-    /// whoever has given way, which may be the program that is being taken down to make room.
-    pub(crate) group_room: WaitQueue<P::Lock>,
+    pub(crate) frame_queues: FrameQueues<P::Lock>,
     /// Where the one waits who ends programs.
     pub(crate) verdicts: WaitQueue<P::Lock>,
     /// Where those wait who want to change areas that are being copied, and who want to copy areas that are being changed.
@@ -223,7 +220,7 @@ impl<P: Platform> Mm<P> {
             // A policy that has no use for what it would remember costs no memory for it.
             ghosts: Ghosts::for_frames(if <Replacement as Policy>::WINDOW == 0 { 0 } else { total }),
             optimum: Optimum::for_frames(total),
-            groups: Groups::default(),
+            groups: Groups::new(),
             user_pagers: UserPagers::default(),
             probation: Probation::new(frames.counts().total),
             batch,
@@ -262,8 +259,7 @@ impl<P: Platform> Mm<P> {
             config,
             op_waits: (0..config.operations).map(|_| queue()).collect(),
             op_room: queue(),
-            frame_queue: FrameQueue::new(),
-            group_room: queue(),
+            frame_queues: FrameQueues::new(),
             verdicts: queue(),
             turns: queue(),
             store_progress: queue(),
@@ -386,10 +382,7 @@ impl<P: Platform> Mm<P> {
     pub(crate) fn free_user(&self, core: &mut Core<P>, frame: Frame) {
         core.counters.pgfree += 1;
         core.shortage.relieve();
-        if !core.table.get(frame.pfn()).group().is_root() {
-            core.uncharge(frame.pfn());
-            self.group_room.wake_all();
-        }
+        self.uncharge(core, frame.pfn());
         self.frames.free(frame);
     }
 
@@ -397,16 +390,7 @@ impl<P: Platform> Mm<P> {
     pub(crate) fn free_users(&self, core: &mut Core<P>, frames: &mut ArrayVec<Frame, CHUNK>) {
         core.counters.pgfree += frames.len() as u64;
         core.shortage.relieve();
-        let mut uncharged = false;
-        for frame in frames.iter() {
-            if !core.table.get(frame.pfn()).group().is_root() {
-                core.uncharge(frame.pfn());
-                uncharged = true;
-            }
-        }
-        if uncharged {
-            self.group_room.wake_all();
-        }
+        frames.iter().for_each(|frame| self.uncharge(core, frame.pfn()));
         self.frames.free_pages(frames);
     }
 

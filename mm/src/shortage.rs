@@ -14,13 +14,13 @@
 
 mod queue;
 
-pub(crate) use queue::{FrameQueue, FrameWaiters, Lane, Waiter};
+pub(crate) use queue::{Cause, FrameQueues, FrameWaiters, Lane, Line, Waiter};
 
 use crate::group::GroupId;
 use crate::manager::{Mm, NoMemory};
 use crate::platform::Platform;
 use crate::space::SpaceId;
-use crate::victim::{Tried, Verdict};
+use crate::victim::{Scope, Tried, Verdict};
 
 /// State of the two decisions; behind the manager's lock.
 #[derive(Debug, Default)]
@@ -196,12 +196,12 @@ impl<P: Platform> Mm<P> {
                     return Err(NoMemory);
                 }
                 core.counters.allocstall += 1;
-                let wait = self.frame_queue.wait(Lane::Begun);
+                let wait = self.queue_in(Line { scope: Scope::Machine, lane: Lane::Begun });
                 self.frames.pressure().wake_all();
                 Ok(Some(wait))
             })?;
-            let Some(wait) = wait else { return Ok(()) };
-            waiter.wait(wait).await;
+            let Some((wait, cause)) = wait else { return Ok(()) };
+            waiter.wait(wait, cause).await;
         }
     }
 

@@ -394,7 +394,7 @@ fn along<P: Platform>(
     let Core { spaces, anons, objects, groups, .. } = core;
     let Some(s) = spaces.get_mut(space) else { return found };
     let Some(area) = s.vmas.find(page) else { return found };
-    let room = groups.get_mut(s.group).map_or(usize::MAX, |group| group.room());
+    let room = groups.room(s.group);
     let mut herald = None;
     let mut covered = 0;
     for steps in 1..=u64::from(count) {

@@ -262,8 +262,7 @@ impl<P: Platform> Mm<P> {
                     return Lot::Fail;
                 }
                 // The victim may be among those who wait: its faults are over.
-                self.wake_frame_waiters(&mut core.waiters);
-                self.group_room.wake_all();
+                self.wake_waiters(core);
                 Lot::Wait
             }
         }

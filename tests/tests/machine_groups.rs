@@ -38,35 +38,35 @@ fn e8_copies(begin: Begin, neighbour_mib: u64, refusals_a_copy: u64) -> Finished
     disk.expect_clean();
     let run = run.expect_ok().expect_line("OK self-copies").expect_sound();
     let refused = run.value("REFUSED", "times");
+    println!("{refused} refusals and {} major faults for {COPIES} copies", run.count("vmstat/pgmajfault"));
     assert!(refused >= 64, "the group has less than it needs\n{run}");
     assert!(refused <= refusals_a_copy * COPIES, "{refused} refusals for {COPIES} copies\n{run}");
     run
 }
 
-/// Design D4 and D11: the simulator has the same with twelve frames in all (`mm_files`). The
-/// neighbour only computes, so each thread is got on by what its group does. Seen in 70 runs: 126 to 1027 refusals, because
-/// each frame wakes all who wait (half of the runs stay below 300), and 80 to 200 major faults.
+/// Design D4 and D11: the simulator has the same with twelve frames in all (`mm_files`). The neighbour only computes, so
+/// each thread is got on by what its group does. Seen: at most 500 refusals, and 390 major faults, when the disk is slow.
 #[test]
 fn e8_64_copies_between_a_file_and_a_mapping_of_it_get_on_with_twelve_frames() {
-    let run = e8_copies(Begin::OneByOne, 0, 8);
+    let run = e8_copies(Begin::OneByOne, 0, 4);
     assert!(run.count("vmstat/pgmajfault") <= 64 * 8, "less than one for each copy\n{run}");
 }
 
 /// 64 copies want 512 pins of the machine's 191, so most of them wait for pins first, having pinned nothing; those who have them share eight
-/// of twelve frames. Seen: 61 to 69 waits for pins, 32 to 36 refusals a copy (all who wait are woken for each frame).
+/// of twelve frames. Seen: 61 to 69 waits for pins, 4 or 5 refusals a copy.
 #[test]
 fn e8_64_copies_at_once_get_on_with_twelve_frames_when_all_pins_are_taken() {
-    let run = e8_copies(Begin::Together, 0, 128);
+    let run = e8_copies(Begin::Together, 0, 16);
     assert!(run.count("vmstat/ebb_pin_waits") >= 8, "the pins were all taken, and copies waited for them\n{run}");
     assert!(run.count("frames/total") / 8 < 64 * 8, "{run}");
 }
 
 /// A copy needs its stack, the program's text and the C library's data, and two pages of the file: beside a neighbour that
-/// has them taken away again and again, twelve pages are too few for more than one or two of 64 threads. Seen: 3 to 12
-/// refusals for each copy.
+/// has them taken away again and again, twelve pages are too few for more than one or two of 64 threads. Seen: less than
+/// one refusal for each copy.
 #[test]
 fn e8_64_copies_get_on_with_twelve_frames_while_the_rest_of_the_machine_thrashes() {
     if soak() {
-        e8_copies(Begin::OneByOne, 16, 32);
+        e8_copies(Begin::OneByOne, 16, 8);
     }
 }

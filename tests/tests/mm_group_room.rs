@@ -150,7 +150,7 @@ fn e9_of_frames_freed_by_the_chunk_each_is_had_by_one_who_waits() {
     let mut scene = Scene::new();
     let threads = scene.waiting([0, 1, 2, 3, 4, 5]);
     scene.give_up(0, 3);
-    assert!(threads[..3].iter().all(Storing::is_woken));
+    assert_eq!(threads.each_ref().map(Storing::wakes), [1, 1, 1, 0, 0, 0], "as many as there is room for");
     let (done, rest) = look(threads);
     assert_eq!(done, [true, true, true, false, false, false], "three frames, in the order in which they came");
     scene.end(rest);
@@ -189,14 +189,19 @@ fn e9_a_woken_thread_that_needs_no_frame_any_more_keeps_nobody_from_its_room() {
 }
 
 #[test]
-fn e9_a_thread_whose_room_was_taken_waits_on_and_more_is_looked_for() {
+fn e9_a_newcomer_waits_behind_those_who_wait_and_more_is_looked_for_in_their_name() {
     let mut scene = Scene::new();
-    let [mut first, second] = scene.waiting([0, 1]);
+    let [mut first, mut second] = scene.waiting([0, 1]);
     scene.give_up(0, 1);
-    assert_eq!(scene.storing(9).poll(), Poll::Ready(Ok(())), "a newcomer is faster");
-    assert!(first.is_woken());
-    assert_eq!(first.poll(), Poll::Pending);
-    scene.end([second, first]);
+    let mut newcomer = scene.storing(9);
+    assert_eq!(newcomer.poll(), Poll::Pending, "the room is set aside");
+    assert_eq!(first.poll(), Poll::Ready(Ok(())));
+    assert!(!second.is_woken() && !newcomer.is_woken(), "it has been taken");
+    drop(scene.holder.take());
+    scene.world.settle();
+    assert!(second.is_woken() && !newcomer.is_woken(), "of the pages that can go one went, though nobody asked again");
+    assert_eq!(second.poll(), Poll::Ready(Ok(())));
+    scene.end([newcomer]);
 }
 
 #[test]
@@ -231,6 +236,20 @@ fn e9_a_space_that_leaves_its_group_needs_its_room_no_more() {
     assert_eq!(first.poll(), Poll::Ready(Ok(())));
     assert_eq!(scene.stats().frames, ROOM, "charged to the root");
     scene.end([second]);
+}
+
+/// A program that is being loaded has a space in the group, and is none of its processes yet.
+#[test]
+fn e9_who_waits_in_a_group_that_is_removed_gets_on() {
+    let mut scene = Scene::new();
+    let [mut first, mut second] = scene.waiting([0, 1]);
+    drop(scene.holder.take());
+    let (machine, group) = (scene.world.machine.clone(), scene.group);
+    scene.world.run("rmdir", async move { machine.mm().remove_group(group).await });
+    assert!(first.is_woken() && second.is_woken());
+    assert_eq!([first.poll(), second.poll()], [Poll::Ready(Ok(())); 2]);
+    [scene.rich.0, scene.poor.0].into_iter().for_each(|space| scene.world.destroy(space));
+    scene.world.assert_empty();
 }
 
 #[test]

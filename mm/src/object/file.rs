@@ -15,7 +15,7 @@
 
 use super::{Object, ObjectId, ObjectPage, Sharing};
 use crate::addr::{PAGE_SIZE, Pfn};
-use crate::fault::{FaultError, FaultKind, Holds, Original, Step, Subject};
+use crate::fault::{FaultError, Holds, Original, Step, Subject};
 use crate::file_store::{FileError, FileIo, FileRequest};
 use crate::frame::Residence;
 use crate::group::GroupId;
@@ -24,6 +24,7 @@ use crate::manager::{Core, Mm, Scarce};
 use crate::ops::{OpId, OpKind, OpPage, Target};
 use crate::page::{Record, Tag};
 use crate::platform::{Access, CLUSTER, IoFrames, PhysMemory, Platform};
+use crate::shortage::Cause;
 use crate::stats::PageClass;
 use arrayvec::ArrayVec;
 use maitake_sync::wait_queue::Wait;
@@ -43,8 +44,8 @@ pub(crate) enum Hurdle<'a, P: Platform> {
     Failed(FileError),
     /// There is no frame, and where it is that there is none.
     NoFrame(Scarce),
-    /// Something is under way, and what that makes a fault.
-    Wait(Wait<'a, P::Lock>, FaultKind),
+    /// Something is under way.
+    Wait(Wait<'a, P::Lock>, Cause),
 }
 
 impl<P: Platform> Mm<P> {
@@ -85,7 +86,7 @@ impl<P: Platform> Mm<P> {
         match hurdle {
             Hurdle::Failed(_) => Step::Failed(FaultError::BadPage),
             Hurdle::NoFrame(scarce) => self.no_frame(core, subject.request, holds, scarce),
-            Hurdle::Wait(wait, kind) => Step::Wait(wait, kind),
+            Hurdle::Wait(wait, cause) => Step::Wait(wait, cause),
         }
     }
 
@@ -104,7 +105,7 @@ impl<P: Platform> Mm<P> {
                 if let Some(frame) = core.frame_under(op, Home::Object(page.0, page.1)) {
                     self.hold(core, frame, holds);
                 }
-                Err(self.hurdle_op(core, holds, op, FaultKind::Major))
+                Err(self.hurdle_op(core, holds, op, Cause::Contents))
             }
             _ => match holds.take_awaited().and_then(|awaited| core.ops.error(awaited)) {
                 Some(error) => Err(Hurdle::Failed(error)),
@@ -114,9 +115,9 @@ impl<P: Platform> Mm<P> {
     }
 
     /// Waits for an operation, whose error is this thread's.
-    fn hurdle_op<'a>(&'a self, core: &Core<P>, holds: &mut Holds, op: OpId, kind: FaultKind) -> Hurdle<'a, P> {
+    fn hurdle_op<'a>(&'a self, core: &Core<P>, holds: &mut Holds, op: OpId, cause: Cause) -> Hurdle<'a, P> {
         holds.await_op(core.ops.awaited(op));
-        Hurdle::Wait(self.op_waits[op.index()].wait(), kind)
+        Hurdle::Wait(self.op_waits[op.index()].wait(), cause)
     }
 
     /// Begins to read a page, and those behind it if the one before it is there.
@@ -128,10 +129,10 @@ impl<P: Platform> Mm<P> {
         (id, page): FilePage,
     ) -> Hurdle<'a, P> {
         if core.objects.get_mut(id).is_some_and(|object| object.is_closed(page)) {
-            return Hurdle::Wait(self.vacancies_over.wait(), FaultKind::Minor);
+            return Hurdle::Wait(self.vacancies_over.wait(), Cause::Way);
         }
         if !core.ops.has_room(OpKind::Fill) {
-            return Hurdle::Wait(self.op_room.wait(), FaultKind::Minor);
+            return Hurdle::Wait(self.op_room.wait(), Cause::Way);
         }
         let Some((file, count)) = core.objects.get_mut(id).and_then(|o| Some((o.file()?, o.run_to_read(page)))) else {
             return Hurdle::Failed(FileError::Io);
@@ -165,7 +166,7 @@ impl<P: Platform> Mm<P> {
         self.hold(core, frames[0].pfn(), holds);
         core.counters.file_reads += 1;
         self.submit_file(core, FileRequest { op, io: FileIo::Read, file, page, count, frames });
-        self.hurdle_op(core, holds, op, FaultKind::Major)
+        self.hurdle_op(core, holds, op, Cause::Contents)
     }
 
     /// A resident page of a file is about to be stored to: from now on it is dirty. `ahead` pages from it on are about to be, too.
@@ -214,7 +215,7 @@ impl<P: Platform> Mm<P> {
     ) -> Hurdle<'a, P> {
         let under_way = core.ops.find(|op| op.kind == OpKind::Prepare && op.target.is_about(id, page));
         if let Some(op) = under_way {
-            return self.hurdle_op(core, holds, op, FaultKind::Minor);
+            return self.hurdle_op(core, holds, op, Cause::Way);
         }
         let Some((file, singly)) = core.objects.get_mut(id).and_then(|object| Some((object.file()?, object.singly)))
         else {
@@ -222,12 +223,12 @@ impl<P: Platform> Mm<P> {
         };
         let count = if singly { 1 } else { count };
         let Some(op) = core.ops.begin(OpKind::Prepare, Target::File(id, page, count), &[]) else {
-            return Hurdle::Wait(self.op_room.wait(), FaultKind::Minor);
+            return Hurdle::Wait(self.op_room.wait(), Cause::Way);
         };
         core.counters.file_prepares += 1;
         let frames = IoFrames::none();
         self.submit_file(core, FileRequest { op, io: FileIo::Prepare, file, page, count, frames });
-        self.hurdle_op(core, holds, op, FaultKind::Minor)
+        self.hurdle_op(core, holds, op, Cause::Way)
     }
 
     /// Begins to write a dirty page, and those behind it that are dirty too. The first goes on to be `first`: `Cleaning`, or `Evicting`.

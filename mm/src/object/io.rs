@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::manager::{Core, Mm, Scarce};
 use crate::page::{PageCopy, Record};
 use crate::platform::{Access, PhysMemory, Platform, Rights};
-use crate::shortage::Waiter;
+use crate::shortage::{Cause, Waiter};
 use crate::space::{SpaceId, access::KernelHolds};
 use crate::stats::PageClass;
 use crate::tier::Unloaded;
@@ -85,7 +85,7 @@ enum Went<'a, P: Platform> {
     /// Others should have a turn.
     Later,
     /// Something is in the way.
-    Wait(Wait<'a, P::Lock>),
+    Wait(Wait<'a, P::Lock>, Cause),
     /// There is no frame, and where it is that there is none.
     NoFrame(Scarce),
     /// A page of the program is not there.
@@ -272,14 +272,14 @@ impl<P: Platform> Mm<P> {
                     return Went::Missing(missing);
                 }
                 let went = self.copy_piece(core, job, done, until, holds);
-                if !matches!(went, Went::Later | Went::Wait(_)) {
+                if !matches!(went, Went::Later | Went::Wait(..)) {
                     pins.release(core);
                 }
                 match went {
                     Went::NoFrame(scarce) => {
                         let request = core.request_for(space, access);
                         match self.no_frame(core, request, holds, scarce) {
-                            Step::Wait(wait, _) => Went::Wait(wait),
+                            Step::Wait(wait, cause) => Went::Wait(wait, cause),
                             _ => Went::Failed(ObjectError::OutOfMemory),
                         }
                     }
@@ -290,12 +290,13 @@ impl<P: Platform> Mm<P> {
                 Went::Done | Went::Ended => return Ok(()),
                 Went::Failed(error) => return Err(error),
                 Went::Missing(addr) => {
+                    waiter.end_turn();
                     let anchor = piece.addr.map_or(0, VirtAddr::as_u64);
                     let _kind = self.fault(space, addr, access, anchor, holds).await?;
                 }
                 Went::Unpinned | Went::NoFrame(_) => {}
                 Went::Later => crate::yield_now().await,
-                Went::Wait(wait) => waiter.wait(wait).await,
+                Went::Wait(wait, cause) => waiter.wait(wait, cause).await,
             }
         }
     }
@@ -353,7 +354,7 @@ impl<P: Platform> Mm<P> {
                 Ok(frame) => frame,
                 Err(Hurdle::Failed(error)) => return Went::Failed(error.into()),
                 Err(Hurdle::NoFrame(scarce)) => return Went::NoFrame(scarce),
-                Err(Hurdle::Wait(wait, _)) => return Went::Wait(wait),
+                Err(Hurdle::Wait(wait, cause)) => return Went::Wait(wait, cause),
             };
             match self.copy_bytes(core, job, *done, (frame, at), count) {
                 Some(copied) => *done += copied,
@@ -477,7 +478,7 @@ impl<P: Platform> Mm<P> {
             record => self.serve(core, subject, holds, record),
         };
         match step {
-            Step::Wait(wait, kind) => Err(Hurdle::Wait(wait, kind)),
+            Step::Wait(wait, cause) => Err(Hurdle::Wait(wait, cause)),
             Step::Failed(_) | Step::Mapped => Err(Hurdle::Failed(crate::file_store::FileError::Io)),
         }
     }

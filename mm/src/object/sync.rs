@@ -9,12 +9,12 @@
 use super::file::{FilePage, Hurdle};
 use super::{ObjectError, ObjectId, ObjectPage};
 use crate::addr::PageRange;
-use crate::fault::FaultKind;
 use crate::frame::Residence;
 use crate::manager::{Core, Mm};
 use crate::ops::OpKind;
 use crate::page::Record;
 use crate::platform::Platform;
+use crate::shortage::Cause;
 use crate::space::CHUNK;
 use core::ops::Range;
 use maitake_sync::wait_queue::Wait;
@@ -140,7 +140,7 @@ impl<P: Platform> Mm<P> {
             // The search has further to go: it goes on at once, after others had their turn.
             self.store_progress.wake_all();
         }
-        Hurdle::Wait(wait, FaultKind::Minor)
+        Hurdle::Wait(wait, Cause::Way)
     }
 }
 

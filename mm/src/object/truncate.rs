@@ -130,15 +130,15 @@ impl<P: Platform> Mm<P> {
                     // No block, so nothing but zeroes.
                     Err(Hurdle::Failed(FileError::NoSpace)) => Ok(None),
                     Err(Hurdle::Failed(error)) => Err(error.into()),
-                    Err(Hurdle::Wait(wait, _)) => Ok(Some(wait)),
+                    Err(Hurdle::Wait(wait, cause)) => Ok(Some((wait, cause))),
                     Err(Hurdle::NoFrame(scarce)) => match self.no_frame(core, request, &mut held.holds, scarce) {
-                        Step::Wait(wait, _) => Ok(Some(wait)),
+                        Step::Wait(wait, cause) => Ok(Some((wait, cause))),
                         _ => Err(ObjectError::OutOfMemory),
                     },
                 }
             })?;
-            let Some(wait) = wait else { return Ok(()) };
-            waiter.wait(wait).await;
+            let Some((wait, cause)) = wait else { return Ok(()) };
+            waiter.wait(wait, cause).await;
         }
     }
 

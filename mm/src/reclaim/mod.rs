@@ -32,6 +32,7 @@ use crate::space::CHUNK;
 use crate::stats::PageClass;
 use crate::swap::{Swap, fill_pattern};
 use crate::swapin::Outcome;
+use crate::victim::Scope;
 use arrayvec::ArrayVec;
 use core::pin::pin;
 use rewrite::Pace;
@@ -212,7 +213,7 @@ impl<P: Platform> Mm<P> {
             self.core.with_lock(|core| {
                 if core.note_stall(round) {
                     // Who prepares may be waiting for a frame.
-                    self.wake_frame_waiters(&mut core.waiters);
+                    self.wake_waiters_in(core, Scope::Machine);
                 }
             });
             self.announce_frames();
@@ -255,7 +256,7 @@ impl<P: Platform> Mm<P> {
         if short {
             self.core.with_lock(|core| {
                 if core.shortage.declare() {
-                    self.wake_frame_waiters(&mut core.waiters);
+                    self.wake_waiters_in(core, Scope::Machine);
                 }
             });
         }

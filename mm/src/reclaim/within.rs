@@ -6,6 +6,7 @@
 use super::{CHUNK, CLUSTER, Fate, Mm, Platform, Policy, Replacement, Round};
 use crate::group::{GroupId, GroupState};
 use crate::manager::Core;
+use crate::victim::Scope;
 
 /// Candidates of a group that are looked at in a round: all pages of a small group as often as it takes to find that none can go. If it took
 /// two rounds, it would begin anew in the round after, while the machine's own search ends in the one between, and the other way round: one
@@ -33,7 +34,10 @@ impl<P: Platform> Mm<P> {
         for _ in 0..GLANCES {
             let frame = match core.look_into(id) {
                 GroupState::Candidate(frame) => frame,
-                GroupState::Relieved => return Round::Enough,
+                GroupState::Relieved => {
+                    self.announce_room(core, id);
+                    return Round::Enough;
+                }
                 GroupState::InTransit => return Round::Blocked,
                 GroupState::Held => {
                     core.awaiting_release = true;
@@ -66,7 +70,7 @@ impl<P: Platform> Mm<P> {
     /// None of a group's pages can go: one of its programs has to end, unless one is about to.
     fn declare_group_exhausted(&self, core: &mut Core<P>, id: GroupId) {
         if core.groups.get_mut(id).is_some_and(|group| group.declare()) {
-            self.group_room.wake_all();
+            self.wake_waiters_in(core, Scope::Group(id));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The queue for frames: who has the next one that is freed.
+//! The queues for frames, one of the machine and one of each group: who has the next one that is freed.
 //!
-//! Owns the order in which those are woken who found no frame, how many frames are set aside for who was woken and has not run yet, and so
-//! whether there is a frame for who asks ([`Mm::has_frame`]).
+//! Owns the order in which those are woken who found no frame, or no room for one in their group, how many are set aside for who was woken
+//! and has not run yet, and so whether there is a frame for who asks ([`Mm::has_frame`], [`Groups::has_room`](crate::group::Groups::has_room)).
 //! Does not own whether anybody waits at all ([`super`]), nor what a frame is for: who is woken asks again for all it needs.
 //!
 //! ```text
@@ -19,10 +19,14 @@
 //! An instruction needs at most [`MAX_HOLDS`](crate::fault::MAX_HOLDS) pages; who asks for more at one address is a loop, and is new again.
 //!
 //! **Nobody is forgotten.** Whoever frees frames announces them, and so do reclaim, once a round, and whoever was woken, when it waits
-//! again or is done: what it left is for the next. Somebody asleep beside a free frame would need all of them to have failed.
+//! again, asks for something else or is done: what it left is for the next. Somebody asleep beside a free frame would need all of them to have failed. A group
+//! is reclaimed from because somebody asks for room, so it is asked in the name of those who wait on when all who were woken have said so.
 
+use crate::group::{GroupId, MAX_GROUPS};
 use crate::manager::{Core, Mm};
 use crate::platform::Platform;
+use crate::victim::Scope;
+use alloc::boxed::Box;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use maitake_sync::wait_queue::{Wait, WaitQueue};
@@ -42,23 +46,49 @@ impl Lane {
     const ALL: [Self; 2] = [Self::Begun, Self::New];
 }
 
-/// Where those wait who need a frame.
-pub(crate) struct FrameQueue<L: ScopedRawMutex>([WaitQueue<L>; 2]);
+/// Whose frames somebody waits for, and in which lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Line {
+    pub scope: Scope,
+    pub lane: Lane,
+}
 
-impl<L: ScopedRawMutex + ConstInit> FrameQueue<L> {
+/// What a wait is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    /// What is in a page, from a store or a program that supplies it.
+    Contents,
+    /// Something that is in the way.
+    Way,
+    /// A frame.
+    Frame(Line),
+}
+
+/// The queues of one scope, by lane.
+type Lanes<L> = [WaitQueue<L>; 2];
+
+/// Where those wait who need a frame.
+pub(crate) struct FrameQueues<L: ScopedRawMutex> {
+    machine: Lanes<L>,
+    /// Frames of the machine are no news to these: who is woken for nothing asks again, and runs before whoever has given way, which may be
+    /// the program that is being taken down to make room.
+    groups: Box<[Lanes<L>]>,
+}
+
+impl<L: ScopedRawMutex + ConstInit> FrameQueues<L> {
     pub fn new() -> Self {
-        Self(Lane::ALL.map(|_| WaitQueue::new_with_raw_mutex(L::INIT)))
+        let lanes = || Lane::ALL.map(|_| WaitQueue::new_with_raw_mutex(L::INIT));
+        Self { machine: lanes(), groups: (0..MAX_GROUPS).map(|_| lanes()).collect() }
     }
 }
 
-impl<L: ScopedRawMutex> FrameQueue<L> {
-    /// A place at the back of a lane, once it is polled.
-    pub fn wait(&self, lane: Lane) -> Wait<'_, L> {
-        self.0[lane as usize].wait()
-    }
-
-    fn lane_of(&self, wait: &Wait<'_, L>) -> Option<Lane> {
-        Lane::ALL.into_iter().find(|lane| wait.waits_on(&self.0[*lane as usize]))
+impl<L: ScopedRawMutex> FrameQueues<L> {
+    fn at(&self, Line { scope, lane }: Line) -> &WaitQueue<L> {
+        let lanes = match scope {
+            Scope::Machine => &self.machine,
+            Scope::Group(id) => &self.groups[id.index()],
+        };
+        &lanes[lane as usize]
     }
 }
 
@@ -87,15 +117,31 @@ enum Offer {
 #[derive(Debug)]
 pub(crate) struct FrameWaiters {
     lanes: [Waiters; 2],
-    /// Free frames that are for those who were woken.
+    /// Frames that are for those who were woken: free ones, or such as a group has room for.
     set_aside: usize,
-    /// Those, and the reserve, which pages never get: more must be free for anybody else.
+    /// Those, and the machine's reserve, which pages never get: more must be free for anybody else.
     floor: usize,
 }
 
 impl FrameWaiters {
     pub fn new(reserve: usize) -> Self {
         Self { lanes: Default::default(), set_aside: 0, floor: reserve }
+    }
+
+    /// How many frames are not for who asks.
+    #[inline(always)]
+    pub fn floor(&self) -> usize {
+        self.floor
+    }
+
+    /// Whether somebody was woken who has not run yet, and will say what is left or missing.
+    pub fn are_woken(&self) -> bool {
+        self.woken() > 0
+    }
+
+    /// Whether somebody waits, and nobody was woken.
+    fn are_left_alone(&self) -> bool {
+        !self.are_woken() && self.lanes.iter().any(|lane| lane.all > 0)
     }
 
     fn set_aside(&mut self, frames: usize) {
@@ -147,73 +193,133 @@ impl FrameWaiters {
     }
 }
 
+impl<P: Platform> Core<P> {
+    fn waiters_in(&mut self, scope: Scope) -> &mut FrameWaiters {
+        match scope {
+            Scope::Machine => &mut self.waiters,
+            Scope::Group(id) => self.groups.waiters(id),
+        }
+    }
+}
+
 impl<P: Platform> Mm<P> {
     /// Whether there is a frame for who asks now. The one place that says so for pages.
     #[inline(always)]
     pub(crate) fn has_frame(&self, core: &Core<P>) -> bool {
-        self.frames.free_frames() > core.waiters.floor
+        self.frames.free_frames() > core.waiters.floor()
     }
 
-    /// Wakes as many of those who wait for a frame as there are frames for.
+    /// A wait for a frame.
+    pub(crate) fn queue_in(&self, line: Line) -> (Wait<'_, P::Lock>, Cause) {
+        (self.frame_queues.at(line).wait(), Cause::Frame(line))
+    }
+
+    /// Wakes as many of those who wait for a frame of the machine as there are frames for.
     pub(crate) fn announce_frames(&self) {
-        if self.frames.free_frames() <= self.watermarks.min {
-            return;
+        if self.frames.free_frames() > self.watermarks.min {
+            self.core.with_lock(|core| self.offer_frames(core, Scope::Machine));
         }
-        self.core.with_lock(|core| {
-            while self.has_frame(core) {
-                match core.waiters.offer() {
-                    Offer::Wake(lane) => self.frame_queue.0[lane as usize].wake(),
-                    Offer::Awake => {}
-                    Offer::Nobody => break,
-                }
-            }
-        });
     }
 
-    /// Everybody who waits for a frame looks again, for there is news of another kind.
-    pub(crate) fn wake_frame_waiters(&self, waiters: &mut FrameWaiters) {
-        while let Some(lane) = waiters.next() {
-            self.frame_queue.0[lane as usize].wake();
+    /// As [`Self::announce_frames`], for those who wait for room in a group; asks for some if nobody else will.
+    pub(crate) fn announce_room(&self, core: &mut Core<P>, id: GroupId) {
+        self.offer_frames(core, Scope::Group(id));
+        if core.groups.waiters(id).are_left_alone() {
+            core.groups.want(id);
+            self.frames.pressure().wake_all();
         }
+    }
+
+    fn offer_frames(&self, core: &mut Core<P>, scope: Scope) {
+        let is_left = |core: &mut Core<P>| match scope {
+            Scope::Machine => self.has_frame(core),
+            Scope::Group(id) => core.groups.has_room(id),
+        };
+        while is_left(core) {
+            match core.waiters_in(scope).offer() {
+                Offer::Wake(lane) => self.frame_queues.at(Line { scope, lane }).wake(),
+                Offer::Awake => {}
+                Offer::Nobody => break,
+            }
+        }
+    }
+
+    /// Somebody who was woken is done with its turn, or waits again.
+    fn announce_in(&self, scope: Scope) {
+        match scope {
+            Scope::Machine => self.announce_frames(),
+            Scope::Group(id) => self.core.with_lock(|core| self.announce_room(core, id)),
+        }
+    }
+
+    /// Everybody who waits in a scope looks again, for there is news of another kind.
+    pub(crate) fn wake_waiters_in(&self, core: &mut Core<P>, scope: Scope) {
+        while let Some(lane) = core.waiters_in(scope).next() {
+            self.frame_queues.at(Line { scope, lane }).wake();
+        }
+    }
+
+    /// As [`Self::wake_waiters_in`], wherever they wait.
+    pub(crate) fn wake_waiters(&self, core: &mut Core<P>) {
+        self.wake_waiters_in(core, Scope::Machine);
+        GroupId::all().for_each(|id| self.wake_waiters_in(core, Scope::Group(id)));
     }
 }
 
 /// Somebody who waits, now and then, for frames among other things.
 pub(crate) struct Waiter<'a, P: Platform> {
     pub mm: &'a Mm<P>,
-    /// Where it waits for a frame.
-    lane: Option<Lane>,
-    /// It was woken for a frame, and has asked for what it needs by the next time it is here.
-    had_turn: bool,
+    /// What the next wait is for, or the one it is in.
+    cause: Cause,
+    /// Whether it is counted among those who wait for that.
+    entered: bool,
+    /// It was woken here, and what it has not taken is for the next once its turn ends.
+    had_turn: Option<Scope>,
 }
 
 impl<'a, P: Platform> Waiter<'a, P> {
     pub fn new(mm: &'a Mm<P>) -> Self {
-        Self { mm, lane: None, had_turn: false }
+        Self::turned_to(mm, Cause::Way)
+    }
+
+    /// Somebody whose first wait is for this.
+    pub fn turned_to(mm: &'a Mm<P>, cause: Cause) -> Self {
+        Self { mm, cause, entered: false, had_turn: None }
+    }
+
+    /// The next wait is for this.
+    pub fn turn_to(&mut self, cause: Cause) {
+        debug_assert!(!self.entered, "one wait at a time");
+        self.cause = cause;
+    }
+
+    /// It has what it was woken for, or will not take it: for who goes on to wait by other means.
+    pub fn end_turn(&mut self) {
+        if let Some(scope) = self.had_turn.take() {
+            self.mm.announce_in(scope);
+        }
     }
 
     /// Waits for anything at all.
-    pub fn wait(&mut self, wait: Wait<'a, P::Lock>) -> Waiting<'a, '_, P> {
+    pub fn wait(&mut self, wait: Wait<'a, P::Lock>, cause: Cause) -> Waiting<'a, '_, P> {
+        self.turn_to(cause);
         Waiting { wait, waiter: self }
     }
 
     /// As [`Self::wait`].
-    pub fn poll(&mut self, mut wait: Pin<&mut Wait<'a, P::Lock>>, cx: &mut Context<'_>) -> Poll<()> {
-        if core::mem::take(&mut self.had_turn) {
-            self.mm.announce_frames();
-        }
+    pub fn poll(&mut self, wait: Pin<&mut Wait<'a, P::Lock>>, cx: &mut Context<'_>) -> Poll<()> {
+        self.end_turn();
         // The queues are never closed, so a wait cannot fail.
-        let polled = wait.as_mut().poll(cx);
-        if polled.is_pending() && self.lane.is_none() {
-            self.lane = self.mm.frame_queue.lane_of(&wait);
-            if let Some(lane) = self.lane {
-                self.mm.core.with_lock(|core| core.waiters.enter(lane));
-            }
+        let polled = wait.poll(cx);
+        let Cause::Frame(line) = self.cause else { return polled.map(drop) };
+        if polled.is_pending() && !self.entered {
+            self.entered = true;
+            self.mm.core.with_lock(|core| core.waiters_in(line.scope).enter(line.lane));
         }
         let _woken = ready!(polled);
-        if let Some(lane) = self.lane.take() {
-            self.mm.core.with_lock(|core| core.waiters.take_turn(lane));
-            self.had_turn = true;
+        if core::mem::take(&mut self.entered) {
+            self.mm.core.with_lock(|core| core.waiters_in(line.scope).take_turn(line.lane));
+            self.had_turn = Some(line.scope);
         }
         Poll::Ready(())
     }
@@ -240,11 +346,12 @@ impl<P: Platform> Future for Waiting<'_, '_, P> {
 impl<P: Platform> Drop for Waiter<'_, P> {
     #[inline(never)]
     fn drop(&mut self) {
-        if let Some(lane) = self.lane {
-            self.mm.core.with_lock(|core| core.waiters.leave(lane));
+        if let Cause::Frame(line) = self.cause
+            && self.entered
+        {
+            self.mm.core.with_lock(|core| core.waiters_in(line.scope).leave(line.lane));
+            self.mm.announce_in(line.scope);
         }
-        if self.lane.is_some() || self.had_turn {
-            self.mm.announce_frames();
-        }
+        self.end_turn();
     }
 }

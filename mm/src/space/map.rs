@@ -6,6 +6,7 @@
 use super::{CHUNK, Charge, Label, Liveness, Lock, Space, SpaceId, Vma, VmaMap};
 use crate::addr::{PAGE_SIZE, PageRange, Pfn, VirtAddr, Vpn};
 use crate::frame::{Frame, Residence};
+use crate::group::GroupId;
 use crate::home::{Home, Place};
 use crate::manager::{Core, Mm, class_of, class_of_copy};
 use crate::object::{Backing, MAX_OBJECT};
@@ -13,6 +14,7 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{PageTable, Platform, Rights};
 use crate::stats::PageClass;
 use crate::swapin::Outcome;
+use crate::victim::Scope;
 use arrayvec::ArrayVec;
 
 /// Where a mapping is to be.
@@ -486,8 +488,7 @@ impl<P: Platform> Mm<P> {
             Some(s.layout.bounds)
         });
         let Some(bounds) = bounds else { return };
-        self.core.with_lock(|core| self.wake_frame_waiters(&mut core.waiters));
-        self.group_room.wake_all();
+        self.core.with_lock(|core| self.wake_waiters(core));
         self.op_room.wake_all();
         self.wake_user_waits();
         self.turns.wake_all();
@@ -503,10 +504,10 @@ impl<P: Platform> Mm<P> {
                 swap.discard_all_free();
             }
             self.begin_discards(core);
+            // Who still waits in a group now may be the next to be told that there is no room.
+            GroupId::all().for_each(|id| self.wake_waiters_in(core, Scope::Group(id)));
         });
         self.announce_frames();
-        // Who still waits for a frame now may be the next to be told that there is none.
-        self.group_room.wake_all();
         self.frames.pressure().wake_all();
     }
 }

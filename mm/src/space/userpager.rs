@@ -16,14 +16,14 @@ use super::access::Buffer;
 use super::map::range_at;
 use super::{Liveness, SpaceId};
 use crate::addr::{PAGE_SIZE, PageRange, VirtAddr, Vpn};
-use crate::fault::{FaultError, FaultKind, Holds, Request, Step};
+use crate::fault::{FaultError, Holds, Request, Step};
 use crate::frame::Residence;
 use crate::home::Home;
 use crate::manager::{Core, Mm, NoMemory, Scarce};
 use crate::object::Backing;
 use crate::page::Record;
 use crate::platform::{Access, PhysMemory, Platform};
-use crate::shortage::Waiter;
+use crate::shortage::{Cause, Waiter};
 use crate::stats::PageClass;
 use alloc::{collections::VecDeque, vec::Vec};
 use core::num::NonZeroU32;
@@ -156,7 +156,7 @@ enum Answered<'a, P: Platform> {
     /// The contents are not resident from here on.
     Absent(VirtAddr),
     /// There is no frame.
-    Wait(Wait<'a, P::Lock>),
+    Wait(Wait<'a, P::Lock>, Cause),
 }
 
 /// A copy's holds, ended however it ends.
@@ -280,9 +280,10 @@ impl<P: Platform> Mm<P> {
             match answered {
                 Answered::Done => break,
                 Answered::Failed(error) => return Err(error),
-                Answered::Wait(wait) => waiter.wait(wait).await,
+                Answered::Wait(wait, cause) => waiter.wait(wait, cause).await,
                 Answered::Absent(from) => {
                     let Contents::Memory(space, start) = contents else { unreachable!("zeroes are always there") };
+                    waiter.end_turn();
                     // One instruction, as it were: both pages it may lie in are held.
                     let there = self.fault(space, from, Access::Read, start.as_u64(), &mut held.holds).await;
                     there.map_err(|error| match error {
@@ -356,7 +357,7 @@ impl<P: Platform> Mm<P> {
         scarce: Scarce,
     ) -> Answered<'a, P> {
         match self.no_frame(core, request, holds, scarce) {
-            Step::Wait(wait, _) => Answered::Wait(wait),
+            Step::Wait(wait, cause) => Answered::Wait(wait, cause),
             _ => Answered::Failed(UserPagerError::OutOfMemory),
         }
     }
@@ -410,7 +411,7 @@ impl<P: Platform> Mm<P> {
         }
         // A program may take for ever: nothing is kept from reclaim meanwhile.
         self.end_holds(core, holds);
-        Some(Step::Wait(self.user_waits[queue_of(request.page)].wait(), FaultKind::Major))
+        Some(Step::Wait(self.user_waits[queue_of(request.page)].wait(), Cause::Contents))
     }
 }
 

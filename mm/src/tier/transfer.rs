@@ -121,10 +121,7 @@ impl<P: Platform> Mm<P> {
     /// The tier keeps the frame of a victim.
     fn give_to_tier(&self, core: &mut Core<P>, token: Frame) {
         core.counters.pgfree += 1;
-        if !core.table.get(token.pfn()).group().is_root() {
-            core.uncharge(token.pfn());
-            self.group_room.wake_all();
-        }
+        self.uncharge(core, token.pfn());
         self.frames.leak(self.frames.convert(token, FrameKind::Tier));
     }
 
