@@ -43,7 +43,7 @@ impl FaultKind {
     fn of(cause: Cause) -> Self {
         match cause {
             Cause::Contents => Self::Major,
-            Cause::Way | Cause::Frame(_) => Self::Minor,
+            Cause::Obstacle | Cause::Frame(_) => Self::Minor,
         }
     }
 }
@@ -617,7 +617,7 @@ impl<P: Platform> Mm<P> {
         };
         let frame = token.pfn();
         let Some(op) = self.begin_swap_in(core, (request.space, request.page), home, token, copy) else {
-            return Step::Wait(self.op_room.wait(), Cause::Way);
+            return Step::Wait(self.op_room.wait(), Cause::Obstacle);
         };
         self.hold(core, frame, holds);
         self.wait_op(op)

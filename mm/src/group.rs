@@ -71,7 +71,7 @@ pub struct GroupLimits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs, reason = "the names are those of memory.events and memory.stat")]
 pub struct GroupEvents {
-    /// A page was to be charged and there was no room.
+    /// A page was to be charged and there was no room, or none that was not set aside for who had waited.
     pub max: u64,
     /// Nothing in the group could go.
     pub oom: u64,
@@ -240,7 +240,7 @@ impl Groups {
         &mut self.waiters[id.index()]
     }
 
-    /// Frames that a group may have beside those it has, and those it has promised to who waited for them. The root may have any number.
+    /// Frames that who asks now may have of a group: not those that are set aside. The root has any number.
     pub fn room(&self, id: GroupId) -> usize {
         self.get(id).map_or(usize::MAX, |group| group.room().saturating_sub(self.waiters[id.index()].floor()))
     }
@@ -284,6 +284,8 @@ pub(crate) enum GroupState {
     InTransit,
     /// Its pages are held by threads that are getting on.
     Held,
+    /// None of its pages can go, but somebody was woken who will say whether that matters.
+    Woken,
     /// None of its pages can go.
     Exhausted,
 }
@@ -311,7 +313,7 @@ impl<P: Platform> Core<P> {
         groups.next_list(policy)?.candidate()
     }
 
-    /// Whether a group may be charged for a frame.
+    /// Whether a group may be charged for a frame; counts it if not.
     pub fn may_charge(&mut self, id: GroupId) -> bool {
         let has_room = self.groups.has_room(id);
         if let Some(group) = self.groups.get_mut(id) {
@@ -373,8 +375,7 @@ impl<P: Platform> Core<P> {
             return GroupState::Held;
         }
         group.wish = Wish::Nothing;
-        // Who was woken has room, or asks again.
-        if self.groups.waiters(id).are_woken() { GroupState::Relieved } else { GroupState::Exhausted }
+        if self.groups.waiters(id).are_woken() { GroupState::Woken } else { GroupState::Exhausted }
     }
 
     /// A candidate of a group went, or stayed.
@@ -426,7 +427,7 @@ impl<P: Platform> Mm<P> {
         let gone = self.core.with_lock(|core| {
             let gone = core.groups.slots[usize::from(id.0) - 1].take();
             core.groups.count -= usize::from(gone.is_some());
-            // A program that is being loaded may have been in it.
+            // A program that was being loaded as the group was removed may wait in it still.
             self.wake_waiters_in(core, Scope::Group(id));
             gone
         });

@@ -195,6 +195,7 @@ fn e9_a_newcomer_waits_behind_those_who_wait_and_more_is_looked_for_in_their_nam
     scene.give_up(0, 1);
     let mut newcomer = scene.storing(9);
     assert_eq!(newcomer.poll(), Poll::Pending, "the room is set aside");
+    scene.world.settle();
     assert_eq!(first.poll(), Poll::Ready(Ok(())));
     assert!(!second.is_woken() && !newcomer.is_woken(), "it has been taken");
     drop(scene.holder.take());

@@ -129,10 +129,10 @@ impl<P: Platform> Mm<P> {
         (id, page): FilePage,
     ) -> Hurdle<'a, P> {
         if core.objects.get_mut(id).is_some_and(|object| object.is_closed(page)) {
-            return Hurdle::Wait(self.vacancies_over.wait(), Cause::Way);
+            return Hurdle::Wait(self.vacancies_over.wait(), Cause::Obstacle);
         }
         if !core.ops.has_room(OpKind::Fill) {
-            return Hurdle::Wait(self.op_room.wait(), Cause::Way);
+            return Hurdle::Wait(self.op_room.wait(), Cause::Obstacle);
         }
         let Some((file, count)) = core.objects.get_mut(id).and_then(|o| Some((o.file()?, o.run_to_read(page)))) else {
             return Hurdle::Failed(FileError::Io);
@@ -215,7 +215,7 @@ impl<P: Platform> Mm<P> {
     ) -> Hurdle<'a, P> {
         let under_way = core.ops.find(|op| op.kind == OpKind::Prepare && op.target.is_about(id, page));
         if let Some(op) = under_way {
-            return self.hurdle_op(core, holds, op, Cause::Way);
+            return self.hurdle_op(core, holds, op, Cause::Obstacle);
         }
         let Some((file, singly)) = core.objects.get_mut(id).and_then(|object| Some((object.file()?, object.singly)))
         else {
@@ -223,12 +223,12 @@ impl<P: Platform> Mm<P> {
         };
         let count = if singly { 1 } else { count };
         let Some(op) = core.ops.begin(OpKind::Prepare, Target::File(id, page, count), &[]) else {
-            return Hurdle::Wait(self.op_room.wait(), Cause::Way);
+            return Hurdle::Wait(self.op_room.wait(), Cause::Obstacle);
         };
         core.counters.file_prepares += 1;
         let frames = IoFrames::none();
         self.submit_file(core, FileRequest { op, io: FileIo::Prepare, file, page, count, frames });
-        self.hurdle_op(core, holds, op, Cause::Way)
+        self.hurdle_op(core, holds, op, Cause::Obstacle)
     }
 
     /// Begins to write a dirty page, and those behind it that are dirty too. The first goes on to be `first`: `Cleaning`, or `Evicting`.

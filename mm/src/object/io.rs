@@ -295,7 +295,10 @@ impl<P: Platform> Mm<P> {
                     let _kind = self.fault(space, addr, access, anchor, holds).await?;
                 }
                 Went::Unpinned | Went::NoFrame(_) => {}
-                Went::Later => crate::yield_now().await,
+                Went::Later => {
+                    waiter.end_turn();
+                    crate::yield_now().await;
+                }
                 Went::Wait(wait, cause) => waiter.wait(wait, cause).await,
             }
         }

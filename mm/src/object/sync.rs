@@ -140,7 +140,7 @@ impl<P: Platform> Mm<P> {
             // The search has further to go: it goes on at once, after others had their turn.
             self.store_progress.wake_all();
         }
-        Hurdle::Wait(wait, Cause::Way)
+        Hurdle::Wait(wait, Cause::Obstacle)
     }
 }
 

@@ -38,6 +38,7 @@ impl<P: Platform> Mm<P> {
                     self.announce_room(core, id);
                     return Round::Enough;
                 }
+                GroupState::Woken => return Round::Enough,
                 GroupState::InTransit => return Round::Blocked,
                 GroupState::Held => {
                     core.awaiting_release = true;

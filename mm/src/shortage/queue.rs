@@ -19,8 +19,9 @@
 //! An instruction needs at most [`MAX_HOLDS`](crate::fault::MAX_HOLDS) pages; who asks for more at one address is a loop, and is new again.
 //!
 //! **Nobody is forgotten.** Whoever frees frames announces them, and so do reclaim, once a round, and whoever was woken, when it waits
-//! again, asks for something else or is done: what it left is for the next. Somebody asleep beside a free frame would need all of them to have failed. A group
-//! is reclaimed from because somebody asks for room, so it is asked in the name of those who wait on when all who were woken have said so.
+//! again, asks for something else or is done: what it left is for the next. Somebody asleep beside a free frame would need all of them
+//! to have failed. A group is reclaimed from because somebody asks for room, so it is asked in the name of those who wait on once nobody
+//! is left who was woken and may yet have left some.
 
 use crate::group::{GroupId, MAX_GROUPS};
 use crate::manager::{Core, Mm};
@@ -58,8 +59,8 @@ pub(crate) struct Line {
 pub(crate) enum Cause {
     /// What is in a page, from a store or a program that supplies it.
     Contents,
-    /// Something that is in the way.
-    Way,
+    /// The end of something that is in the way, or nothing yet.
+    Obstacle,
     /// A frame.
     Frame(Line),
 }
@@ -279,7 +280,7 @@ pub(crate) struct Waiter<'a, P: Platform> {
 
 impl<'a, P: Platform> Waiter<'a, P> {
     pub fn new(mm: &'a Mm<P>) -> Self {
-        Self::turned_to(mm, Cause::Way)
+        Self::turned_to(mm, Cause::Obstacle)
     }
 
     /// Somebody whose first wait is for this.
