@@ -140,9 +140,15 @@ impl FrameWaiters {
         self.woken() > 0
     }
 
+    /// Whether nobody waits.
+    #[inline(always)]
+    fn are_none(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.all == 0)
+    }
+
     /// Whether somebody waits, and nobody was woken.
     fn are_left_alone(&self) -> bool {
-        !self.are_woken() && self.lanes.iter().any(|lane| lane.all > 0)
+        !self.are_woken() && !self.are_none()
     }
 
     fn set_aside(&mut self, frames: usize) {
@@ -217,9 +223,11 @@ impl<P: Platform> Mm<P> {
 
     /// Wakes as many of those who wait for a frame of the machine as there are frames for.
     pub(crate) fn announce_frames(&self) {
-        if self.frames.free_frames() > self.watermarks.min {
-            self.core.with_lock(|core| self.offer_frames(core, Scope::Machine));
-        }
+        self.core.with_lock(|core| {
+            if !core.waiters.are_none() {
+                self.offer_frames(core, Scope::Machine);
+            }
+        });
     }
 
     /// As [`Self::announce_frames`], for those who wait for room in a group; asks for some if nobody else will.
