@@ -403,10 +403,18 @@ impl<P: Platform> Mm<P> {
         })
     }
 
-    /// Dissolves a group that no space is in: what is still charged to it is the root's from now on.
+    /// Dissolves a group: who is still in it, and what is charged to it, is the root's from now on.
     pub async fn remove_group(&self, id: GroupId) {
         /// Descriptors or slots looked at in one poll.
         const GLANCES: usize = 4096;
+        // First, so that nothing more is charged. A program that is being loaded is in it, and is none of its processes yet.
+        self.core.with_lock(|core| {
+            core.spaces
+                .iter_mut()
+                .filter(|(_, space)| space.group == id)
+                .for_each(|(_, space)| space.group = GroupId::ROOT);
+            self.wake_waiters_in(core, Scope::Group(id));
+        });
         for start in (0..self.core.with_lock(|core| core.table.len())).step_by(GLANCES) {
             self.core.with_lock(|core| {
                 let end = core.table.len().min(start + GLANCES);
@@ -427,8 +435,6 @@ impl<P: Platform> Mm<P> {
         let gone = self.core.with_lock(|core| {
             let gone = core.groups.slots[usize::from(id.0) - 1].take();
             core.groups.count -= usize::from(gone.is_some());
-            // A program that was being loaded as the group was removed may wait in it still.
-            self.wake_waiters_in(core, Scope::Group(id));
             gone
         });
         debug_assert!(gone.is_none_or(|group| group.charged == 0), "a group goes with nothing charged to it");
@@ -478,7 +484,7 @@ impl<P: Platform> Mm<P> {
         self.core.with_lock(|core| {
             let Some(space) = core.spaces.get_mut(space) else { return };
             let before = core::mem::replace(&mut space.group, group);
-            if !before.is_root() {
+            if before != group && !before.is_root() {
                 self.wake_waiters_in(core, Scope::Group(before));
             }
         });

@@ -13,6 +13,13 @@ fn x17_a_group_of_8_mib_thrashes_alone_and_dies_alone() {
     assert_eq!(run.count("vmstat/oom_kill"), 2, "{run}");
 }
 
+#[test]
+fn x17_a_process_that_is_moved_while_it_is_in_execve_stays_where_it_was_moved() {
+    let program = Program::C("moved-in-exec", Flavour::Glibc).build().unwrap_or_else(|error| panic!("{error}"));
+    let run = Run::new([&program]).options("--ram 32M --swap 64M --append module=keep").finish();
+    run.expect_ok().expect_line("OK moved-in-exec").expect_sound();
+}
+
 /// How 64 threads of 8 copies each begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begin {

@@ -249,6 +249,7 @@ fn e9_who_waits_in_a_group_that_is_removed_gets_on() {
     scene.world.run("rmdir", async move { machine.mm().remove_group(group).await });
     assert!(first.is_woken() && second.is_woken());
     assert_eq!([first.poll(), second.poll()], [Poll::Ready(Ok(())); 2]);
+    assert_eq!(scene.world.machine.mm().space_group(scene.poor.0), GroupId::ROOT);
     [scene.rich.0, scene.poor.0].into_iter().for_each(|space| scene.world.destroy(space));
     scene.world.assert_empty();
 }

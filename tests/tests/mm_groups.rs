@@ -183,6 +183,30 @@ fn x17_a_lower_limit_brings_a_group_down_and_a_removed_group_leaves_its_pages_to
     world.assert_empty();
 }
 
+/// A program that is being loaded has a space in the group that is none of a process yet.
+#[test]
+fn x17_a_space_that_is_in_a_group_as_it_is_removed_goes_on_in_the_root() {
+    for seed in 0..reduced_or_full(20, 200) {
+        let mut world = World::seeded(SimConfig::new(512, 2048), seed);
+        let (group, space, area) = space_in_group(&mut world, 200, frames(64));
+        let fill = go_round(world.machine.clone(), (space, area), 200, 2);
+        let fill = world.sim.spawn(Class::User, "loading", fill);
+        let machine = world.machine.clone();
+        let remove = async move {
+            while machine.mm().group_stats(group).is_some_and(|stats| stats.slots < 20) {
+                executor::yield_now().await;
+            }
+            machine.mm().remove_group(group).await;
+        };
+        world.run("rmdir", remove);
+        assert!(world.machine.mm().snapshot().counters.pswpin < 100, "seed {seed}: it is not done");
+        assert_eq!(world.machine.mm().space_group(space), GroupId::ROOT);
+        assert_eq!(world.run("loading", fill), Ok(()), "seed {seed}");
+        world.destroy(space);
+        world.assert_empty();
+    }
+}
+
 async fn go_round_again(
     machine: Arc<SimMachine>,
     (space, area): (SpaceId, VirtAddr),

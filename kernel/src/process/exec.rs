@@ -220,6 +220,8 @@ pub async fn execve(thread: &mut Thread, request: [u64; 3]) -> Result<(), Errno>
     let arguments = shown_arguments(program.argv);
     let before = thread.process.inherited.lock().clone();
     let inherited = Inherited { executable: path.into(), name, arguments, file, ..before };
+    // It may have been moved while the program was loaded.
+    groups::follow(&space, &thread.process);
     let before = thread.process.change_program(Arc::clone(&space), inherited);
     before.futexes.unregister();
     thread.machine = machine;

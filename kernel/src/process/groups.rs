@@ -97,7 +97,7 @@ pub fn join(id: GroupId, pid: Tid) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Puts a fresh space into the group of the process that is about to enter it.
+/// Puts a fresh space into the group of the process that is going to enter it.
 pub fn follow(space: &AddressSpace, process: &Process) {
     mm().set_space_group(space.id, mm().space_group(process.space()));
 }
