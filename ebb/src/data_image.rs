@@ -11,9 +11,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use disk_image::is_ext;
+use disk_image::{PAGE_BYTES, ext_block_bytes};
 use thiserror::Error;
 
+/// Bytes in a block of a file system that the kernel mounts: a page.
+const BLOCK: u64 = PAGE_BYTES as u64;
 /// What a program's name begins with if the program is on the data disk.
 const ON_DISK: &[u8] = b"disk:";
 
@@ -51,6 +53,11 @@ pub enum DataError {
         "the data image {0} is refused and left as it is: it holds no ext4 file system (make one with mke2fs -t ext4 -b 4096)"
     )]
     NotExt(String),
+    /// An ext file system whose blocks are not pages. Small images get such blocks unless mke2fs is told otherwise.
+    #[error(
+        "the data image {0} is refused and left as it is: its file system has blocks of {1} bytes, and only 4096 can be used (mke2fs -b 4096)"
+    )]
+    BlockSize(String, u64),
     /// A program on a disk that is not there.
     #[error("{0} is a program on the data disk, but no data disk is given: add --disk DIR or --disk IMAGE")]
     NoDisk(String),
@@ -76,10 +83,10 @@ impl Data {
         }
         let unusable = |source| DataError::Unusable { path: shown(), source };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(unusable)?;
-        if is_ext(&head(&file).map_err(unusable)?) {
-            Ok(Self::Image(path.to_owned()))
-        } else {
-            Err(DataError::NotExt(shown()))
+        match ext_block_bytes(&head(&file).map_err(unusable)?) {
+            None => Err(DataError::NotExt(shown())),
+            Some(BLOCK) => Ok(Self::Image(path.to_owned())),
+            Some(size) => Err(DataError::BlockSize(shown(), size)),
         }
     }
 
@@ -93,8 +100,8 @@ impl Data {
 }
 
 /// The first page; zeroes where the file is shorter.
-fn head(file: &File) -> io::Result<[u8; disk_image::PAGE_BYTES]> {
-    let mut page = [0; disk_image::PAGE_BYTES];
+fn head(file: &File) -> io::Result<[u8; PAGE_BYTES]> {
+    let mut page = [0; PAGE_BYTES];
     let mut have = 0;
     while have < page.len() {
         match file.read_at(&mut page[have..], have as u64)? {
@@ -142,6 +149,10 @@ mod tests {
         assert!(refusal.contains("no ext4 file system"), "{refusal}");
         let mut page = [0; 5000];
         page[1024 + 56..][..2].copy_from_slice(&0xef53_u16.to_le_bytes());
+        std::fs::write(&image, page).unwrap();
+        let refusal = Data::parse(Some(&image)).unwrap_err().to_string();
+        assert!(refusal.contains("blocks of 1024 bytes") && refusal.contains("mke2fs -b 4096"), "{refusal}");
+        page[1024 + 24] = 2;
         std::fs::write(&image, page).unwrap();
         assert_eq!(Data::parse(Some(&image)).unwrap(), Data::Image(image.clone()));
         assert!(Data::parse(Some(&scratch.path().join("none"))).unwrap_err().to_string().contains("does not exist"));

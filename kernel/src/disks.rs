@@ -7,7 +7,7 @@
 
 use alloc::boxed::Box;
 
-use disk_image::is_ext;
+use disk_image::ext_block_bytes;
 use drivers::virtio_blk::Late;
 use executor::{Class, Duration};
 
@@ -17,6 +17,7 @@ use crate::cmdline::{Options, Secrecy, Swap};
 use crate::data_disk::DataDisk;
 use crate::devices::{self, Disk};
 use crate::fs::actor::Settings;
+use crate::fs::blocks::BLOCK;
 use crate::fs::disk;
 use crate::machine::mm;
 use crate::phys::Memory;
@@ -53,7 +54,13 @@ pub async fn find(options: &Options, memory: &Memory) -> Found {
             Ok(page) => page,
             Err(error) => power::refuse(format_args!("a virtio disk is not used: {error}")),
         };
-        if is_ext(&page) {
+        if let Some(bytes) = ext_block_bytes(&page) {
+            // Before anybody mounts it: the library takes such a file system's numbers of blocks for the device's, and leaves its marks.
+            if bytes != BLOCK as u64 {
+                power::refuse(format_args!(
+                    "the data disk cannot be used: its file system has blocks of {bytes} bytes, and only {BLOCK} can be used (mke2fs -b {BLOCK})"
+                ));
+            }
             if found.data.replace(disk).is_some() {
                 power::refuse(format_args!("there are two disks with file systems: give one"));
             }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::process::Command;
 
 use disk_image::{Pages, builder::create_swap_image};
 use tests::harness::stopped::{Found, SLOT, Stopped, lost, pages};
@@ -194,6 +195,19 @@ fn f14_the_kernel_itself_refuses_a_disk_that_is_no_swap_area_and_leaves_it_alone
     for (reason, contents) in cases {
         let said = refused_by_the_kernel(&contents);
         assert!(said.contains("swap") && said.contains(reason), "{reason:?} is not in {said}");
+    }
+}
+
+/// mke2fs gives a small image blocks of 1 KiB unless it is told otherwise. `ebb` refuses one before it boots.
+#[test]
+fn the_kernel_itself_refuses_a_file_system_with_other_blocks_and_leaves_it_alone() {
+    for size in ["1024", "2048"] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let image = scratch.path().join("data.img");
+        let mke2fs = Command::new("mke2fs").args(["-q", "-t", "ext4", "-b", size]).arg(&image).arg("16M").status();
+        assert!(mke2fs.expect("mke2fs").success());
+        let said = refused_by_the_kernel(&fs::read(&image).expect("the image"));
+        assert!(said.contains(&format!("blocks of {size} bytes")) && said.contains("mke2fs -b 4096"), "{said}");
     }
 }
 

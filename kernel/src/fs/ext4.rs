@@ -109,16 +109,10 @@ pub struct VolumeFacts {
     pub writable: Writable,
 }
 
-/// Why a data disk cannot be mounted.
+/// The library cannot mount a data disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MountError {
-    /// The library refuses it.
-    #[error("its file system cannot be mounted: {0}")]
-    Refused(#[from] Ext4Error),
-    /// Blocks that are not pages.
-    #[error("its file system has blocks of {0} bytes, and only 4096 can be used (mke2fs -b 4096)")]
-    BlockSize(u64),
-}
+#[error("its file system cannot be mounted: {0}")]
+pub struct MountError(#[from] Ext4Error);
 
 struct WallClock(fn() -> u64);
 
@@ -148,7 +142,7 @@ pub struct Volume<'a, B: Blocks> {
 }
 
 impl<'a, B: Blocks> Volume<'a, B> {
-    /// Mounts; a journal that was left behind is replayed.
+    /// Mounts a file system whose blocks are of [`BLOCK`] bytes; a journal that was left behind is replayed.
     pub fn mount(
         blocks: &'a B,
         settings: Settings,
@@ -163,14 +157,7 @@ impl<'a, B: Blocks> Volume<'a, B> {
         };
         let zeroes = vec![0; ZEROES * BLOCK];
         let ext4 = Ext4::mount(device, services, options)?;
-        let mut volume = Self { ext4, payload, changes: 0, zeroes, disk: (blocks, suspender) };
-        let block_size = volume.ext4.statfs().block_size;
-        if block_size != BLOCK as u64 {
-            // Nothing has been changed but the mount's own marks; they are taken back.
-            volume.ext4.unmount()?;
-            volume.clear_mark().map_err(|BlockFailed| Ext4Error::io())?;
-            return Err(MountError::BlockSize(block_size));
-        }
+        let volume = Self { ext4, payload, changes: 0, zeroes, disk: (blocks, suspender) };
         let facts = volume.facts();
         Ok((volume, facts))
     }
