@@ -3,7 +3,8 @@
 //! Owns the choice and the order of mounting. Does not own the disks ([`crate::devices`]), swap ([`crate::storage`]) or files
 //! ([`crate::fs::disk`]).
 //!
-//! A disk with a file system's superblock is the data disk; any other must be swap, and is refused with a reason if it is not.
+//! A disk with a file system's superblock is the data disk, and refused if its blocks are not pages; any other must be swap, and is refused
+//! with a reason if it is not.
 
 use alloc::boxed::Box;
 
@@ -57,8 +58,8 @@ pub async fn find(options: &Options, memory: &Memory) -> Found {
         if let Some(bytes) = ext_block_bytes(&page) {
             // Before anybody mounts it: the library takes such a file system's numbers of blocks for the device's, and leaves its marks.
             if bytes != BLOCK as u64 {
-                power::refuse(format_args!(
-                    "the data disk cannot be used: its file system has blocks of {bytes} bytes, and only {BLOCK} can be used (mke2fs -b {BLOCK})"
+                refuse(&format_args!(
+                    "its file system has blocks of {bytes} bytes, and only {BLOCK} can be used (mke2fs -b {BLOCK})"
                 ));
             }
             if found.data.replace(disk).is_some() {

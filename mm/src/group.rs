@@ -123,6 +123,8 @@ pub(crate) struct Group {
     /// Candidates looked at since one went.
     fruitless: usize,
     pub events: GroupEvents,
+    /// It is being removed: nothing more is charged to it, and it has no limits.
+    going: bool,
 }
 
 /// How far below its limit a group is brought once it is at it: an eighth, but not much on the scale of one write.
@@ -323,7 +325,7 @@ impl<P: Platform> Core<P> {
     }
 
     pub fn charge(&mut self, frame: &Frame, id: GroupId) {
-        let Some(group) = self.groups.get_mut(id) else { return };
+        let Some(group) = self.groups.get_mut(id).filter(|group| !group.going) else { return };
         group.charged += 1;
         group.peak = group.peak.max(group.charged);
         self.table.get_mut(frame.pfn()).set_group(id);
@@ -407,12 +409,14 @@ impl<P: Platform> Mm<P> {
     pub async fn remove_group(&self, id: GroupId) {
         /// Descriptors or slots looked at in one poll.
         const GLANCES: usize = 4096;
-        // First, so that nothing more is charged. A program that is being loaded is in it, and is none of its processes yet.
         self.core.with_lock(|core| {
-            core.spaces
-                .iter_mut()
-                .filter(|(_, space)| space.group == id)
-                .for_each(|(_, space)| space.group = GroupId::ROOT);
+            let Some(group) = core.groups.get_mut(id) else { return };
+            // Before the look at what is charged: slots that are its own still would have their pages charged to it as they come back.
+            group.going = true;
+            (group.limits, group.wish) = (GroupLimits::default(), Wish::Nothing);
+            // A program that is being loaded is in it, and is none of its processes yet.
+            let members = core.spaces.iter_mut().filter(|(_, space)| space.group == id);
+            members.for_each(|(_, space)| space.group = GroupId::ROOT);
             self.wake_waiters_in(core, Scope::Group(id));
         });
         for start in (0..self.core.with_lock(|core| core.table.len())).step_by(GLANCES) {
@@ -443,7 +447,7 @@ impl<P: Platform> Mm<P> {
     /// Sets what a group may have. If it has more, reclaim brings it down.
     pub fn set_group_limits(&self, id: GroupId, limits: GroupLimits) {
         self.core.with_lock(|core| {
-            let Some(group) = core.groups.get_mut(id) else { return };
+            let Some(group) = core.groups.get_mut(id).filter(|group| !group.going) else { return };
             group.limits = limits;
             group.shortage.relieve();
             if limits.frames.is_some_and(|most| group.charged > most) {

@@ -14,10 +14,10 @@ fn x17_a_group_of_8_mib_thrashes_alone_and_dies_alone() {
 }
 
 #[test]
-fn x17_a_process_that_is_moved_while_it_is_in_execve_stays_where_it_was_moved() {
-    let program = Program::C("moved-in-exec", Flavour::Glibc).build().unwrap_or_else(|error| panic!("{error}"));
+fn x17_a_process_that_is_moved_while_it_is_in_execve_or_fork_stays_where_it_was_moved() {
+    let program = Program::C("moved-while-made", Flavour::Glibc).build().unwrap_or_else(|error| panic!("{error}"));
     let run = Run::new([&program]).options("--ram 32M --swap 64M --append module=keep").finish();
-    run.expect_ok().expect_line("OK moved-in-exec").expect_sound();
+    run.expect_ok().expect_line("OK moved-while-made").expect_sound();
 }
 
 /// How 64 threads of 8 copies each begin.

@@ -7,9 +7,11 @@ use mm::group::{GroupId, GroupLimits, GroupStats, MAX_GROUPS};
 use mm::platform::Access;
 use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use tests::harness::reduced_or_full;
-use tests::mm::{PAGE, World, numbered, word};
+use tests::mm::{PAGE, World, numbered, poll_once, polled, word};
 
 /// A space in a group of its own.
 fn space_in_group(world: &mut World, pages: u64, limits: GroupLimits) -> (GroupId, SpaceId, VirtAddr) {
@@ -205,6 +207,33 @@ fn x17_a_space_that_is_in_a_group_as_it_is_removed_goes_on_in_the_root() {
         world.destroy(space);
         world.assert_empty();
     }
+}
+
+/// Slots are the group's until the last step, and what is read from them was charged to whom they are charged.
+#[test]
+fn x17_what_comes_back_while_a_group_is_removed_is_the_roots() {
+    let mut world = World::seeded(SimConfig::new(512, 2048), 5);
+    let (group, space, area) = space_in_group(&mut world, 200, frames(64));
+    assert_eq!(world.run("fill", go_round(world.machine.clone(), (space, area), 200, 1)), Ok(()));
+    world.settle();
+    let machine = world.machine.clone();
+    machine.mm().set_space_group(space, GroupId::ROOT);
+    let away = stats(&world, group).slots;
+    let reads_before = machine.mm().snapshot().counters.store_reads;
+    {
+        let mut removal = pin!(machine.mm().remove_group(group));
+        assert_eq!(poll_once(removal.as_mut()), Poll::Pending, "frames are looked at, and slots are not yet");
+        assert_eq!((stats(&world, group).frames, stats(&world, group).slots), (0, away));
+        assert_eq!(polled(machine.mm().prefetch(space, area, 200 * PAGE), || {}), Ok(()));
+        let reads = machine.mm().snapshot().counters.store_reads - reads_before;
+        assert!(reads > 0, "some are on their way back");
+        assert_eq!(stats(&world, group).frames, 0, "the root's");
+        while poll_once(removal.as_mut()).is_pending() {}
+    }
+    world.settle();
+    assert_eq!(world.run("check", go_round_again(machine.clone(), (space, area), 200)), Ok(()));
+    world.destroy(space);
+    world.assert_empty();
 }
 
 async fn go_round_again(

@@ -158,6 +158,7 @@ impl<'a, B: Blocks> Volume<'a, B> {
         let zeroes = vec![0; ZEROES * BLOCK];
         let ext4 = Ext4::mount(device, services, options)?;
         let volume = Self { ext4, payload, changes: 0, zeroes, disk: (blocks, suspender) };
+        debug_assert_eq!(volume.ext4.statfs().block_size, BLOCK as u64);
         let facts = volume.facts();
         Ok((volume, facts))
     }

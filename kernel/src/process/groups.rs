@@ -21,8 +21,17 @@ const MAX_NAME: usize = 255;
 struct Named {
     name: Vec<u8>,
     id: GroupId,
-    /// Being dissolved: nobody can join any more.
-    leaving: bool,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Processes can join.
+    Open,
+    /// Somebody is dissolving it.
+    Closing,
+    /// Whoever was dissolving it was killed half-way: the next one goes on.
+    Closed,
 }
 
 static GROUPS: Mutex<Vec<Named>> = Mutex::new(Vec::new());
@@ -38,24 +47,37 @@ pub async fn make(name: &[u8]) -> Result<(), Errno> {
         return Err(Errno::EAGAIN);
     }
     let id = mm().create_group().map_err(|_| Errno::ENOMEM)?;
-    GROUPS.lock().push(Named { name: name.to_vec(), id, leaving: false });
+    GROUPS.lock().push(Named { name: name.to_vec(), id, standing: Standing::Open });
     Ok(())
 }
 
-/// Dissolves a group that nobody is in (rmdir(2)). If the caller is killed half-way, the next one goes on.
+/// Dissolves a group that nobody is in (rmdir(2)).
 pub async fn remove(id: GroupId) -> Result<(), Errno> {
-    {
-        let mut groups = GROUPS.lock();
-        let group = groups.iter_mut().find(|group| group.id == id).ok_or(Errno::ENOENT)?;
-        group.leaving = true;
+    /// What is left of a group whose removal does not come to its end.
+    struct Closing(GroupId);
+    impl Drop for Closing {
+        fn drop(&mut self) {
+            set_standing(self.0, Standing::Closed);
+        }
     }
-    if !members(id).is_empty() {
-        GROUPS.lock().iter_mut().filter(|group| group.id == id).for_each(|group| group.leaving = false);
-        return Err(Errno::EBUSY);
+    match standing(id).ok_or(Errno::ENOENT)? {
+        Standing::Closing => return Err(Errno::EBUSY),
+        Standing::Open if !members(id).is_empty() => return Err(Errno::EBUSY),
+        Standing::Open | Standing::Closed => set_standing(id, Standing::Closing),
     }
+    let half_way = Closing(id);
     mm().remove_group(id).await;
     GROUPS.lock().retain(|group| group.id != id);
+    drop(half_way);
     Ok(())
+}
+
+fn standing(id: GroupId) -> Option<Standing> {
+    GROUPS.lock().iter().find(|group| group.id == id).map(|group| group.standing)
+}
+
+fn set_standing(id: GroupId, standing: Standing) {
+    GROUPS.lock().iter_mut().filter(|group| group.id == id).for_each(|group| group.standing = standing);
 }
 
 /// The group of that name.
@@ -89,15 +111,14 @@ pub fn members(id: GroupId) -> Vec<Tid> {
 /// Moves a process into a group. What it has so far stays charged where it is (cgroup-v2.rst, "Memory Ownership").
 pub fn join(id: GroupId, pid: Tid) -> Result<(), Errno> {
     let process = table::find(pid).ok_or(Errno::ESRCH)?;
-    let open = |group: &Named| group.id == id && !group.leaving;
-    if !id.is_root() && !GROUPS.lock().iter().any(open) {
+    if !id.is_root() && standing(id) != Some(Standing::Open) {
         return Err(Errno::ENODEV);
     }
     mm().set_space_group(process.space(), id);
     Ok(())
 }
 
-/// Puts a fresh space into the group of the process that is going to enter it.
+/// Puts a fresh space into the group of a process: of the one that is going to enter it, or of the one that it is a copy of.
 pub fn follow(space: &AddressSpace, process: &Process) {
     mm().set_space_group(space.id, mm().space_group(process.space()));
 }

@@ -19,7 +19,7 @@ use crate::process::process::{Inherited, Process, Seed, Unstarted};
 use crate::process::signal::{AltStack, Signal};
 use crate::process::space::AddressSpace;
 use crate::process::thread::Thread;
-use crate::process::{drought, memory, table};
+use crate::process::{drought, groups, memory, table};
 
 /// What every thread library asks for.
 const THREAD_FLAGS: u32 =
@@ -186,6 +186,8 @@ fn start(thread: &Thread, child: &Arc<Process>, space: &Arc<AddressSpace>, wish:
     if wish.has(flag::CLONE_VM) {
         drop(space.join());
     } else {
+        // It may have been moved while its memory was copied.
+        groups::follow(space, &thread.process);
         *thread.state.doomed.lock() = None;
         child.stand();
     }
