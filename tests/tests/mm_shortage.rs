@@ -11,6 +11,7 @@ use mm::sim::{SimConfig, SimMachine};
 use mm::space::SpaceId;
 use mm::victim::{Adjustment, Grounds, Scope, Standing, Verdict};
 use std::sync::{Arc, Mutex};
+use tests::harness::reduced_or_full;
 use tests::mm::{PAGE, Thread, World, numbered, ready, window, word};
 
 /// Pages that one table maps.
@@ -69,6 +70,40 @@ fn without_swap_memory_runs_out_for_who_asks_for_too_much_and_comes_back() {
     world.destroy(space);
     world.destroy(other);
     world.assert_empty();
+}
+
+/// A program's code and its stack are in use all the time, and so are their tables, which reclaim drops when nothing else can go. That is
+/// no way on: it must not look at all pages for each table that is made again.
+#[test]
+fn e3_memory_runs_out_within_a_few_looks_at_each_page() {
+    const FRAMES: usize = 4096;
+    for seed in 0..reduced_or_full(10, 100) {
+        let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(FRAMES, 0) }, seed);
+        let (space, area) = world.space_with(12 * ENTRIES);
+        let (code, stack) = (word(area, 10 * ENTRIES, 0), word(area, 11 * ENTRIES, 0));
+        let machine = world.machine.clone();
+        let program = async move {
+            let mut holds = Holds::default();
+            for page in 0..FRAMES as u64 {
+                for at in [code, stack, word(area, page, 0)] {
+                    machine.mm().release_holds(&mut holds);
+                    if let Err(error) = machine.store(space, at, page + 1, &mut holds).await {
+                        machine.mm().release_holds(&mut holds);
+                        return Err(error);
+                    }
+                    // Reclaim is a task like others, and runs while the pages are held.
+                    executor::yield_now().await;
+                }
+            }
+            Ok(())
+        };
+        assert_eq!(world.run("program", program), Err(FaultError::OutOfMemory), "seed {seed}");
+        let counters = world.machine.mm().snapshot().counters;
+        println!("seed {seed}: {} looks, {} tables", counters.pgscan, counters.ptdrop);
+        assert!(counters.pgscan < 40 * FRAMES as u64, "seed {seed}: {} looks at {FRAMES} frames", counters.pgscan);
+        world.destroy(space);
+        world.assert_empty();
+    }
 }
 
 /// A page that needs a table as well may get the last frame for itself and none for that: it is not a way on that this page can leave

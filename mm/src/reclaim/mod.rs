@@ -103,6 +103,12 @@ impl Progress {
         self.early = true;
     }
 
+    /// A table went. It is soon made again if its pages are used, and gets nobody any further then: it only makes up for as many looks
+    /// as it has entries. With one table or two for each look at all pages memory has run out.
+    fn note_table(&mut self) {
+        self.fruitless = self.fruitless.saturating_sub(tables::ENTRIES);
+    }
+
     fn effort(&self, candidates: usize) -> Effort {
         if self.fruitless > Replacement::LOOKS * candidates + CHUNK { Effort::Last } else { Effort::Usual }
     }
@@ -132,6 +138,8 @@ enum Round {
 /// What became of a candidate.
 pub(crate) enum Fate {
     Freed,
+    /// A page table went.
+    TableFreed,
     Kept,
     /// It would have to be written, and there is no slot.
     NoSlot,
@@ -221,8 +229,14 @@ impl<P: Platform> Mm<P> {
                 Round::Enough => break,
                 Round::More => crate::yield_now().await,
                 Round::Blocked => drop(progress.await),
-                Round::Held => drop(pressure.await),
-                Round::Exhausted => self.rest().await,
+                Round::Held => {
+                    let _woken = pressure.await;
+                    if !self.is_waited_for() {
+                        self.rest(Self::is_waited_for).await;
+                    }
+                }
+                // Whoever asks next would be told that there is nothing.
+                Round::Exhausted => self.rest(|mm| mm.frames.free_frames() <= mm.watermarks.min).await,
             }
         }
         while self.core.with_lock(|core| self.rewrite_sparse_clusters(core)) == Pace::Again {
@@ -230,24 +244,32 @@ impl<P: Platform> Mm<P> {
         }
     }
 
-    /// Nothing can be freed: looks away until somebody waits for a frame, or things have changed enough to look again.
-    async fn rest(&self) {
+    /// Nothing can be freed: looks away until things have changed enough to look again, or, once somebody has taken a frame or found none,
+    /// there are so few.
+    async fn rest(&self, are_few: impl Fn(&Self) -> bool) {
         let level = self.frames.free_frames();
         let step = (self.watermarks.low - self.watermarks.min) / 4;
         loop {
             let mut pressure = pin!(self.frames.pressure().wait());
             let _ = pressure.as_mut().subscribe();
             let free = self.frames.free_frames();
-            if free > level || free + step < level || self.groups_want() {
+            let wanted = self.core.with_lock(|core| core.objects.has_doomed()) || self.groups_want();
+            if free.abs_diff(level) > step || wanted {
                 return;
             }
             let _woken = pressure.await;
-            if self.frames.free_frames() <= self.watermarks.min {
+            if are_few(self) {
                 return;
             }
-            // Somebody found no frame although there are some.
+            // Somebody may have found no frame although there are some.
             self.announce_frames();
         }
+    }
+
+    /// Whether somebody waits for a frame, and there is none. Page tables are made of what pages do not get: to look at all pages for
+    /// each of those, and take those that are in use, would leave who holds pages no time to get on.
+    fn is_waited_for(&self) -> bool {
+        self.frames.free_frames() <= self.watermarks.min && self.core.with_lock(|core| !core.waiters.are_none())
     }
 
     /// Nothing can be freed. If somebody needs a frame right now, memory has run out: the next to ask has somebody chosen who ends.
@@ -305,6 +327,7 @@ impl<P: Platform> Mm<P> {
                         return Round::More;
                     }
                 }
+                Fate::TableFreed => core.progress.note_table(),
                 Fate::Kept => core.progress.fruitless += 1,
                 Fate::NoSlot => {
                     core.progress.fruitless += 1;
@@ -328,7 +351,7 @@ impl<P: Platform> Mm<P> {
         }
         let leaver = core.leaver(frame);
         let fate = if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) };
-        if matches!(fate, Fate::Freed) {
+        if matches!(fate, Fate::Freed | Fate::TableFreed) {
             core.note_gone(leaver, self.frames.free_frames());
         }
         fate

@@ -18,7 +18,7 @@ use core::ops::ControlFlow;
 const FEW: usize = 64;
 
 /// Entries of a table.
-const ENTRIES: usize = 512;
+pub(super) const ENTRIES: usize = 512;
 
 impl<P: Platform> Mm<P> {
     /// Whether a table was used: the A bits of its entries, which are cleared and noted with their pages. A table counts as used while
@@ -66,7 +66,7 @@ impl<P: Platform> Mm<P> {
     pub(super) fn evict_table(&self, core: &mut Core<P>, frame: Pfn) -> Fate {
         let Home::Private(space, page) = core.table.get(frame).home() else { unreachable!("a table is one space's") };
         self.drop_table(core, space, page);
-        Fate::Freed
+        Fate::TableFreed
     }
 
     /// Drops the last-level page table that covers a page of a space, live entries and all: it is only a cache.

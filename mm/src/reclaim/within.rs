@@ -53,7 +53,8 @@ impl<P: Platform> Mm<P> {
             core.note_fate(id, matches!(fate, Fate::Freed));
             match fate {
                 Fate::Freed => freed += 1,
-                Fate::Kept => {}
+                // Tables are charged to nobody, so none is in a group's lists.
+                Fate::Kept | Fate::TableFreed => {}
                 Fate::NoSlot if !copies_asked_for => {
                     copies_asked_for = true;
                     self.give_up_copies(core);

@@ -142,7 +142,7 @@ impl FrameWaiters {
 
     /// Whether nobody waits.
     #[inline(always)]
-    fn are_none(&self) -> bool {
+    pub fn are_none(&self) -> bool {
         self.lanes.iter().all(|lane| lane.all == 0)
     }
 
