@@ -1,9 +1,10 @@
-# Background jobs, waiting, signals between processes, pipes that break.
+# Background jobs, waiting, signals between processes, pipes that break. Who ends by a signal may be named, or not, by who waits: that
+# depends on which of them is first.
 for n in 3 1 2; do (seq 1 $((n * 1000)) | md5sum > "sum.$n") & done
 wait; cat sum.1 sum.2 sum.3
 (exit 7) & wait $!; echo "status $?"
-sleep 600 & victim=$!; kill $victim; wait $victim; echo "status $?"
-sleep 600 & sleep 600 & kill %1 %2; wait; echo "both are gone"
+sleep 600 & victim=$!; kill $victim; wait $victim 2>/dev/null; echo "status $?"
+sleep 600 & sleep 600 & kill %1 %2; wait 2>/dev/null; echo "both are gone"
 (trap 'echo "told"; exit 5' TERM; : > ready; while :; do sleep 0.01; done) &
 until [ -e ready ]; do sleep 0.01; done; kill -0 $! && kill $!; wait $!; echo "status $?"
 sh -c 'kill -STOP $$; echo "went on"' & stopped=$!
