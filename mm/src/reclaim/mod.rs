@@ -104,7 +104,7 @@ impl Progress {
     }
 
     /// A table went. It is soon made again if its pages are used, and gets nobody any further then: it only makes up for as many looks
-    /// as it has entries. With one table or two for each look at all pages memory has run out.
+    /// as it has entries. If each look at thousands of pages finds one table or two, memory has run out.
     fn note_table(&mut self) {
         self.fruitless = self.fruitless.saturating_sub(tables::ENTRIES);
     }
