@@ -312,10 +312,15 @@ impl fmt::Display for OrNull {
 
 /// A JSON object of numbers; the names need no escapes.
 fn object<'a>(f: &mut fmt::Formatter<'_>, fields: impl Iterator<Item = (&'a str, u64)>) -> fmt::Result {
+    // Without `write!`, which costs more than what it writes: a hundred of these go out ten times a second.
     f.write_str("{")?;
-    for (i, (name, value)) in fields.enumerate() {
-        let comma = if i > 0 { "," } else { "" };
-        write!(f, "{comma}\"{name}\":{value}")?;
+    let mut before = "\"";
+    for (name, value) in fields {
+        f.write_str(before)?;
+        f.write_str(name)?;
+        f.write_str("\":")?;
+        fmt::Display::fmt(&value, f)?;
+        before = ",\"";
     }
     f.write_str("}")
 }

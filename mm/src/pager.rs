@@ -18,7 +18,6 @@ use crate::swap::{Blame, Swap};
 use crate::swapin::Outcome;
 use core::future::poll_fn;
 use core::ops::ControlFlow;
-use core::pin::pin;
 use core::task::{Context, Poll};
 
 /// What one of the stores has done.
@@ -32,21 +31,23 @@ impl<P: Platform> Mm<P> {
     pub async fn run_pager(&self) -> ! {
         loop {
             let completion = poll_fn(|cx| self.poll_complete(cx)).await;
-            let ended = self.core.with_lock(|core| match completion {
-                Completion::Swap(completion) => {
-                    let op = completion.request.op;
-                    self.complete(core, completion).map_break(|()| op)
+            self.core.with_lock(|core| {
+                let ended = match completion {
+                    Completion::Swap(completion) => {
+                        let op = completion.request.op;
+                        self.complete(core, completion).map_break(|()| op)
+                    }
+                    Completion::File(completion) => self.complete_file(core, completion).map_continue(drop),
+                };
+                if let ControlFlow::Break(op) = ended {
+                    if !self.loses_wakeups() {
+                        self.op_waits[op.index()].wake_all();
+                    }
+                    self.op_room.wake_all();
                 }
-                Completion::File(completion) => self.complete_file(core, completion).map_continue(drop),
+                self.store_progress.wake_all();
+                self.announce_frames_with(core);
             });
-            if let ControlFlow::Break(op) = ended {
-                if !self.loses_wakeups() {
-                    self.op_waits[op.index()].wake_all();
-                }
-                self.op_room.wake_all();
-            }
-            self.store_progress.wake_all();
-            self.announce_frames();
         }
     }
 
@@ -265,8 +266,7 @@ impl<P: Platform> Mm<P> {
     /// Waits until the device has forgotten all that is gone for good.
     pub async fn discards_done(&self) {
         loop {
-            let mut progress = pin!(self.store_progress.wait());
-            let _ = progress.as_mut().subscribe();
+            let progress = self.store_progress.wait();
             let busy = self.core.with_lock(|core| {
                 self.begin_discards(core);
                 core.ops.counts().discards > 0

@@ -22,7 +22,6 @@ use crate::platform::{PageTable, Platform};
 use crate::shortage::{Lot, Shortage};
 use crate::space::{Space, SpaceId};
 use crate::stats::{Counters, PageClass};
-use core::pin::pin;
 
 /// By how many thousandths of all memory a program counts as larger than it is (`oom_score_adj`, proc_pid_oom_score_adj(5)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -226,9 +225,7 @@ impl<P: Platform> Mm<P> {
     /// The next verdict that nobody has taken. For one task, which ends the programs that verdicts name.
     pub async fn next_verdict(&self) -> Verdict {
         loop {
-            let mut news = pin!(self.verdicts.wait());
-            // Subscribed before looking, so that one in between is not lost.
-            let _ = news.as_mut().subscribe();
+            let news = self.verdicts.wait();
             if let Some(verdict) = self.core.with_lock(|core| core.take_verdict(|_| true)) {
                 return verdict;
             }

@@ -34,7 +34,6 @@ use crate::swap::{Swap, fill_pattern};
 use crate::swapin::Outcome;
 use crate::victim::Scope;
 use arrayvec::ArrayVec;
-use core::pin::pin;
 use rewrite::Pace;
 
 /// The policy in use.
@@ -151,9 +150,8 @@ impl<P: Platform> Mm<P> {
     /// The reclaim task.
     pub async fn run_reclaim(&self) -> ! {
         loop {
-            let mut pressure = pin!(self.frames.pressure().wait());
-            // Subscribed before looking, so that a signal in between is not lost.
-            let _ = pressure.as_mut().subscribe();
+            // Made before looking: a wait ends with every signal since then.
+            let pressure = self.frames.pressure().wait();
             let wanted = self
                 .core
                 .with_lock(|core| core.shortage.take_asked() || core.objects.has_doomed() || core.progress.early);
@@ -202,10 +200,7 @@ impl<P: Platform> Mm<P> {
             // Inside, because what is left of objects may be all there is, and that leaves no other way than this.
             self.bury_objects().await;
             short |= self.frames.below_low();
-            let mut progress = pin!(self.store_progress.wait());
-            let _ = progress.as_mut().subscribe();
-            let mut pressure = pin!(self.frames.pressure().wait());
-            let _ = pressure.as_mut().subscribe();
+            let (progress, pressure) = (self.store_progress.wait(), self.frames.pressure().wait());
             let (round, machine) = self.core.with_lock(|core| {
                 let own = self.reclaim_in_groups(core);
                 short |= core.progress.early;
@@ -250,8 +245,7 @@ impl<P: Platform> Mm<P> {
         let level = self.frames.free_frames();
         let step = (self.watermarks.low - self.watermarks.min) / 4;
         loop {
-            let mut pressure = pin!(self.frames.pressure().wait());
-            let _ = pressure.as_mut().subscribe();
+            let pressure = self.frames.pressure().wait();
             let free = self.frames.free_frames();
             let wanted = self.core.with_lock(|core| core.objects.has_doomed()) || self.groups_want();
             if free.abs_diff(level) > step || wanted {
@@ -543,8 +537,9 @@ impl<P: Platform> Core<P> {
         if self.batch.len() > 0 || self.ops.counts().any() {
             return Round::Blocked;
         }
-        self.awaiting_release = self.shortage.will_be_released(self.held);
-        if self.awaiting_release { Round::Held } else { Round::Exhausted }
+        let held = self.shortage.will_be_released(self.held);
+        self.awaiting_release |= held;
+        if held { Round::Held } else { Round::Exhausted }
     }
 
     /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.

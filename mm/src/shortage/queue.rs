@@ -223,11 +223,15 @@ impl<P: Platform> Mm<P> {
 
     /// Wakes as many of those who wait for a frame of the machine as there are frames for.
     pub(crate) fn announce_frames(&self) {
-        self.core.with_lock(|core| {
-            if !core.waiters.are_none() {
-                self.offer_frames(core, Scope::Machine);
-            }
-        });
+        self.core.with_lock(|core| self.announce_frames_with(core));
+    }
+
+    /// As [`Self::announce_frames`], for who has the lock.
+    #[inline(always)]
+    pub(crate) fn announce_frames_with(&self, core: &mut Core<P>) {
+        if !core.waiters.are_none() {
+            self.offer_frames(core, Scope::Machine);
+        }
     }
 
     /// As [`Self::announce_frames`], for those who wait for room in a group; asks for some if nobody else will.
