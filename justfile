@@ -77,7 +77,7 @@ announce:
 [private]
 kernel PROFILE:
     @env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CARGO_BUILD_RUSTFLAGS \
-        cargo build --package kernel --target {{ kernel_target }} --profile "$1"
+        cargo kernel --profile "$1"
 
 # The workloads are ordinary Linux programs, linked statically.
 [no-exit-message]

@@ -173,13 +173,15 @@ ensure_components() {
     say "rustfmt or clippy is missing: the recipes test and preflight will fail; run: rustup component add rustfmt clippy (Debian: apt-get install rustfmt rust-clippy)"
 }
 
-# Can the compiler use the target? Metadata alone is enough to load core and alloc.
+# Can the compiler use the target? Metadata alone is enough to load core and alloc; to optimise the whole program takes core's bitcode.
 target_works() {
     dir=$(sysroot)/lib/rustlib/$target/lib
     ls "$dir"/libcompiler_builtins-*.rlib >/dev/null 2>&1 || return 1
     need_work
     printf '#![no_std]\nextern crate alloc;\n' >"$work/probe.rs"
-    rust rustc --target "$target" --crate-type lib --emit=metadata --out-dir "$work" "$work/probe.rs" >/dev/null 2>&1
+    printf '#![no_std]\n#![no_main]\n#[panic_handler]\nfn end(_: &core::panic::PanicInfo) -> ! { loop {} }\n' >"$work/whole.rs"
+    rust rustc --target "$target" --crate-type lib --emit=metadata --out-dir "$work" "$work/probe.rs" >/dev/null 2>&1 &&
+        rust rustc --target "$target" -C lto=fat -o "$work/whole" "$work/whole.rs" >/dev/null 2>&1
 }
 
 ensure_target() {
@@ -245,7 +247,7 @@ build_std() (
     cd "$work/build" &&
         env -u CARGO_BUILD_TARGET -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER -u CARGO_TARGET_DIR \
             RUSTC_BOOTSTRAP=1 RUSTC="$work/rustc" \
-            RUSTFLAGS="--remap-path-prefix=$source=/rustc/$hash --remap-path-prefix=$work/sysroot/lib/rustlib/src/rust=/rustc/$hash" \
+            RUSTFLAGS="-C embed-bitcode=yes --remap-path-prefix=$source=/rustc/$hash --remap-path-prefix=$work/sysroot/lib/rustlib/src/rust=/rustc/$hash" \
             "$sys/bin/cargo" build --release --target "$target" --target-dir "$work/out" \
             -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem
 )

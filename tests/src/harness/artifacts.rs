@@ -61,11 +61,11 @@ impl Artifacts {
     }
 
     fn build(kernel: Profile) -> Self {
-        cargo(&["--bin", "ebb", "--profile", "checked"], None);
-        cargo(&["--package", "tests", "--bin", "qemu-with", "--profile", "checked"], None);
-        cargo(&["--package", "kernel", "--target", KERNEL_TARGET, "--profile", kernel.name()], None);
+        cargo(&["build", "--bin", "ebb", "--profile", "checked"], None);
+        cargo(&["build", "--package", "tests", "--bin", "qemu-with", "--profile", "checked"], None);
+        cargo(&["kernel", "--profile", kernel.name()], None);
         cargo(
-            &["--package", "workloads", "--target", WORKLOAD_TARGET, "--release"],
+            &["build", "--package", "workloads", "--target", WORKLOAD_TARGET, "--release"],
             Some("-C target-feature=+crt-static"),
         );
         let target = target();
@@ -86,12 +86,12 @@ pub(super) fn target() -> PathBuf {
 
 fn cargo(arguments: &[&str], flags: Option<&str>) {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(Path::new(source::root())).arg("build").arg("--quiet").args(arguments);
+    command.current_dir(Path::new(source::root())).args(arguments).arg("--quiet");
     for variable in FLAG_VARIABLES {
         command.env_remove(variable);
     }
     command.env("CARGO_TARGET_DIR", target()).envs(flags.map(|flags| ("RUSTFLAGS", flags)));
     let output = command.output().unwrap_or_else(|error| panic!("cargo cannot be started: {error}"));
     let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "cargo build {} failed:\n{messages}", arguments.join(" "));
+    assert!(output.status.success(), "cargo {} failed:\n{messages}", arguments.join(" "));
 }
