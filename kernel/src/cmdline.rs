@@ -286,8 +286,8 @@ pub enum Refusal {
     OpenQuote,
     /// There is no such option.
     Unknown(String),
-    /// The option exists, but not with this value.
-    BadValue(String),
+    /// The option exists, but not with this value; and what it takes.
+    BadValue(String, &'static str),
 }
 
 impl fmt::Display for Refusal {
@@ -296,7 +296,9 @@ impl fmt::Display for Refusal {
             Self::NotUtf8 => f.write_str("the kernel command line is not valid UTF-8"),
             Self::OpenQuote => f.write_str("the kernel command line has a double quote without its partner"),
             Self::Unknown(option) => write!(f, "unknown kernel option \"{option}\""),
-            Self::BadValue(option) => write!(f, "the value is not valid in kernel option \"{option}\""),
+            Self::BadValue(option, takes) => {
+                write!(f, "the value is not valid in kernel option \"{option}\": it takes {takes}")
+            }
         }
     }
 }
@@ -335,8 +337,11 @@ impl Options {
     }
 
     fn set(&mut self, option: &str, log: &mut Option<Level>) -> Result<(), Refusal> {
-        let bad = || Refusal::BadValue(option.to_owned());
         let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let bad = || match takes(name) {
+            Some(takes) => Refusal::BadValue(option.to_owned(), takes),
+            None => Refusal::Unknown(option.to_owned()),
+        };
         match (name, value) {
             ("exit", Some("debug")) => self.exit = ExitMode::Debug,
             ("telemetry", Some("com2")) => self.telemetry = Telemetry::Com2,
@@ -369,15 +374,33 @@ impl Options {
             ("beside", Some(words)) if !words.trim().is_empty() => {
                 self.beside.push(words.split_whitespace().map(str::to_owned).collect());
             }
-            ("exit" | "telemetry" | "stdin" | "init" | "mm.torture" | "swap" | "module" | "env" | "beside", _) => {
-                return Err(bad());
-            }
-            ("mm.overcommit" | "aslr" | "swap.encrypt" | "swap.compress", _) => return Err(bad()),
-            ("log" | "snapshot_ms" | "disk_timeout_ms" | "selftest" | "fail_frame", None) => return Err(bad()),
-            _ => return Err(Refusal::Unknown(option.to_owned())),
+            _ => return Err(bad()),
         }
         Ok(())
     }
+}
+
+/// What the value of an option may be; nothing if there is no such option.
+fn takes(option: &str) -> Option<&'static str> {
+    Some(match option {
+        "exit" => "debug",
+        "telemetry" => "com2",
+        "stdin" => "com1",
+        "log" => "error, warn, info, debug or trace",
+        "init" => "the path of a program on the data disk",
+        "mm.torture" => "no value",
+        "mm.overcommit" => "0, 1 or 2",
+        "aslr" | "swap.encrypt" => "on or off",
+        "swap" => "off",
+        "swap.compress" => "on, off or auto",
+        "module" => "keep",
+        "snapshot_ms" | "disk_timeout_ms" => "a number of milliseconds, 1 or more",
+        "fail_frame" => "N, FIRST..LAST, or either of them after children:",
+        "selftest" => "the name of a test, or all",
+        "env" => "NAME=VALUE",
+        "beside" => "the arguments of a program",
+        _ => return None,
+    })
 }
 
 fn parse_level(name: &str) -> Option<Level> {

@@ -4,8 +4,10 @@
 #define CHECK_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +39,19 @@ static inline void claim(const char *what, long found, long expected)
 {
     claims++;
     expectf(found == expected, "%s: found %ld, expected %ld", what, found, expected);
+}
+
+/* Writes all of a text to a file that is there; -1 if that fails, and errno. */
+static inline int put(const char *file, const char *value)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    if (fd < 0)
+        return -1;
+    ssize_t written = write(fd, value, strlen(value));
+    int error = errno;
+    close(fd);
+    errno = error;
+    return written == (ssize_t)strlen(value) ? 0 : -1;
 }
 
 /* fork, with nothing in the buffer that both would print. */

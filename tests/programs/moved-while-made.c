@@ -14,14 +14,6 @@
 #define ROOT "/sys/fs/cgroup"
 enum { TRIES = 12, ARGUMENTS = 8, LENGTH = 14 << 10, MEMORY = 8 << 20, FROM_PARENT = 10, TO_PARENT = 11 };
 
-static int put(const char *file, const char *value)
-{
-    int fd = open(file, O_WRONLY | O_TRUNC);
-    ssize_t written = fd < 0 ? -1 : write(fd, value, strlen(value));
-    close(fd);
-    return written == (ssize_t)strlen(value);
-}
-
 static int lines(const char *file)
 {
     char text[256];
@@ -42,7 +34,7 @@ static int arrive(void)
 
 static int begin(void)
 {
-    return put(ROOT "/small/cgroup.procs", "0") && write(TO_PARENT, "b", 1) == 1;
+    return put(ROOT "/small/cgroup.procs", "0") == 0 && write(TO_PARENT, "b", 1) == 1;
 }
 
 /* The arguments are more than the group may have, so pages must leave before the program is loaded. */
@@ -79,7 +71,7 @@ static int move_after(int yields, void (*what)(void), int processes)
     char byte, pid[16];
     int down[2], up[2];
     claim("mkdir", mkdir(ROOT "/small", 0755), 0);
-    claim("a limit", put(ROOT "/small/memory.max", "96K"), 1);
+    claim("a limit", put(ROOT "/small/memory.max", "96K"), 0);
     claim("pipes", pipe(down) | pipe(up), 0);
     pid_t child = forked();
     if (child == 0) {
@@ -94,7 +86,7 @@ static int move_after(int yields, void (*what)(void), int processes)
     snprintf(pid, sizeof pid, "%d", child);
     struct pollfd arrived = { up[0], POLLIN, 0 };
     int at_it = poll(&arrived, 1, 0) == 0;
-    claim("it is moved", put(ROOT "/other/cgroup.procs", pid), 1);
+    claim("it is moved", put(ROOT "/other/cgroup.procs", pid), 0);
     /* Nobody, unless the fork has come to its end. */
     int left = lines(ROOT "/small/cgroup.procs");
     if (!left)

@@ -33,18 +33,6 @@ static long number(const char *path, const char *name)
     return at ? strtol(at + strlen(name), 0, 10) : -1;
 }
 
-static int put(const char *path, const char *value)
-{
-    int fd = open(path, O_WRONLY | O_TRUNC);
-    if (fd < 0)
-        return -1;
-    ssize_t written = write(fd, value, strlen(value));
-    int error = errno;
-    close(fd);
-    errno = error;
-    return written == (ssize_t)strlen(value) ? 0 : -1;
-}
-
 static long kib(const char *name) { return number("/proc/meminfo", name); }
 static long kills(void) { return number("/proc/vmstat", "oom_kill "); }
 

@@ -27,13 +27,6 @@ static long size = 2 * PAGE;
 static char *window;
 static pthread_barrier_t all_are_there;
 
-static void put(const char *path, const char *value)
-{
-    int fd = open(path, O_WRONLY | O_TRUNC);
-    expect(write(fd, value, strlen(value)) == (ssize_t)strlen(value), path, fd);
-    close(fd);
-}
-
 /* What the file is full of: the same when it is moved by half a page, and by nothing less. */
 static char content(long at) { return (char)(at % HALF * 7 % 251); }
 
@@ -107,8 +100,8 @@ int main(int count, char **words)
     if (child == 0) {
         expect(mkdir(GROUP, 0755) == 0, "a group", 0);
         snprintf(text, sizeof text, "%ld", pages * PAGE);
-        put(GROUP "/memory.max", text);
-        put(GROUP "/cgroup.procs", "0");
+        expect(put(GROUP "/memory.max", text) == 0, "the limit", 0);
+        expect(put(GROUP "/cgroup.procs", "0") == 0, "joining", 0);
         if (together)
             make_file();
         all_copies(threads);
