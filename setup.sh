@@ -173,20 +173,27 @@ ensure_components() {
     say "rustfmt or clippy is missing: the recipes test and preflight will fail; run: rustup component add rustfmt clippy (Debian: apt-get install rustfmt rust-clippy)"
 }
 
-# Can the compiler use the target? Metadata alone is enough to load core and alloc; to optimise the whole program takes core's bitcode.
+# Can the compiler use the target? Metadata is enough to load core and alloc. To optimise a whole
+# program takes their bitcode too, which this script's own libraries once did not carry.
 target_works() {
     dir=$(sysroot)/lib/rustlib/$target/lib
     ls "$dir"/libcompiler_builtins-*.rlib >/dev/null 2>&1 || return 1
     need_work
     printf '#![no_std]\nextern crate alloc;\n' >"$work/probe.rs"
     printf '#![no_std]\n#![no_main]\n#[panic_handler]\nfn end(_: &core::panic::PanicInfo) -> ! { loop {} }\n' >"$work/whole.rs"
-    rust rustc --target "$target" --crate-type lib --emit=metadata --out-dir "$work" "$work/probe.rs" >/dev/null 2>&1 &&
-        rust rustc --target "$target" -C lto=fat -o "$work/whole" "$work/whole.rs" >/dev/null 2>&1
+    rust rustc --target "$target" --crate-type lib --emit=metadata --out-dir "$work" "$work/probe.rs" >"$work/log" 2>&1 &&
+        rust rustc --target "$target" -C lto=fat -o "$work/whole" "$work/whole.rs" >"$work/log" 2>&1
+}
+
+# Are there libraries that this script built? Those of rustup would come beside them, and be one too many.
+target_is_own() {
+    libs=$(sysroot)/lib/rustlib
+    [ -d "$libs/$target/lib" ] && ! [ -f "$libs/manifest-rust-std-$target" ]
 }
 
 ensure_target() {
     target_works && return
-    if rust_is_rustup; then
+    if rust_is_rustup && ! target_is_own; then
         if step "adding the Rust target $target with rustup" rustup_bounded target add "$target"; then
             target_works && return
             say "rustup added $target, but the compiler cannot use it"
@@ -195,7 +202,7 @@ ensure_target() {
         fi
     fi
     build_target
-    target_works || die "the compiler does not accept the $target built from its sources: remove $(sysroot)/lib/rustlib/$target and run: rustup target add $target"
+    target_works || { show_log 12; die "the compiler does not accept the $target built from its sources: remove $(sysroot)/lib/rustlib/$target and run: rustup target add $target"; }
 }
 
 # Builds core, alloc and compiler_builtins once and puts them where rustup would have: from then

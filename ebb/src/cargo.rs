@@ -19,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// `RUSTFLAGS` variable replaces the table silently, and the kernel then does not link).
 const FLAG_VARIABLES: [&str; 4] =
     ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"];
-const KERNEL_TARGET: &str = "x86_64-unknown-none";
 const WORKLOAD_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The directory of the workspace.
@@ -50,7 +49,7 @@ impl SourceTree {
     /// # Errors
     /// When cargo fails; its messages are printed.
     pub fn build_kernel(&self) -> Result<PathBuf, Ending> {
-        let command = self.cargo("kernel", KERNEL_TARGET);
+        let command = self.cargo(&["kernel", "--release"]);
         build(command, "the kernel")?
             .find(OsStr::new("kernel"))
             .ok_or_else(|| Ending::internal("cargo built the kernel but named no file for it"))
@@ -61,15 +60,14 @@ impl SourceTree {
     /// # Errors
     /// When cargo fails; its messages are printed.
     pub fn build_workloads(&self) -> Result<BuiltPrograms, Ending> {
-        let mut command = self.cargo("workloads", WORKLOAD_TARGET);
+        let mut command = self.cargo(&["build", "--release", "--package", "workloads", "--target", WORKLOAD_TARGET]);
         command.env("RUSTFLAGS", "-C target-feature=+crt-static");
         build(command, "the workloads")
     }
 
-    fn cargo(&self, package: &str, target: &str) -> Command {
+    fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-        command.current_dir(&self.0).args(["build", "--release", "--package", package, "--target", target]);
-        command.args(["--message-format", "json-render-diagnostics"]);
+        command.current_dir(&self.0).args(arguments).args(["--message-format", "json-render-diagnostics"]);
         for variable in FLAG_VARIABLES {
             command.env_remove(variable);
         }

@@ -26,9 +26,9 @@ pub enum SizeError {
     /// No digits where a number has to begin.
     #[error("is not a size: write bytes, or a number with K, M or G, such as 64M")]
     NotANumber,
-    /// Part of a number.
-    #[error("is not a whole number: write it in the next smaller unit, such as 1536M for 1.5G")]
-    NotWhole,
+    /// A fraction, or digits in groups.
+    #[error("has a point or a comma: write a whole number, in a smaller unit if need be, such as 1536M for 1.5G")]
+    Separator,
     /// Digits, then something else than one known letter.
     #[error("has an unknown unit: only K, M and G (powers of 1024) are known, as in 64M")]
     UnknownUnit,
@@ -51,7 +51,7 @@ impl FromStr for Bytes {
             "K" | "k" => 10,
             "M" | "m" => 20,
             "G" | "g" => 30,
-            _ if unit.starts_with(['.', ',']) => return Err(SizeError::NotWhole),
+            _ if unit.starts_with(['.', ',']) => return Err(SizeError::Separator),
             _ => return Err(SizeError::UnknownUnit),
         };
         // Digits alone can fail only by being too many.
@@ -97,8 +97,8 @@ mod tests {
         for word in ["1T", "1MB", "64MiB", "1 M"] {
             assert_eq!(word.parse::<Bytes>(), Err(SizeError::UnknownUnit), "{word}");
         }
-        for word in ["1.5G", "1,5G", "64."] {
-            assert_eq!(word.parse::<Bytes>(), Err(SizeError::NotWhole), "{word}");
+        for word in ["1.5G", "1,5G", "65,536", "64."] {
+            assert_eq!(word.parse::<Bytes>(), Err(SizeError::Separator), "{word}");
         }
         for word in ["18446744073709551616", "99999999999999G"] {
             assert_eq!(word.parse::<Bytes>(), Err(SizeError::TooLarge), "{word}");

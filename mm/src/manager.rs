@@ -112,11 +112,11 @@ pub struct Mm<P: Platform> {
     /// Where those wait who need room in the operation table.
     pub(crate) op_room: WaitQueue<P::Lock>,
     pub(crate) frame_queues: FrameQueues<P::Lock>,
-    /// Where the one waits who ends programs.
+    /// Where the one waits who ends programs; woken as [`FrameAllocator::pressure`] is.
     pub(crate) verdicts: WaitQueue<P::Lock>,
     /// Where those wait who want to change areas that are being copied, and who want to copy areas that are being changed.
     pub(crate) turns: WaitQueue<P::Lock>,
-    /// Where reclaim waits for the store when it can do no more.
+    /// Where reclaim waits for the store when it can do no more; woken as [`FrameAllocator::pressure`] is.
     pub(crate) store_progress: WaitQueue<P::Lock>,
     /// Who wants a page that is being taken out of its object waits here.
     pub(crate) vacancies_over: WaitQueue<P::Lock>,

@@ -225,6 +225,7 @@ impl<P: Platform> Mm<P> {
     /// The next verdict that nobody has taken. For one task, which ends the programs that verdicts name.
     pub async fn next_verdict(&self) -> Verdict {
         loop {
+            // Made before looking: it ends with every signal since.
             let news = self.verdicts.wait();
             if let Some(verdict) = self.core.with_lock(|core| core.take_verdict(|_| true)) {
                 return verdict;

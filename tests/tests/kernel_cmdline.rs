@@ -140,6 +140,9 @@ fn known_options_with_other_values_are_named_too() {
         "fail_frame=children",
         "fail_frame=children:0",
         "fail_frame=1..2:children",
+        "aslr=yes",
+        "module=free",
+        "beside=",
     ] {
         assert!(matches!(refusal(option), Refusal::BadValue(found, _) if found == option), "{option}");
     }
@@ -154,6 +157,8 @@ fn known_options_with_other_values_are_named_too() {
 fn a_refused_value_comes_with_those_that_would_do() {
     let said = "the value is not valid in kernel option \"swap.compress=lz4\": it takes on, off or auto";
     assert_eq!(refusal("swap.compress=lz4").to_string(), said);
+    let said = refusal("selftest=everything").to_string();
+    assert!(SelfTest::ALL.iter().all(|(name, _)| said.contains(name)), "{said}");
 }
 
 #[test]

@@ -454,7 +454,8 @@ impl<L: ScopedRawMutex + ConstInit> FrameAllocator<L> {
         self.free.load(Ordering::Relaxed) < self.low.load(Ordering::Relaxed)
     }
 
-    /// Where reclaim waits for free frames to fall below the low watermark.
+    /// Where reclaim waits for free frames to fall below the low watermark. Woken as a whole only: a wait for it is made before looking,
+    /// and ends with every such signal since.
     pub(crate) fn pressure(&self) -> &WaitQueue<L> {
         &self.pressure
     }

@@ -537,9 +537,9 @@ impl<P: Platform> Core<P> {
         if self.batch.len() > 0 || self.ops.counts().any() {
             return Round::Blocked;
         }
-        let held = self.shortage.will_be_released(self.held);
-        self.awaiting_release |= held;
-        if held { Round::Held } else { Round::Exhausted }
+        let will_end = self.shortage.will_be_released(self.held);
+        self.awaiting_release |= will_end;
+        if will_end { Round::Held } else { Round::Exhausted }
     }
 
     /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.
