@@ -54,7 +54,7 @@ impl Phase {
         let vmstat = read_vmstat();
         let (start, tsc) = (Instant::now(), time_stamp());
         self.mark_begin();
-        Running { phase: self, vmstat, start, tsc }
+        Running { phase: self, vmstat, start, tsc, resident: 0, samples: 0 }
     }
 
     /// The mark alone, for set-up work that only a plugin counts.
@@ -84,9 +84,21 @@ pub struct Running {
     vmstat: Option<[u64; VMSTAT.len()]>,
     start: Instant,
     tsc: u64,
+    /// The sum of all samples of the resident pages, and how many there are.
+    resident: u64,
+    samples: u64,
 }
 
 impl Running {
+    /// Notes how many pages are resident, for their mean over the phase.
+    #[cold]
+    pub fn sample_resident(&mut self) {
+        if let Some(pages) = counters::resident_pages() {
+            self.resident += pages;
+            self.samples += 1;
+        }
+    }
+
     /// Stops the clocks and prints the phase's line. `kind` names the workload, `units` is the work done, `sum` a checksum
     /// of what was seen.
     pub fn end(self, kind: &str, units: u64, sum: u64) {
@@ -104,6 +116,9 @@ impl Running {
         }
         if let Some(pages) = counters::resident_pages() {
             print!(" rss_pages={pages}");
+        }
+        if let Some(mean) = self.resident.checked_div(self.samples) {
+            print!(" rss_mean_pages={mean}");
         }
         println!(" sum={sum:x}");
     }

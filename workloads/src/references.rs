@@ -49,6 +49,12 @@ impl References {
         self.length
     }
 
+    /// How many of them have been taken.
+    #[inline]
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
     /// The next page, until the run is over.
     #[inline]
     pub fn next(&mut self, rng: &mut Rng) -> Option<u64> {

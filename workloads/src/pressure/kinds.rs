@@ -22,6 +22,8 @@ const LAZY_STRIDE: u64 = 1024;
 /// `sparse-read` reads one page in this many: what one page table maps.
 const TABLE_PAGES: u64 = 512;
 const PAGES_PER_GIB: u64 = 1 << 18;
+/// How often the resident pages are counted in a run phase over a working set.
+const SAMPLES: u64 = 32;
 
 /// Runs the workload, printing its lines.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -80,8 +82,12 @@ fn run_phase(
 ) -> Result<(), Failure> {
     let mut references = references(options);
     let mut histogram = (options.lat == 1).then(Histogram::default);
-    let phase = Phase::Run.begin();
+    let between_samples = references.length().div_ceil(SAMPLES);
+    let mut phase = Phase::Run.begin();
     while let Some(page) = references.next(set.rng()) {
+        if references.done().is_multiple_of(between_samples) {
+            phase.sample_resident();
+        }
         let start = histogram.as_ref().map(|_| time_stamp());
         set.touch(page, wr)?;
         if let (Some(histogram), Some(start)) = (histogram.as_mut(), start) {

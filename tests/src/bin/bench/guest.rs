@@ -302,6 +302,14 @@ impl Ended {
         let line = self.console.lines().find(|line| line.starts_with("RESULT ") && line.contains(" phase=run "));
         self.value(line.unwrap_or("RESULT of a run phase"), key)
     }
+
+    /// Resident pages of the program: in the mean over the run phase if it counts them there, or else at its end.
+    pub fn resident(&self) -> u64 {
+        match self.of_run("rss_mean_pages") {
+            0 => self.of_run("rss_pages"),
+            mean => mean,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -331,5 +339,14 @@ mod tests {
         assert_eq!((ended.of_run("units"), ended.of_run("ns")), (30, 40));
         assert_eq!(ended.of_run("pswpin"), 0, "what did not move is not shown");
         assert!(ended.well());
+    }
+
+    #[test]
+    fn resident_pages_are_the_mean_where_the_program_takes_it() {
+        let resident = |pages: &str| {
+            Ended { console: format!("RESULT kind=zipf phase=run {pages} sum=f\n"), ..ended(0, 0) }.resident()
+        };
+        assert_eq!(resident("rss_pages=15000 rss_mean_pages=14000"), 14_000);
+        assert_eq!(resident("rss_pages=15000"), 15_000);
     }
 }
