@@ -93,6 +93,9 @@ const PATTERNS: [Pattern; 4] = [
     Pattern { name: "hot-cold", arguments: "hot-cold mib=128 ops=131072", time: 0.75 },
 ];
 
+/// Fewest rounds of what has to be told apart by less than two runs that are alike differ by.
+const CLOSE: usize = 5;
+
 /// Seeds of a round of [`Bench::draws`].
 const DRAWS: usize = 4;
 
@@ -157,6 +160,14 @@ impl Bench {
             });
         }
         all
+    }
+
+    /// Rounds of what is close to its bound.
+    pub fn close(&self) -> usize {
+        match self.size {
+            Size::Quick => self.rounds,
+            Size::Full => self.rounds.max(CLOSE),
+        }
     }
 
     /// For what repeats exactly.
@@ -255,7 +266,8 @@ impl Bench {
     }
 
     fn tail(&self) -> Figure {
-        let rounds = self.rounds(&self.machine("random mib=128 ops=65536 lat=1"), self.rounds, &self.settings());
+        let machine = self.machine("random mib=128 ops=65536 lat=1");
+        let rounds = self.rounds(&machine, self.close(), &self.settings());
         // One counter, the host's: that each kernel takes another rate for it, by some millionths, is no difference.
         let all = rounds.ebb.iter().chain(rounds.linux.iter().flat_map(|(_, rounds)| rounds));
         let ticks_a_us = |ended: &Ended| ended.of_run("tsc") as f64 * 1e3 / ended.of_run("ns") as f64;
@@ -272,7 +284,7 @@ impl Bench {
             let rounds = self.rounds(&machine, self.rounds, &self.settings());
             let what = format!("{}: seconds from start to end, 5000 requests and 100 MB a second", pattern.name);
             let figure = rounds.figure(what, whole).target(Target::RatioAtMost(0.7));
-            [figure, self.automatic(pattern.name, "such a disk", &machine)]
+            [figure, self.automatic(pattern.name, "such a disk", &machine, self.rounds)]
         };
         patterns.flat_map(case).collect()
     }
@@ -283,7 +295,7 @@ impl Bench {
             [("", "the fast disk"), (" fill=10", "the fast disk, pages that shrink to less than a fifth")].map(
                 |(fill, disk)| {
                     let machine = self.machine(&format!("{}{fill}", pattern.arguments));
-                    self.automatic(pattern.name, disk, &machine).target(Target::AtMost(1.05))
+                    self.automatic(pattern.name, disk, &machine, self.close()).target(Target::AtMost(1.05))
                 },
             )
         };
@@ -291,14 +303,14 @@ impl Bench {
     }
 
     /// Whole runs with the tier on when it pays, by those without in the same rounds: two of each, so that both come first and last.
-    fn automatic(&self, name: &str, disk: &str, machine: &Machine) -> Figure {
+    fn automatic(&self, name: &str, disk: &str, machine: &Machine, rounds: usize) -> Figure {
         let compressing = machine.clone().compressing();
         let seconds = |machine: &Machine| whole(&self.rounds(machine, 1, &[]).ebb[0]);
         let ratio = |_| {
             let [off, auto, auto_again, off_again] = [machine, &compressing, &compressing, machine].map(seconds);
             (auto + auto_again) / (off + off_again)
         };
-        let ratios = (0..self.rounds).map(ratio).collect();
+        let ratios = (0..rounds).map(ratio).collect();
         Figure::new(format!("{name}: whole run with swap.compress=auto / off, {disk}"), Samples(ratios))
     }
 
