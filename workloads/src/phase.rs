@@ -1,7 +1,7 @@
 //! Phases: what is measured between two marks, and the line that reports it.
 //!
 //! A phase runs from [`Phase::begin`] to [`Running::end`]. Both execute a mark as close to the work as they can, so that
-//! reading counters and clocks is outside what a plugin counts.
+//! reading counters and clocks there is outside what a plugin counts. Samples of the resident pages are inside, and few.
 
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ impl Phase {
         let vmstat = read_vmstat();
         let (start, tsc) = (Instant::now(), time_stamp());
         self.mark_begin();
-        Running { phase: self, vmstat, start, tsc, resident: 0, samples: 0 }
+        Running { phase: self, vmstat, start, tsc, resident_sum: 0, samples: 0 }
     }
 
     /// The mark alone, for set-up work that only a plugin counts.
@@ -85,7 +85,7 @@ pub struct Running {
     start: Instant,
     tsc: u64,
     /// The sum of all samples of the resident pages, and how many there are.
-    resident: u64,
+    resident_sum: u64,
     samples: u64,
 }
 
@@ -94,7 +94,7 @@ impl Running {
     #[cold]
     pub fn sample_resident(&mut self) {
         if let Some(pages) = counters::resident_pages() {
-            self.resident += pages;
+            self.resident_sum += pages;
             self.samples += 1;
         }
     }
@@ -117,7 +117,7 @@ impl Running {
         if let Some(pages) = counters::resident_pages() {
             print!(" rss_pages={pages}");
         }
-        if let Some(mean) = self.resident.checked_div(self.samples) {
+        if let Some(mean) = self.resident_sum.checked_div(self.samples) {
             print!(" rss_mean_pages={mean}");
         }
         println!(" sum={sum:x}");

@@ -22,7 +22,7 @@ const LAZY_STRIDE: u64 = 1024;
 /// `sparse-read` reads one page in this many: what one page table maps.
 const TABLE_PAGES: u64 = 512;
 const PAGES_PER_GIB: u64 = 1 << 18;
-/// How often the resident pages are counted in a run phase over a working set.
+/// How often, at most, the resident pages are counted in a run phase over a working set.
 const SAMPLES: u64 = 32;
 
 /// Runs the workload, printing its lines.

@@ -304,11 +304,12 @@ impl Ended {
     }
 
     /// Resident pages of the program: in the mean over the run phase if it counts them there, or else at its end.
-    pub fn resident(&self) -> u64 {
-        match self.of_run("rss_mean_pages") {
+    pub fn resident(&self) -> usize {
+        let pages = match self.of_run("rss_mean_pages") {
             0 => self.of_run("rss_pages"),
             mean => mean,
-        }
+        };
+        pages as usize
     }
 }
 

@@ -37,7 +37,8 @@ use linux::Linux;
 struct Arguments {
     #[command(subcommand)]
     what: Option<What>,
-    /// How often each machine is run. For p99.9 and the compressed tier on the fast disk it is five times at least.
+    /// Rounds, in each of which every machine is run. Of p99.9 and of the compressed tier on the fast disk there are five at
+    /// least.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Another build of the main workload, a static ELF file that takes the same arguments: its figures follow those of
@@ -195,7 +196,6 @@ impl Page {
     fn write(&self, bench: &Bench) {
         let list = json!({
             "linux": bench.linux.as_ref().map(|linux| &linux.version),
-            "rounds": bench.rounds,
             "figures": self.figures,
         });
         let list = serde_json::to_string_pretty(&list).expect("figures are JSON") + "\n";
@@ -235,10 +235,12 @@ fn head(bench: &Bench, directory: &str) -> String {
         "# Benchmarks\n\n`{recipe}` makes this page: {}, one processor, TCG; 64 MiB of RAM, a working set of 128 MiB and 1 GiB of swap, \
          unless said\notherwise; every page is verified, and Ebb's swap audited. Both systems run the same program in the same QEMU. {linux}\n\
          Medians of {}{}, the systems taking turns, and from the least to the most as a part of the median. A figure is missed if its\n\
-         median and its second-best round are; it is compared as measured, not as shown. In {directory}/benchmarks.json is every round.\n\n",
+         median and its second-best round are, which of five is milder than of three; it is compared as measured, not as shown. Resident\n\
+         pages, and the frames of A0 and MIN', are a mean over the run phase; of another build, which does not count them there, those at\n\
+         its end. A round of the compressed tier is two runs with it and two without. In {directory}/benchmarks.json is every round.\n\n",
         qemu(),
         if bench.rounds == 1 { "one round".to_owned() } else { format!("{} rounds", bench.rounds) },
-        match bench.close() {
+        match bench.close_rounds() {
             rounds if rounds > bench.rounds =>
                 format!(" ({rounds} of p99.9 and of the compressed tier on the fast disk)"),
             _ => String::new(),
