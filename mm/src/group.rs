@@ -301,8 +301,14 @@ impl<P: Platform> Core<P> {
         ControlFlow::Continue(())
     }
 
-    /// Pages that policies know.
+    /// Pages on lists: those that policies know, and those that have nowhere to go.
+    #[cfg(feature = "sim")]
     pub fn listed_pages(&self) -> usize {
+        self.candidates() + self.stranded.len()
+    }
+
+    /// Pages that policies know.
+    pub fn candidates(&self) -> usize {
         if self.groups.count == 0 {
             return self.policy.len();
         }

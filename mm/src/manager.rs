@@ -15,7 +15,7 @@ use crate::object::sync::Broom;
 use crate::ops::{OpId, OpTable};
 use crate::page::{PageCopy, Record};
 use crate::platform::{BackingStore, CLUSTER, PhysMemory, Platform, StoreRequest};
-use crate::reclaim::{CleanBatch, Ghosts, Optimum, Policy, Progress, Replacement, Rewriting, Watermarks};
+use crate::reclaim::{CleanBatch, Ghosts, Optimum, Policy, Progress, Replacement, Rewriting, Stranded, Watermarks};
 use crate::rmap::MapPool;
 use crate::shortage::{FrameQueues, FrameWaiters, Shortage};
 use crate::space::{CHUNK, Overcommit, QUEUES, SpaceId, SpaceLayout, Spaces, UserPagers};
@@ -137,6 +137,7 @@ pub(crate) struct Core<P: Platform> {
     pub swap: Option<Swap>,
     /// Pages of the root group in the order of eviction; those of other groups are with them.
     pub policy: Replacement,
+    pub stranded: Stranded,
     /// Pages that left a short while ago.
     pub ghosts: Ghosts,
     /// What the best policy would have read.
@@ -217,6 +218,7 @@ impl<P: Platform> Mm<P> {
             ops,
             swap,
             policy: Replacement::default(),
+            stranded: Stranded::default(),
             // A policy that has no use for what it would remember costs no memory for it.
             ghosts: Ghosts::for_frames(if <Replacement as Policy>::WINDOW == 0 { 0 } else { total }),
             optimum: Optimum::for_frames(total),

@@ -7,7 +7,7 @@ use mm::fault::{FaultError, Holds};
 use mm::group::GroupLimits;
 use mm::object::Sharing;
 use mm::reclaim::Watermarks;
-use mm::sim::{SimConfig, SimMachine};
+use mm::sim::{DiskConfig, SimConfig, SimMachine};
 use mm::space::SpaceId;
 use mm::victim::{Adjustment, Grounds, Scope, Standing, Verdict};
 use std::sync::{Arc, Mutex};
@@ -58,6 +58,8 @@ fn without_swap_memory_runs_out_for_who_asks_for_too_much_and_comes_back() {
     let (written, end) = world.run("writer", writer);
     assert_eq!(end, Err(FaultError::OutOfMemory));
     assert!(written > 40, "only {written} of 64 frames were given out");
+    // It held an empty page, whose frame is its table's once it has let go.
+    world.settle();
     let checker = check_pages(world.machine.clone(), space, area, written);
     assert_eq!(world.run("reader", checker), Ok(()));
     // With half of it given back there is memory again, for the same program too.
@@ -101,6 +103,33 @@ fn e3_memory_runs_out_within_a_few_looks_at_each_page() {
         let counters = world.machine.mm().snapshot().counters;
         println!("seed {seed}: {} looks, {} tables", counters.pgscan, counters.ptdrop);
         assert!(counters.pgscan < 40 * FRAMES as u64, "seed {seed}: {} looks at {FRAMES} frames", counters.pgscan);
+        world.destroy(space);
+        world.assert_empty();
+    }
+}
+
+/// Nearly all pages are dirty, and no slot is left: those that can go are the few that were read, and reclaim does not look at the others
+/// again for each of them.
+#[test]
+fn pages_that_have_nowhere_to_go_are_not_looked_at_again_and_again() {
+    const FRAMES: usize = 2048;
+    const SLOTS: u32 = 1024;
+    for seed in 0..reduced_or_full(4, 40) {
+        let mut world =
+            World::seeded(SimConfig { disk: Some(DiskConfig::good(SLOTS)), ..SimConfig::new(FRAMES, 0) }, seed);
+        let pages = FRAMES as u64 + u64::from(SLOTS) - 60;
+        let (space, area) = world.space_with(pages);
+        let writer = write_pages(world.machine.clone(), space, area, pages);
+        assert_eq!(world.run("writer", writer), (pages, Ok(())), "seed {seed}");
+        let before = world.machine.mm().snapshot().counters;
+        for _ in 0..3 {
+            let checker = check_pages(world.machine.clone(), space, area, pages);
+            assert_eq!(world.run("reader", checker), Ok(()), "seed {seed}");
+        }
+        let after = world.machine.mm().snapshot().counters;
+        let (looks, reads) = (after.pgscan - before.pgscan, after.pgmajfault - before.pgmajfault);
+        println!("seed {seed}: {looks} looks for {reads} pages read");
+        assert!(reads > u64::from(SLOTS) && looks < 20 * reads, "seed {seed}: {looks} looks for {reads} pages read");
         world.destroy(space);
         world.assert_empty();
     }

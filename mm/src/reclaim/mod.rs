@@ -17,6 +17,7 @@ mod within;
 pub use ghosts::{CURVE_STEPS, MissCurve};
 pub(crate) use ghosts::{Distance, Ghosts};
 pub use optimum::{Judged, Optimum, PageKey, Use};
+pub(crate) use order::Stranded;
 pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
 pub use watermark::Watermarks;
@@ -85,6 +86,8 @@ pub(crate) struct Progress {
     /// Whether to begin before fewer than `low` frames are free: a sequence is being read ahead, is two windows from there, and would come
     /// to a halt.
     early: bool,
+    /// Whether those that have nowhere to go were looked at once more since a page went: one may hold a repeated word by now.
+    looked_at_stranded: bool,
 }
 
 /// How hard reclaim tries.
@@ -142,6 +145,8 @@ pub(crate) enum Fate {
     Kept,
     /// It would have to be written, and there is no slot.
     NoSlot,
+    /// The same, and it is no candidate until there is one.
+    Stranded,
     /// It would have to be written, and the operation table is full.
     Busy,
 }
@@ -174,7 +179,7 @@ impl<P: Platform> Mm<P> {
             if !core::mem::take(&mut core.torture_due) {
                 return;
             }
-            for _ in 0..core.listed_pages().min(CHUNK) {
+            for _ in 0..core.candidates().min(CHUNK) {
                 let Some(frame) = core.next_candidate() else {
                     break;
                 };
@@ -263,7 +268,11 @@ impl<P: Platform> Mm<P> {
     /// Whether somebody waits for a frame, and there is none. Page tables are made of what pages do not get: to look at all pages for
     /// each of those, and take those that are in use, would leave who holds pages no time to get on.
     fn is_waited_for(&self) -> bool {
-        self.frames.free_frames() <= self.watermarks.min && self.core.with_lock(|core| !core.waiters.are_none())
+        self.core.with_lock(|core| self.somebody_waits(core))
+    }
+
+    fn somebody_waits(&self, core: &Core<P>) -> bool {
+        self.frames.free_frames() <= self.watermarks.min && !core.waiters.are_none()
     }
 
     /// Nothing can be freed. If somebody needs a frame right now, memory has run out: the next to ask has somebody chosen who ends.
@@ -271,7 +280,7 @@ impl<P: Platform> Mm<P> {
         let short = self.frames.free_frames() <= self.watermarks.min;
         if short {
             self.core.with_lock(|core| {
-                if core.shortage.declare() {
+                if core.was_all_looked_at() && core.shortage.declare() {
                     self.wake_waiters_in(core, Scope::Machine);
                 }
             });
@@ -296,6 +305,7 @@ impl<P: Platform> Mm<P> {
         } else if core.progress.refill == Refill::Done {
             return if free >= low { Round::Enough } else { Round::Blocked };
         }
+        self.look_for_places(core);
         let mut copies_asked_for = false;
         let mut freed = 0;
         for _ in 0..CHUNK {
@@ -305,17 +315,14 @@ impl<P: Platform> Mm<P> {
                 core.progress = Progress { refill: Refill::Done, ..Progress::default() };
                 return if free >= low { Round::Enough } else { Round::Blocked };
             }
-            if core.progress.is_hopeless(core.listed_pages()) {
-                core.progress.fruitless = 0;
-                return core.nothing_found();
-            }
-            let Some(frame) = core.next_candidate() else {
-                core.progress.fruitless = 0;
-                return core.nothing_found();
+            let hopeless = core.progress.is_hopeless(core.candidates());
+            let Some(frame) = core.next_candidate().filter(|_| !hopeless) else {
+                return self.nothing_found(core);
             };
-            match self.consider(core, frame) {
+            let fate = self.consider(core, frame);
+            match fate {
                 Fate::Freed => {
-                    core.progress.fruitless = 0;
+                    (core.progress.fruitless, core.progress.looked_at_stranded) = (0, false);
                     freed += 1;
                     if freed == CLUSTER {
                         return Round::More;
@@ -323,8 +330,9 @@ impl<P: Platform> Mm<P> {
                 }
                 Fate::TableFreed => core.progress.note_table(),
                 Fate::Kept => core.progress.fruitless += 1,
-                Fate::NoSlot => {
-                    core.progress.fruitless += 1;
+                Fate::NoSlot | Fate::Stranded => {
+                    // Who is stranded is one candidate less.
+                    core.progress.fruitless += usize::from(matches!(fate, Fate::NoSlot));
                     if !core::mem::replace(&mut copies_asked_for, true) {
                         self.give_up_copies(core);
                     }
@@ -333,6 +341,33 @@ impl<P: Platform> Mm<P> {
             }
         }
         Round::More
+    }
+
+    /// If there are slots now, or are to be, as many of those that had nowhere to go may be looked at again.
+    fn look_for_places(&self, core: &mut Core<P>) {
+        if core.stranded.len() == 0 {
+            return;
+        }
+        let slots = core.swap.as_ref().map_or(0, Swap::room);
+        let in_tier = core.tier.as_ref().is_some_and(|tier| tier.has_room());
+        match slots {
+            0 if in_tier => core.release_stranded(CHUNK),
+            0 => self.give_up_copies(core),
+            _ => core.release_stranded(slots.min(CHUNK)),
+        }
+    }
+
+    /// No candidate can go. Before anybody is told that memory has run out, those that had nowhere to go are looked at as well.
+    fn nothing_found(&self, core: &mut Core<P>) -> Round {
+        core.progress.fruitless = 0;
+        let round = core.nothing_found();
+        let stuck = matches!(round, Round::Held | Round::Exhausted);
+        if stuck && !core.was_all_looked_at() && self.somebody_waits(core) {
+            core.progress.looked_at_stranded = true;
+            core.release_stranded(usize::MAX);
+            return Round::More;
+        }
+        round
     }
 
     /// Judges one candidate and evicts it if the policy says so.
@@ -376,9 +411,14 @@ impl<P: Platform> Mm<P> {
             return self.evict_file(core, page, frame);
         }
         if !self.has_a_way_out(core, frame) {
-            core.admit_as(frame, Arrival::Stuck);
             // Where there are slots, it is its group that may have no more: nobody's copies help there.
-            return if core.swap.as_ref().is_some_and(Swap::has_room) { Fate::Kept } else { Fate::NoSlot };
+            let has_room = core.swap.as_ref().is_some_and(Swap::has_room);
+            if !has_room && core.table.get(frame).group().is_root() {
+                core.strand(frame);
+                return Fate::Stranded;
+            }
+            core.admit_as(frame, Arrival::Stuck);
+            return if has_room { Fate::Kept } else { Fate::NoSlot };
         }
         if core.table.get(frame).mapped() {
             self.unmap_victim(core, frame);
@@ -540,6 +580,11 @@ impl<P: Platform> Core<P> {
         let will_end = self.shortage.will_be_released(self.held);
         self.awaiting_release |= will_end;
         if will_end { Round::Held } else { Round::Exhausted }
+    }
+
+    /// Whether even those that had nowhere to go were looked at since a page went.
+    fn was_all_looked_at(&self) -> bool {
+        self.progress.looked_at_stranded || self.stranded.len() == 0
     }
 
     /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.

@@ -28,7 +28,7 @@ impl<P: Platform> Mm<P> {
         let (Home::Private(space, page), held) = (desc.home(), desc.holds() > 0) else {
             unreachable!("a table is one space's")
         };
-        let most = match core.progress.effort(core.listed_pages()) {
+        let most = match core.progress.effort(core.candidates()) {
             _ if self.config.torture => ENTRIES,
             Effort::Usual => FEW,
             Effort::Last => ENTRIES,

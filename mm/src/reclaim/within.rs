@@ -59,7 +59,8 @@ impl<P: Platform> Mm<P> {
                     copies_asked_for = true;
                     self.give_up_copies(core);
                 }
-                Fate::NoSlot => {}
+                // Only the root's are stranded.
+                Fate::NoSlot | Fate::Stranded => {}
                 Fate::Busy => return Round::Blocked,
             }
             if freed == CLUSTER {

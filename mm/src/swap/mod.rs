@@ -274,6 +274,11 @@ impl Swap {
         self.run.is_some() || self.slots.counts().free > 0
     }
 
+    /// How many could.
+    pub fn room(&self) -> usize {
+        (self.open_slots() + self.slots.counts().free) as usize
+    }
+
     /// Slots in the open run.
     pub fn open_slots(&self) -> u32 {
         self.run.map_or(0, |run| run.len)

@@ -74,15 +74,23 @@ pub trait Policy: Default + Send + 'static {
 
 /// A queue of pages, threaded through their descriptors.
 #[derive(Default)]
-struct PageList {
+pub(super) struct PageList {
     head: Link,
     tail: Link,
     len: usize,
 }
 
 impl PageList {
+    pub fn first(&self) -> Option<Pfn> {
+        self.head.frame()
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     #[inline(always)]
-    fn push_back(&mut self, links: &mut impl Links, frame: Pfn, mark: Mark) {
+    pub fn push_back(&mut self, links: &mut impl Links, frame: Pfn, mark: Mark) {
         links.place(frame, (self.tail, Link::NONE), mark);
         match self.tail.frame() {
             Some(tail) => links.set_next(tail, Link::to(frame)),
@@ -103,7 +111,7 @@ impl PageList {
     }
 
     #[inline(always)]
-    fn remove(&mut self, links: &mut impl Links, frame: Pfn) {
+    pub fn remove(&mut self, links: &mut impl Links, frame: Pfn) {
         let (prev, next) = links.neighbours(frame);
         match prev.frame() {
             Some(prev) => links.set_next(prev, next),
