@@ -135,6 +135,35 @@ fn pages_that_have_nowhere_to_go_are_not_looked_at_again_and_again() {
     }
 }
 
+/// Without swap, pages that reclaim has given up as having nowhere to go are overwritten with zeroes, which takes no fault: then they need
+/// none, and memory has not run out.
+#[test]
+fn pages_of_one_word_by_now_go_before_memory_has_run_out() {
+    const FRAMES: usize = 512;
+    for seed in 0..reduced_or_full(20, 200) {
+        let mut world = World::seeded(SimConfig { disk: None, ..SimConfig::new(FRAMES, 0) }, seed);
+        let (space, area) = world.space_with(2 * FRAMES as u64);
+        let most = FRAMES as u64 * 15 / 16;
+        let writer = write_pages(world.machine.clone(), space, area, most);
+        assert_eq!(world.run("writer", writer), (most, Ok(())), "seed {seed}");
+        world.settle();
+        let machine = world.machine.clone();
+        let program = async move {
+            let mut thread = Holds::default();
+            let mut end = Ok(());
+            for page in (0..2 * most).filter(|page| *page < most / 2 || *page >= most * 3 / 2) {
+                let word = word(area, page % (2 * FRAMES as u64), page % 512);
+                end = end.and(machine.store(space, word, if page < most { 0 } else { page }, &mut thread).await);
+            }
+            machine.mm().release_holds(&mut thread);
+            end
+        };
+        assert_eq!(world.run("program", program), Ok(()), "seed {seed}");
+        world.destroy(space);
+        world.assert_empty();
+    }
+}
+
 /// A page that needs a table as well may get the last frame for itself and none for that: it is not a way on that this page can leave
 /// again, as nothing is in it yet.
 #[test]

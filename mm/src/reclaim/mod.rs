@@ -86,8 +86,8 @@ pub(crate) struct Progress {
     /// Whether to begin before fewer than `low` frames are free: a sequence is being read ahead, is two windows from there, and would come
     /// to a halt.
     early: bool,
-    /// Whether those that have nowhere to go were looked at once more since a page went: one may hold a repeated word by now.
-    looked_at_stranded: bool,
+    /// While all those that have nowhere to go are looked at once more, as one may hold a repeated word by now: how many are left.
+    lap: Option<usize>,
 }
 
 /// How hard reclaim tries.
@@ -106,9 +106,9 @@ impl Progress {
     }
 
     /// A table went. It is soon made again if its pages are used, and gets nobody any further then: it only makes up for as many looks
-    /// as it has entries. If each look at thousands of pages finds one table or two, memory has run out.
-    fn note_table(&mut self) {
-        self.fruitless = self.fruitless.saturating_sub(tables::ENTRIES);
+    /// as it has entries, or for one at each candidate. If each look at thousands of pages finds one table or two, memory has run out.
+    fn note_table(&mut self, candidates: usize) {
+        self.fruitless = self.fruitless.saturating_sub(candidates.min(tables::ENTRIES));
     }
 
     fn effort(&self, candidates: usize) -> Effort {
@@ -179,6 +179,7 @@ impl<P: Platform> Mm<P> {
             if !core::mem::take(&mut core.torture_due) {
                 return;
             }
+            self.look_for_places(core);
             for _ in 0..core.candidates().min(CHUNK) {
                 let Some(frame) = core.next_candidate() else {
                     break;
@@ -219,6 +220,10 @@ impl<P: Platform> Mm<P> {
                 self.declare_exhausted();
             }
             self.core.with_lock(|core| {
+                if round != Round::More {
+                    // Pages may be written to while something is waited for.
+                    core.progress.lap = None;
+                }
                 if core.note_stall(round) {
                     // Who prepares may be waiting for a frame.
                     self.wake_waiters_in(core, Scope::Machine);
@@ -322,13 +327,16 @@ impl<P: Platform> Mm<P> {
             let fate = self.consider(core, frame);
             match fate {
                 Fate::Freed => {
-                    (core.progress.fruitless, core.progress.looked_at_stranded) = (0, false);
+                    (core.progress.fruitless, core.progress.lap) = (0, None);
                     freed += 1;
                     if freed == CLUSTER {
                         return Round::More;
                     }
                 }
-                Fate::TableFreed => core.progress.note_table(),
+                Fate::TableFreed => {
+                    let candidates = core.candidates();
+                    core.progress.note_table(candidates);
+                }
                 Fate::Kept => core.progress.fruitless += 1,
                 Fate::NoSlot | Fate::Stranded => {
                     // Who is stranded is one candidate less.
@@ -343,17 +351,20 @@ impl<P: Platform> Mm<P> {
         Round::More
     }
 
-    /// If there are slots now, or are to be, as many of those that had nowhere to go may be looked at again.
-    fn look_for_places(&self, core: &mut Core<P>) {
-        if core.stranded.len() == 0 {
-            return;
-        }
+    /// For how many of those that had nowhere to go there may be a place now.
+    fn places(&self, core: &Core<P>) -> usize {
         let slots = core.swap.as_ref().map_or(0, Swap::room);
         let in_tier = core.tier.as_ref().is_some_and(|tier| tier.has_room());
-        match slots {
-            0 if in_tier => core.release_stranded(CHUNK),
-            0 => self.give_up_copies(core),
-            _ => core.release_stranded(slots.min(CHUNK)),
+        if in_tier { CHUNK } else { slots.min(CHUNK) }
+    }
+
+    /// Has as many of those that had nowhere to go looked at again as there may be places, or sees to it that there are.
+    fn look_for_places(&self, core: &mut Core<P>) {
+        if core.stranded.len() > 0 {
+            match self.places(core) {
+                0 => self.give_up_copies(core),
+                places => core.release_stranded(places),
+            }
         }
     }
 
@@ -361,13 +372,17 @@ impl<P: Platform> Mm<P> {
     fn nothing_found(&self, core: &mut Core<P>) -> Round {
         core.progress.fruitless = 0;
         let round = core.nothing_found();
-        let stuck = matches!(round, Round::Held | Round::Exhausted);
-        if stuck && !core.was_all_looked_at() && self.somebody_waits(core) {
-            core.progress.looked_at_stranded = true;
-            core.release_stranded(usize::MAX);
-            return Round::More;
+        if !matches!(round, Round::Held | Round::Exhausted) || core.stranded.len() == 0 {
+            return round;
         }
-        round
+        let mut most = self.places(core);
+        if most == 0 && self.somebody_waits(core) {
+            let left = core.progress.lap.get_or_insert(core.stranded.len());
+            most = CHUNK.min(*left);
+            *left -= most;
+        }
+        core.release_stranded(most);
+        if most > 0 { Round::More } else { round }
     }
 
     /// Judges one candidate and evicts it if the policy says so.
@@ -582,9 +597,9 @@ impl<P: Platform> Core<P> {
         if will_end { Round::Held } else { Round::Exhausted }
     }
 
-    /// Whether even those that had nowhere to go were looked at since a page went.
+    /// Whether even those that had nowhere to go were looked at since a page went or anything was waited for.
     fn was_all_looked_at(&self) -> bool {
-        self.progress.looked_at_stranded || self.stranded.len() == 0
+        self.progress.lap == Some(0) || self.stranded.len() == 0
     }
 
     /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.
