@@ -23,7 +23,7 @@ const LAZY_STRIDE: u64 = 1024;
 const TABLE_PAGES: u64 = 512;
 const PAGES_PER_GIB: u64 = 1 << 18;
 /// How often, at most, the resident pages are counted in a run phase over a working set.
-const SAMPLES: u64 = 32;
+const SAMPLES: u64 = 16;
 
 /// Runs the workload, printing its lines.
 pub fn run(options: &Options) -> Result<(), Failure> {
