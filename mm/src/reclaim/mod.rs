@@ -2,14 +2,15 @@
 //!
 //! Owns the reclaim task, the choice of when to stop, and the cluster that victims are gathered in. [`policy`] says who goes, is told
 //! through [`order`], [`ghosts`] remembers who left, and [`optimum`] knows how many would have had to; [`Mm::evict`] is the one place that
-//! unmaps a page for reclaim, [`tables`] drops page tables, and [`rewrite`] keeps swap in runs. It needs no memory: slots, operations and
-//! the request are there already. The pager finishes what is begun here.
+//! unmaps a page for reclaim, [`stranded`] keeps those that have nowhere to go, [`tables`] drops page tables, and [`rewrite`] keeps swap
+//! in runs. It needs no memory: slots, operations and the request are there already. The pager finishes what is begun here.
 
 mod ghosts;
 mod optimum;
 mod order;
 mod policy;
 mod rewrite;
+mod stranded;
 mod tables;
 mod watermark;
 mod within;
@@ -17,9 +18,9 @@ mod within;
 pub use ghosts::{CURVE_STEPS, MissCurve};
 pub(crate) use ghosts::{Distance, Ghosts};
 pub use optimum::{Judged, Optimum, PageKey, Use};
-pub(crate) use order::Stranded;
 pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
+pub(crate) use stranded::Stranded;
 pub use watermark::Watermarks;
 
 use crate::addr::Pfn;
@@ -86,8 +87,6 @@ pub(crate) struct Progress {
     /// Whether to begin before fewer than `low` frames are free: a sequence is being read ahead, is two windows from there, and would come
     /// to a halt.
     early: bool,
-    /// While all those that have nowhere to go are looked at once more, as one may hold a repeated word by now: how many are left.
-    lap: Option<usize>,
 }
 
 /// How hard reclaim tries.
@@ -222,7 +221,7 @@ impl<P: Platform> Mm<P> {
             self.core.with_lock(|core| {
                 if round != Round::More {
                     // Pages may be written to while something is waited for.
-                    core.progress.lap = None;
+                    core.stranded.end_lap();
                 }
                 if core.note_stall(round) {
                     // Who prepares may be waiting for a frame.
@@ -285,7 +284,7 @@ impl<P: Platform> Mm<P> {
         let short = self.frames.free_frames() <= self.watermarks.min;
         if short {
             self.core.with_lock(|core| {
-                if core.was_all_looked_at() && core.shortage.declare() {
+                if core.stranded.were_all_looked_at() && core.shortage.declare() {
                     self.wake_waiters_in(core, Scope::Machine);
                 }
             });
@@ -318,16 +317,22 @@ impl<P: Platform> Mm<P> {
             let free = self.frames.free_frames();
             if free + coming >= high {
                 core.progress = Progress { refill: Refill::Done, ..Progress::default() };
+                core.stranded.end_lap();
                 return if free >= low { Round::Enough } else { Round::Blocked };
             }
             let hopeless = core.progress.is_hopeless(core.candidates());
             let Some(frame) = core.next_candidate().filter(|_| !hopeless) else {
-                return self.nothing_found(core);
+                core.progress.fruitless = 0;
+                return match core.nothing_found() {
+                    Round::Held | Round::Exhausted if self.look_once_more(core) => Round::More,
+                    round => round,
+                };
             };
             let fate = self.consider(core, frame);
             match fate {
                 Fate::Freed => {
-                    (core.progress.fruitless, core.progress.lap) = (0, None);
+                    core.progress.fruitless = 0;
+                    core.stranded.end_lap();
                     freed += 1;
                     if freed == CLUSTER {
                         return Round::More;
@@ -349,40 +354,6 @@ impl<P: Platform> Mm<P> {
             }
         }
         Round::More
-    }
-
-    /// For how many of those that had nowhere to go there may be a place now.
-    fn places(&self, core: &Core<P>) -> usize {
-        let slots = core.swap.as_ref().map_or(0, Swap::room);
-        let in_tier = core.tier.as_ref().is_some_and(|tier| tier.has_room());
-        if in_tier { CHUNK } else { slots.min(CHUNK) }
-    }
-
-    /// Has as many of those that had nowhere to go looked at again as there may be places, or sees to it that there are.
-    fn look_for_places(&self, core: &mut Core<P>) {
-        if core.stranded.len() > 0 {
-            match self.places(core) {
-                0 => self.give_up_copies(core),
-                places => core.release_stranded(places),
-            }
-        }
-    }
-
-    /// No candidate can go. Before anybody is told that memory has run out, those that had nowhere to go are looked at as well.
-    fn nothing_found(&self, core: &mut Core<P>) -> Round {
-        core.progress.fruitless = 0;
-        let round = core.nothing_found();
-        if !matches!(round, Round::Held | Round::Exhausted) || core.stranded.len() == 0 {
-            return round;
-        }
-        let mut most = self.places(core);
-        if most == 0 && self.somebody_waits(core) {
-            let left = core.progress.lap.get_or_insert(core.stranded.len());
-            most = CHUNK.min(*left);
-            *left -= most;
-        }
-        core.release_stranded(most);
-        if most > 0 { Round::More } else { round }
     }
 
     /// Judges one candidate and evicts it if the policy says so.
@@ -595,11 +566,6 @@ impl<P: Platform> Core<P> {
         let will_end = self.shortage.will_be_released(self.held);
         self.awaiting_release |= will_end;
         if will_end { Round::Held } else { Round::Exhausted }
-    }
-
-    /// Whether even those that had nowhere to go were looked at since a page went or anything was waited for.
-    fn was_all_looked_at(&self) -> bool {
-        self.progress.lap == Some(0) || self.stranded.len() == 0
     }
 
     /// Whether reclaim waits for pages that are being prepared and for nothing else: says so once.

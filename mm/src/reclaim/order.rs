@@ -1,13 +1,13 @@
 //! The way from the rest of `mm` to the policy: a frame's page comes onto the lists, leaves them, or is judged.
 //!
-//! Owns which lists are a frame's (those of the group it is charged to, or the one of pages that have nowhere to go), the flag that says
-//! whether it is on them, and what is made of the memory of a page that comes back; and the uses that Belady's minimum is asked about. Does
-//! not own the order itself ([`super::policy`]), nor that memory ([`super::ghosts`]), nor what the minimum is ([`super::optimum`]).
+//! Owns which lists are a frame's (those of the group it is charged to, unless it is [`super::stranded`]), the flag that says whether it is
+//! on them, and what is made of the memory of a page that comes back; and the uses that Belady's minimum is asked about. Does not own the
+//! order itself ([`super::policy`]), nor that memory ([`super::ghosts`]), nor what the minimum is ([`super::optimum`]).
 
-use super::policy::{Arrival, PageList, Policy, Sample, Verdict};
+use super::policy::{Arrival, Policy, Sample, Verdict};
 use super::{Distance, Replacement, Use};
 use crate::addr::Pfn;
-use crate::frame::{FrameTable, Links, Mark, Residence};
+use crate::frame::{FrameTable, Residence};
 use crate::home::PackedHome;
 use crate::manager::Core;
 use crate::page::PageCopy;
@@ -19,21 +19,6 @@ pub(super) struct Leaver {
     home: Option<PackedHome>,
     /// Whether Belady's minimum is asked about such pages.
     judged: bool,
-}
-
-/// Pages that were to go and have nowhere to go to: dirty, with no slot free. They are no candidates until there may be a place for them:
-/// whoever looks for the few pages that can go would look at each of them again and again. Those of groups stay where they are.
-#[derive(Default)]
-pub(crate) struct Stranded(PageList);
-
-impl Stranded {
-    /// What no policy notes of a page.
-    const MARK: Mark = Mark::new(15);
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl<P: Platform> Core<P> {
@@ -88,29 +73,10 @@ impl<P: Platform> Core<P> {
     }
 
     #[inline(always)]
-    fn note_listed(&mut self, frame: Pfn) {
+    pub(super) fn note_listed(&mut self, frame: Pfn) {
         let desc = self.table.get_mut(frame);
         debug_assert!(!desc.listed());
         desc.set_listed(true);
-    }
-
-    /// A page that was to go has nowhere to go to.
-    pub(super) fn strand(&mut self, frame: Pfn) {
-        self.note_listed(frame);
-        self.stranded.0.push_back(&mut self.table, frame, Stranded::MARK);
-    }
-
-    /// Makes so many of those that had nowhere to go candidates again, those first that have been waiting longest.
-    pub(super) fn release_stranded(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some(frame) = self.stranded.0.first() else { return };
-            self.forget(frame);
-            self.admit_as(frame, Arrival::Stuck);
-        }
-    }
-
-    fn is_stranded(&self, frame: Pfn) -> bool {
-        self.table.mark(frame) == Stranded::MARK
     }
 
     /// Takes a page off the lists, if it is on any.
@@ -118,7 +84,7 @@ impl<P: Platform> Core<P> {
     pub fn forget(&mut self, frame: Pfn) {
         if self.table.get(frame).listed() {
             if self.is_stranded(frame) {
-                self.stranded.0.remove(&mut self.table, frame);
+                self.stranded.remove(&mut self.table, frame);
             } else {
                 self.with_policy(frame, |policy, table| policy.forget(table, frame));
             }

@@ -271,7 +271,7 @@ impl Swap {
 
     /// Whether a page could be written out now.
     pub fn has_room(&self) -> bool {
-        self.run.is_some() || self.slots.counts().free > 0
+        self.room() > 0
     }
 
     /// How many could.
