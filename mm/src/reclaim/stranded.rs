@@ -34,7 +34,8 @@ impl Stranded {
         self.lap = None;
     }
 
-    /// Whether a lap is over, or there is nobody to look at. True of what they are once no candidate is left of those it let go.
+    /// Whether a lap is over, or there is nobody to look at. To be asked when no candidate is left: then those that it let go were looked
+    /// at, too.
     pub fn were_all_looked_at(&self) -> bool {
         self.lap == Some(0) || self.len() == 0
     }
