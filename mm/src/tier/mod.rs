@@ -138,6 +138,7 @@ impl<C: Compressor> Tier<C> {
         TierCounts { pages, frames, limit, bounce, state }
     }
 
+    #[inline]
     fn is_on(&self) -> bool {
         self.worth.as_ref().is_none_or(Worth::is_on)
     }
@@ -288,10 +289,16 @@ impl<C: Compressor> Tier<C> {
         wants
     }
 
+    /// Whether no page is in it, and no memory for any.
+    #[inline]
+    pub fn has_nothing(&self) -> bool {
+        // What is being written is in it, or was, and is written from those frames.
+        self.entries.len() == 0 && self.bounce.is_empty() && !self.entries.has_grown()
+    }
+
     /// Gives up all that it has no use for while it rests and nothing is in it.
     pub fn dismantle(&mut self) -> ArrayVec<Pfn, CLUSTER> {
-        let is_small = self.bounce.is_empty() && !self.entries.has_grown();
-        if is_small || self.is_on() || self.entries.len() > 0 || self.writing.is_some() {
+        if self.has_nothing() || self.is_on() || self.entries.len() > 0 || self.writing.is_some() {
             return ArrayVec::new();
         }
         self.entries.shrink();

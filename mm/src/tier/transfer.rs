@@ -54,10 +54,19 @@ impl<P: Platform> Mm<P> {
 
     /// Steps 6 and 10 into the tier: a page that no page table refers to is compressed, and its frame is free, or the tier's. `None` if it
     /// is to go the usual way: there is no tier or no room in it, or the page does not get smaller.
+    #[inline]
     pub(crate) fn evict_to_tier(&self, core: &mut Core<P>, frame: Pfn) -> Option<Fate> {
         let Core { tier, counters, total_frames, .. } = core;
+        let tier = tier.as_mut()?;
         let read = counters.pswpin + counters.pgfilein;
-        let advice = tier.as_mut()?.advise(*total_frames as usize, read, &counters.more_memory);
+        let advice = tier.advise(*total_frames as usize, read, &counters.more_memory);
+        // One that rests is asked for each victim: that is to cost next to nothing.
+        if advice == Advice::Pass && tier.has_nothing() { None } else { self.follow(core, frame, advice) }
+    }
+
+    /// Does with a victim what is advised, after what is due in the tier.
+    #[inline(never)]
+    fn follow(&self, core: &mut Core<P>, frame: Pfn, advice: Advice) -> Option<Fate> {
         self.write_back(core);
         let tier = core.tier.as_mut()?;
         match advice {

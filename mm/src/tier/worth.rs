@@ -9,9 +9,10 @@
 //!      ▲                                                                   │ two windows that did not pay
 //!      └───────── for twice as many windows as the last time ◄─────────────┘
 //! ```
-//! *Resting*, in one window of [`UNTRIED`]` + 1` in which pages are read at all, one victim in [`SAMPLE`] is compressed to see what that
-//! takes and gives. How many reads the tier would save is known from the pages that were read back ([`MissCurve`]): a tier of `s` frames
-//! that hold `r` pages each keeps what `(r − 1) · s` more frames of RAM would keep. *Working*, it is counted: pages that came back after more victims than the tier has frames would have been read.
+//! *Resting*, in one window of a few in which pages are read at all, one victim in [`SAMPLE`] is compressed to see what that takes and
+//! gives; ever more rarely ([`LONGEST_UNTRIED`]) until more is at stake. How many reads the tier would save is known from the pages that
+//! were read back ([`MissCurve`]): a tier of `s` frames that hold `r` pages each keeps what `(r − 1) · s` more frames of RAM would keep.
+//! *Working*, it is counted: pages that came back after more victims than the tier has frames would have been read.
 
 use crate::platform::Spent;
 use crate::reclaim::{CURVE_STEPS, MissCurve};
@@ -20,8 +21,12 @@ use crate::reclaim::{CURVE_STEPS, MissCurve};
 const WINDOW: u32 = 512;
 /// In a window that is to be judged while resting, one victim in so many is tried.
 const SAMPLE: u32 = 64;
-/// Windows without any such after one that did not promise enough: a page that is tried takes longer than all else of its way out.
+/// Windows without any such after the first that did not promise enough: a page that is tried takes longer than all else of its way out.
 const UNTRIED: u32 = 3;
+/// After each further one there are twice as many and one, up to this: pages may have become such as shrink.
+const LONGEST_UNTRIED: u32 = 31;
+/// But as soon as so many times as much is at stake, victims are tried again.
+const RISE: u64 = 2;
 /// A promise must be so many halves of its price: it is an estimate, and turning costs something.
 const MARGIN_HALVES: u64 = 3;
 /// Windows in a row that do not pay until the tier rests.
@@ -90,13 +95,25 @@ pub(crate) struct Worth {
     before: Totals,
     /// What a page that is read costs, as last seen.
     read: u64,
+    /// What was at stake when a window did not promise enough, if that is what is rested for; and windows without trials after the next.
+    refused: Option<u64>,
+    untried: u32,
     /// Whether there were enough reads in the last window to save any.
     reads: bool,
 }
 
 impl Default for Worth {
     fn default() -> Self {
-        Self { mode: Mode::Resting(1), rest: 1, victims: 0, before: Totals::default(), read: 0, reads: false }
+        Self {
+            mode: Mode::Resting(1),
+            rest: 1,
+            victims: 0,
+            before: Totals::default(),
+            read: 0,
+            refused: None,
+            untried: UNTRIED,
+            reads: false,
+        }
     }
 }
 
@@ -144,11 +161,38 @@ impl Worth {
                 self.rest = (self.rest * 2).min(LONGEST_REST);
                 Mode::Resting(self.rest)
             }
+            Mode::Resting(1..) if self.has_risen(self.stake(&seen, size)) => Mode::Resting(0),
             Mode::Resting(left @ 1..) => Mode::Resting(left - 1),
             // Until pages are read, nothing is tried.
             Mode::Resting(0) if seen.tried == 0 => self.mode,
-            Mode::Resting(0) => self.promised(&seen, size).map_or(Mode::Resting(UNTRIED), Mode::Warming),
+            Mode::Resting(0) => match self.promised(&seen, size) {
+                Some(victims) => {
+                    (self.refused, self.untried) = (None, UNTRIED);
+                    Mode::Warming(victims)
+                }
+                None => self.refuse(self.stake(&seen, size)),
+            },
         };
+    }
+
+    /// What there is to gain however small the pages get: what the reads took that a tier full of them would have saved.
+    fn stake(&self, seen: &Totals, size: Size) -> u64 {
+        self.read * seen.curve.kept_by_more(size.pages.saturating_sub(size.frames), size.ram)
+    }
+
+    fn has_risen(&self, stake: u64) -> bool {
+        self.refused.is_some_and(|refused| stake > RISE * refused)
+    }
+
+    /// A window did not promise enough.
+    fn refuse(&mut self, stake: u64) -> Mode {
+        if self.has_risen(stake) {
+            self.untried = UNTRIED;
+        }
+        self.refused = self.refused.max(Some(stake));
+        let untried = self.untried;
+        self.untried = (2 * untried + 1).min(LONGEST_UNTRIED);
+        Mode::Resting(untried)
     }
 
     fn has_paid(&self, seen: &Totals) -> bool {
@@ -279,8 +323,35 @@ mod tests {
     fn where_it_does_not_pay_few_pages_are_compressed_to_see_that() {
         let mut machine = Machine::new(100, 20, 2048);
         assert_eq!(machine.run(200), 0);
-        let (most, tried) = (200 * u64::from(WINDOW / SAMPLE / (UNTRIED + 1)), machine.totals.tried);
-        assert!((most / 2..=most).contains(&tried), "{tried} of {} victims", 200 * WINDOW);
+        // In windows 2, 6, 14, 30, 62 and so on.
+        assert_eq!(machine.totals.tried, u64::from(9 * WINDOW / SAMPLE));
+    }
+
+    #[test]
+    fn when_reads_cost_more_it_is_looked_at_again_at_once() {
+        let mut machine = Machine::new(100, 20, 2048);
+        assert_eq!(machine.run(200), 0);
+        machine.read = 1000;
+        // One in which reads are seen to cost more, and one in which pages are tried.
+        assert_eq!(machine.run(10), 8);
+    }
+
+    #[test]
+    fn when_more_pages_come_back_it_is_looked_at_again_at_once() {
+        let mut machine = Machine::new(1000, 20, 2048);
+        machine.returns = 2;
+        assert_eq!(machine.run(200), 0, "6 reads of 1000 ticks for 518 pages of 30");
+        machine.returns = 20;
+        assert_eq!(machine.run(10), 8);
+    }
+
+    #[test]
+    fn pages_that_begin_to_shrink_are_noticed() {
+        let mut machine = Machine::new(1000, 20, 4000);
+        assert_eq!(machine.run(200), 0);
+        machine.bytes = 2048;
+        let on = machine.run(100);
+        assert!(on >= 100 - LONGEST_UNTRIED - 2, "on in {on} windows of 100");
     }
 
     #[test]
