@@ -289,16 +289,17 @@ impl<C: Compressor> Tier<C> {
         wants
     }
 
-    /// Whether no page is in it, and no memory for any.
+    /// Whether no page is in it, and no more memory than it begins with.
     #[inline]
     pub fn has_nothing(&self) -> bool {
-        // What is being written is in it, or was, and is written from those frames.
+        // While a request is under way there are the frames that it is written from.
         self.entries.len() == 0 && self.bounce.is_empty() && !self.entries.has_grown()
     }
 
     /// Gives up all that it has no use for while it rests and nothing is in it.
     pub fn dismantle(&mut self) -> ArrayVec<Pfn, CLUSTER> {
-        if self.has_nothing() || self.is_on() || self.entries.len() > 0 || self.writing.is_some() {
+        let is_small = self.bounce.is_empty() && !self.entries.has_grown();
+        if is_small || self.is_on() || self.entries.len() > 0 || self.writing.is_some() {
             return ArrayVec::new();
         }
         self.entries.shrink();

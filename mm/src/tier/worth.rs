@@ -9,10 +9,11 @@
 //!      ▲                                                                   │ two windows that did not pay
 //!      └───────── for twice as many windows as the last time ◄─────────────┘
 //! ```
-//! *Resting*, in one window of a few in which pages are read at all, one victim in [`SAMPLE`] is compressed to see what that takes and
-//! gives; ever more rarely ([`LONGEST_UNTRIED`]) until more is at stake. How many reads the tier would save is known from the pages that
-//! were read back ([`MissCurve`]): a tier of `s` frames that hold `r` pages each keeps what `(r − 1) · s` more frames of RAM would keep.
-//! *Working*, it is counted: pages that came back after more victims than the tier has frames would have been read.
+//! *Resting*, in some of the windows in which pages are read at all, one victim in [`SAMPLE`] is compressed to see what that takes and
+//! gives. Trials take a small part of the time that reads take ([`TRIALS`]): the dearer those are, the sooner the next. How many reads the
+//! tier would save is known from the pages that were read back ([`MissCurve`]): a tier of `s` frames that hold `r` pages each keeps what
+//! `(r − 1) · s` more frames of RAM would keep. *Working*, it is counted: pages that came back after more victims than the tier has
+//! frames would have been read.
 
 use crate::platform::Spent;
 use crate::reclaim::{CURVE_STEPS, MissCurve};
@@ -21,12 +22,11 @@ use crate::reclaim::{CURVE_STEPS, MissCurve};
 const WINDOW: u32 = 512;
 /// In a window that is to be judged while resting, one victim in so many is tried.
 const SAMPLE: u32 = 64;
-/// Windows without any such after the first that did not promise enough: a page that is tried takes longer than all else of its way out.
-const UNTRIED: u32 = 3;
-/// After each further one there are twice as many and one, up to this: pages may have become such as shrink.
-const LONGEST_UNTRIED: u32 = 31;
-/// But as soon as so many times as much is at stake, victims are tried again.
-const RISE: u64 = 2;
+/// The next such window comes when threads have waited for reads so many times as long as the last one's trials took: a thousandth is
+/// what it costs to know that the tier does not pay.
+const TRIALS: u64 = 1000;
+/// Or after so many victims: those trials may have been interrupted.
+const LONGEST_UNTRIED: u32 = 64 * WINDOW;
 /// A promise must be so many halves of its price: it is an estimate, and turning costs something.
 const MARGIN_HALVES: u64 = 3;
 /// Windows in a row that do not pay until the tier rests.
@@ -78,7 +78,7 @@ pub(crate) enum Advice {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
-    /// For at least so many windows more, then for one in which victims are tried.
+    /// For so many windows more, and then until one in which victims are tried promises enough.
     Resting(u32),
     /// Until so many victims more have come.
     Warming(u32),
@@ -95,9 +95,10 @@ pub(crate) struct Worth {
     before: Totals,
     /// What a page that is read costs, as last seen.
     read: u64,
-    /// What was at stake when a window did not promise enough, if that is what is rested for; and windows without trials after the next.
-    refused: Option<u64>,
-    untried: u32,
+    /// What the last trials took, when they were over, in victims, and how long threads have waited for reads since they began.
+    trials: u64,
+    tried_at: u32,
+    waited: u64,
     /// Whether there were enough reads in the last window to save any.
     reads: bool,
 }
@@ -110,8 +111,9 @@ impl Default for Worth {
             victims: 0,
             before: Totals::default(),
             read: 0,
-            refused: None,
-            untried: UNTRIED,
+            trials: 0,
+            tried_at: 0,
+            waited: 0,
             reads: false,
         }
     }
@@ -136,7 +138,7 @@ impl Worth {
     pub fn advice(&self) -> Advice {
         match self.mode {
             Mode::Warming(_) | Mode::Working(_) => Advice::Compress,
-            Mode::Resting(0) if self.reads && self.victims.is_multiple_of(SAMPLE) => Advice::Try,
+            Mode::Resting(0) if self.may_try() && self.victims.is_multiple_of(SAMPLE) => Advice::Try,
             Mode::Resting(_) => Advice::Pass,
         }
     }
@@ -145,6 +147,7 @@ impl Worth {
     pub fn judge(&mut self, now: Totals, size: Size) {
         let seen = now.since(&self.before);
         self.before = now;
+        self.waited = self.waited.saturating_add(seen.spent.waiting);
         self.reads = seen.reads >= ENOUGH_READS;
         if self.reads {
             self.read = seen.spent.waiting / seen.reads;
@@ -161,38 +164,21 @@ impl Worth {
                 self.rest = (self.rest * 2).min(LONGEST_REST);
                 Mode::Resting(self.rest)
             }
-            Mode::Resting(1..) if self.has_risen(self.stake(&seen, size)) => Mode::Resting(0),
             Mode::Resting(left @ 1..) => Mode::Resting(left - 1),
-            // Until pages are read, nothing is tried.
+            // Nothing was tried.
             Mode::Resting(0) if seen.tried == 0 => self.mode,
-            Mode::Resting(0) => match self.promised(&seen, size) {
-                Some(victims) => {
-                    (self.refused, self.untried) = (None, UNTRIED);
-                    Mode::Warming(victims)
-                }
-                None => self.refuse(self.stake(&seen, size)),
-            },
+            Mode::Resting(0) => {
+                self.trials = seen.spent.compressing + seen.spent.decompressing;
+                (self.tried_at, self.waited) = (self.victims, seen.spent.waiting);
+                self.promised(&seen, size).map_or(Mode::Resting(0), Mode::Warming)
+            }
         };
     }
 
-    /// What there is to gain however small the pages get: what the reads took that a tier full of them would have saved.
-    fn stake(&self, seen: &Totals, size: Size) -> u64 {
-        self.read * seen.curve.kept_by_more(size.pages.saturating_sub(size.frames), size.ram)
-    }
-
-    fn has_risen(&self, stake: u64) -> bool {
-        self.refused.is_some_and(|refused| stake > RISE * refused)
-    }
-
-    /// A window did not promise enough.
-    fn refuse(&mut self, stake: u64) -> Mode {
-        if self.has_risen(stake) {
-            self.untried = UNTRIED;
-        }
-        self.refused = self.refused.max(Some(stake));
-        let untried = self.untried;
-        self.untried = (2 * untried + 1).min(LONGEST_UNTRIED);
-        Mode::Resting(untried)
+    /// Whether pages are being read, and it is long enough that victims were last tried.
+    fn may_try(&self) -> bool {
+        let is_time = self.waited >= self.trials.saturating_mul(TRIALS);
+        self.reads && (is_time || self.victims.wrapping_sub(self.tried_at) >= LONGEST_UNTRIED)
     }
 
     fn has_paid(&self, seen: &Totals) -> bool {
@@ -323,21 +309,25 @@ mod tests {
     fn where_it_does_not_pay_few_pages_are_compressed_to_see_that() {
         let mut machine = Machine::new(100, 20, 2048);
         assert_eq!(machine.run(200), 0);
-        // In windows 2, 6, 14, 30, 62 and so on.
-        assert_eq!(machine.totals.tried, u64::from(9 * WINDOW / SAMPLE));
+        // Eight pages of 30 ticks, which is a thousandth of what the 320 reads of 100 ticks in each of eight windows take.
+        assert_eq!(machine.totals.tried, 8 * 200 / 8);
     }
 
     #[test]
-    fn when_reads_cost_more_it_is_looked_at_again_at_once() {
-        let mut machine = Machine::new(100, 20, 2048);
+    fn when_reads_cost_more_pages_are_tried_sooner() {
+        let mut machine = Machine::new(50, 50, 2048);
         assert_eq!(machine.run(200), 0);
-        machine.read = 1000;
-        // One in which reads are seen to cost more, and one in which pages are tried.
+        let before = machine.totals.tried;
+        while machine.totals.tried == before {
+            machine.window();
+        }
+        // 600 ticks for eight pages, and reads take 16 000 in a window: 38 windows. But now it is one.
+        machine.read = 2500;
         assert_eq!(machine.run(10), 8);
     }
 
     #[test]
-    fn when_more_pages_come_back_it_is_looked_at_again_at_once() {
+    fn when_more_pages_come_back_pages_are_tried_sooner() {
         let mut machine = Machine::new(1000, 20, 2048);
         machine.returns = 2;
         assert_eq!(machine.run(200), 0, "6 reads of 1000 ticks for 518 pages of 30");
@@ -346,23 +336,23 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_begin_to_shrink_are_noticed() {
-        let mut machine = Machine::new(1000, 20, 4000);
-        assert_eq!(machine.run(200), 0);
-        machine.bytes = 2048;
-        let on = machine.run(100);
-        assert!(on >= 100 - LONGEST_UNTRIED - 2, "on in {on} windows of 100");
+    fn pages_that_begin_to_shrink_are_noticed_the_sooner_the_slower_the_disk() {
+        for (read, soon) in [(1000, 1), (500, 2)] {
+            let mut machine = Machine::new(read, 20, 4000);
+            assert_eq!(machine.run(200), 0);
+            machine.bytes = 2048;
+            let on = machine.run(100);
+            assert!(on >= 100 - soon - 2, "reads of {read} ticks: on in {on} windows of 100");
+        }
     }
 
     #[test]
-    fn a_promise_that_is_not_kept_is_believed_more_and_more_rarely() {
-        let mut machine = Machine::new(1000, 20, 2048);
-        machine.saved = 1;
-        let (early, late) = (machine.run(100), machine.run(1000));
-        assert!(early > 5 && late < 60, "on in {early} windows of 100, then in {late} of 1000");
-        machine.saved = 60;
-        machine.run(2 * LONGEST_REST);
-        assert_eq!(machine.run(100), 100, "it pays now");
+    fn trials_that_took_long_by_accident_are_not_the_last() {
+        let mut machine = Machine::new(1000, 1_000_000, 2048);
+        machine.run(3);
+        machine.pack = 20;
+        let on = machine.run(200);
+        assert!(on >= 200 - LONGEST_UNTRIED / WINDOW - 1, "on in {on} windows of 200");
     }
 
     #[test]
