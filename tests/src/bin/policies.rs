@@ -1,5 +1,7 @@
 //! Prints docs/replacement.md: the replacement policies on the same reference strings.
 
+use tests::replacement;
+
 fn main() {
-    print!("{}", tests::replacement::page(&tests::replacement::rows()));
+    print!("{}", replacement::page(&replacement::rows(), &replacement::parts::all()));
 }

@@ -46,26 +46,47 @@ pub fn minimum(references: &[u32], populated: usize, frames: usize) -> usize {
 /// Misses but for first touches when the least popular page goes (A0; Aho, Denning and Ullman 1971). How popular a page is, a much longer
 /// run of the same program says.
 pub fn by_popularity(references: &[u32], longer: &[u32], populated: usize, frames: usize) -> usize {
-    let mut uses = vec![0_u32; pages(references)];
-    longer.iter().for_each(|page| uses[*page as usize] += 1);
-    let mut resident = vec![false; uses.len()];
+    let uses = uses(longer, pages(references));
+    missed_by_popularity(references, [&uses, &uses], populated, frames).len()
+}
+
+/// How often each page is used.
+pub fn uses(references: &[u32], pages: usize) -> Vec<u32> {
+    let mut uses = vec![0; pages];
+    references.iter().for_each(|page| uses[*page as usize] += 1);
+    uses
+}
+
+/// The pages that miss, in order, when the least popular goes: how popular each is held to be `before` the run has touched it, and from
+/// then on.
+pub fn missed_by_popularity(
+    references: &[u32],
+    [before, after]: [&[u32]; 2],
+    populated: usize,
+    frames: usize,
+) -> Vec<u32> {
+    let mut popularity = before.to_vec();
+    let mut resident = vec![false; popularity.len()];
     let mut order = BTreeSet::new();
     for page in &references[populated.saturating_sub(frames)..populated] {
         resident[*page as usize] = true;
-        order.insert((uses[*page as usize], *page));
+        order.insert((popularity[*page as usize], *page));
     }
-    let mut misses = 0;
+    let mut missed = Vec::new();
     for page in &references[populated..] {
-        if std::mem::replace(&mut resident[*page as usize], true) {
-            continue;
+        let at = *page as usize;
+        let known = std::mem::replace(&mut popularity[at], after[at]);
+        if std::mem::replace(&mut resident[at], true) {
+            order.remove(&(known, *page));
+        } else {
+            missed.push(*page);
+            if order.len() == frames
+                && let Some((_, gone)) = order.pop_first()
+            {
+                resident[gone as usize] = false;
+            }
         }
-        misses += 1;
-        if order.len() == frames
-            && let Some((_, gone)) = order.pop_first()
-        {
-            resident[gone as usize] = false;
-        }
-        order.insert((uses[*page as usize], *page));
+        order.insert((after[at], *page));
     }
-    misses
+    missed
 }

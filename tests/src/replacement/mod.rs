@@ -4,6 +4,7 @@
 //! the kernel runs them, on A bits; those of the literature by [`published`], which are told of every reference, as no kernel is.
 
 pub mod bounds;
+pub mod parts;
 pub mod policies;
 mod published;
 pub mod traces;
@@ -57,8 +58,8 @@ pub fn mean(rows: &[Row], policy: usize) -> f64 {
     (sum / rows.len() as f64).exp()
 }
 
-/// The table as a page.
-pub fn page(rows: &[Row]) -> String {
+/// The tables as a page.
+pub fn page(rows: &[Row], parts: &[parts::Misses]) -> String {
     let mut text = String::from(HEAD);
     let _ = writeln!(text, "| trace | MIN' | A0 | {} |", POLICIES.join(" | "));
     let _ = writeln!(text, "|---|---:|---:|{}", "---:|".repeat(POLICIES.len()));
@@ -75,6 +76,7 @@ pub fn page(rows: &[Row]) -> String {
         let _ = write!(text, " {:.2} |", mean(rows, policy));
     }
     text.push('\n');
+    text.push_str(&parts::section(parts));
     text
 }
 

@@ -31,12 +31,22 @@ struct Run<P> {
 
 /// Misses but for first touches.
 pub fn misses<P: Policy>(references: &[u32], frames: usize) -> usize {
-    judged::<P>(references, frames, 1).0
+    missed::<P>(references, frames).len()
+}
+
+/// The pages that miss, in order, but for first touches.
+pub fn missed<P: Policy>(references: &[u32], frames: usize) -> Vec<u32> {
+    run::<P>(references, frames, 1).0
 }
 
 /// Misses but for first touches, and what the kernel would say of how many of them had to be. `first` is the name of page zero, by which it
 /// depends which pages are in the sample.
 pub fn judged<P: Policy>(references: &[u32], frames: usize, first: u64) -> (usize, Judged) {
+    let (missed, judged) = run::<P>(references, frames, first);
+    (missed.len(), judged)
+}
+
+fn run<P: Policy>(references: &[u32], frames: usize, first: u64) -> (Vec<u32>, Judged) {
     let mut run = Run {
         links: FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; frames].into_boxed_slice())),
         policy: P::default(),
@@ -51,8 +61,8 @@ pub fn judged<P: Policy>(references: &[u32], frames: usize, first: u64) -> (usiz
     };
     let mut seen = vec![false; run.places.len()];
     let mut costs = |page: u32| run.touch(page) && std::mem::replace(&mut seen[page as usize], true);
-    let misses = references.iter().map(|page| usize::from(costs(*page))).sum();
-    (misses, run.optimum.judged())
+    let missed = references.iter().copied().filter(|page| costs(*page)).collect();
+    (missed, run.optimum.judged())
 }
 
 impl<P: Policy> Run<P> {

@@ -25,17 +25,10 @@ pub struct Trace {
 
 /// All of them.
 pub fn all() -> Vec<Trace> {
-    let independent = |name, pattern: fn(u64) -> Pattern, length: u64| {
-        let run = |seed, length| {
-            let (mut rng, mut string) = (Rng::new(seed), References::new(pattern(PAGES), PAGES, length));
-            std::iter::from_fn(|| string.next(&mut rng)).map(|page| page as u32).collect::<Vec<_>>()
-        };
-        Trace { longer: Some(run(977, 32 * length)), ..populated(name, PAGES, run(1, length)) }
-    };
     vec![
-        independent("uniform", |_| Pattern::Uniform, 65_536),
-        independent("zipf", Pattern::zipf, 131_072),
-        independent("hot-cold", Pattern::hot_cold, 131_072),
+        independent("uniform", Pattern::Uniform, 65_536, 1),
+        independent("zipf", Pattern::zipf(PAGES), 131_072, 1),
+        hot_cold(1),
         populated("sweep of 2.2 × memory", PAGES, (0..4 * PAGES).map(|i| (i % PAGES) as u32)),
         populated("sweep of 1.2 × memory", 18_000, (0..7 * 18_000).map(|i| i % 18_000)),
         populated("scan beside a hot set", PAGES, scan()),
@@ -45,6 +38,21 @@ pub fn all() -> Vec<Trace> {
         populated("mark and sweep", PAGES, mark_and_sweep()),
         populated("phases", PAGES, phases()),
     ]
+}
+
+/// Nine in ten references go to a tenth of the pages.
+pub fn hot_cold(seed: u64) -> Trace {
+    independent("hot-cold", Pattern::hot_cold(PAGES), 131_072, seed)
+}
+
+fn independent(name: &'static str, pattern: Pattern, length: u64, seed: u64) -> Trace {
+    let mut string = References::new(pattern, PAGES, 33 * length);
+    let mut run = |seed, length: u64| {
+        let mut rng = Rng::new(seed);
+        (0..length).filter_map(|_| string.next(&mut rng)).map(|page| page as u32).collect::<Vec<_>>()
+    };
+    let references = run(seed, length);
+    Trace { longer: Some(run(977, 32 * length)), ..populated(name, PAGES, references) }
 }
 
 fn populated(name: &'static str, pages: u64, run: impl IntoIterator<Item = u32>) -> Trace {

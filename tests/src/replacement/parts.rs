@@ -1,0 +1,104 @@
+//! What the misses of `hot-cold` are: hot pages, for the first time or again, and cold ones, of which each is as good as any other.
+//!
+//! Owns the second table of docs/replacement.md. A hot page is one that is used more often than the mean.
+
+use super::{FRAMES, bounds, policies, traces};
+use mm::reclaim::{Generational, SecondChance};
+use std::fmt::Write;
+
+/// Reference strings.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
+
+/// Whose misses they are.
+const NAMES: [&str; 4] = ["A0", "A0 that learns at first touch", "second chance", "generational"];
+
+/// Misses on one string, or their mean over several.
+#[derive(Clone, Copy, Default)]
+pub struct Parts {
+    /// Hot pages that the run had not missed yet.
+    pub hot: f64,
+    /// Hot pages that it had missed before.
+    pub hot_again: f64,
+    /// Cold ones.
+    pub cold: f64,
+}
+
+impl Parts {
+    fn of(missed: &[u32], is_hot: impl Fn(u32) -> bool, pages: usize) -> Self {
+        let mut seen = vec![false; pages];
+        let mut parts = Self::default();
+        for page in missed {
+            let part = match (is_hot(*page), std::mem::replace(&mut seen[*page as usize], true)) {
+                (true, false) => &mut parts.hot,
+                (true, true) => &mut parts.hot_again,
+                (false, _) => &mut parts.cold,
+            };
+            *part += 1.0;
+        }
+        parts
+    }
+
+    fn all(&self) -> f64 {
+        self.hot + self.hot_again + self.cold
+    }
+
+    fn mean(many: impl Iterator<Item = Self>) -> Self {
+        let (mut sum, mut count) = (Self::default(), 0.0);
+        for one in many {
+            count += 1.0;
+            (sum.hot, sum.hot_again, sum.cold) =
+                (sum.hot + one.hot, sum.hot_again + one.hot_again, sum.cold + one.cold);
+        }
+        Self { hot: sum.hot / count, hot_again: sum.hot_again / count, cold: sum.cold / count }
+    }
+}
+
+/// By who misses: A0, one that learns, second chance, the generations.
+pub type Misses = [Parts; NAMES.len()];
+
+/// On each string.
+pub fn all() -> Vec<Misses> {
+    SEEDS.map(|seed| of(&traces::hot_cold(seed))).collect()
+}
+
+/// Over all strings.
+pub fn mean(all: &[Misses]) -> Misses {
+    std::array::from_fn(|who| Parts::mean(all.iter().map(|of_seed| of_seed[who])))
+}
+
+fn of(trace: &traces::Trace) -> Misses {
+    let traces::Trace { populated, references, longer, .. } = trace;
+    let pages = bounds::pages(references);
+    let longer = longer.as_ref().expect("its references are independent");
+    let (uses, mean) = (bounds::uses(longer, pages), (longer.len() / pages) as u32);
+    let by_popularity = |before: &[u32]| bounds::missed_by_popularity(references, [before, &uses], *populated, FRAMES);
+    let missed = [
+        by_popularity(&uses),
+        by_popularity(&vec![mean; pages]),
+        policies::missed::<SecondChance>(references, FRAMES),
+        policies::missed::<Generational>(references, FRAMES),
+    ];
+    missed.map(|missed| Parts::of(&missed, |page| uses[page as usize] > mean, pages))
+}
+
+/// The table, behind the other.
+pub fn section(all: &[Misses]) -> String {
+    let mut text = String::from(HEAD);
+    for (title, parts) in [("seed 1", all[0]), ("mean of 12 seeds", mean(all))] {
+        let _ = writeln!(text, "\n| {title} | hot | hot, again | cold | all | / A0 |\n|---|---:|---:|---:|---:|---:|");
+        for (name, part) in NAMES.iter().zip(parts) {
+            let Parts { hot, hot_again, cold } = part;
+            let (all, ratio) = (part.all(), part.all() / parts[0].all());
+            let _ = writeln!(text, "| {name} | {hot:.0} | {hot_again:.1} | {cold:.0} | {all:.0} | {ratio:.3} |");
+        }
+    }
+    text
+}
+
+const HEAD: &str = "
+## What the misses of hot-cold are
+
+Pages that are used more often than the mean are hot; the others, nine tenths, are equally cold. A0 knows which are which
+before the run has touched them, and decides between cold ones by the chance that a longer run used one a little more. Who learns
+at the first touch holds a page for as popular as the mean until then.
+";
