@@ -108,7 +108,7 @@ pub(crate) struct Tier<C> {
     victims: u32,
     /// With [`Compression::Auto`].
     worth: Option<Worth>,
-    /// What that is judged by and is counted here: `tried`, `shrunk`, `bytes` and `saved`.
+    /// What that is judged by and is counted here: `trying`, `tried`, `shrunk`, `bytes` and `saved`.
     totals: Totals,
 }
 
@@ -158,10 +158,13 @@ impl<C: Compressor> Tier<C> {
 
     /// Compresses what is in a frame only to see what that takes and gives.
     pub fn try_out(&mut self, memory: &impl PhysMemory, frame: Pfn) {
+        let before = self.compressor.spent();
         if let Some(bytes) = self.compress(memory, frame) {
             let again = self.compressor.decompress(&self.packed[..bytes], &mut self.page);
             debug_assert_eq!(again, Ok(()), "a page comes back as it was compressed");
         }
+        let after = self.compressor.spent();
+        self.totals.trying += after.compressing - before.compressing + after.decompressing - before.decompressing;
     }
 
     /// A page is wanted back: without the tier it would have been read, if more victims came after it than there are frames here.

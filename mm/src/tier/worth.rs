@@ -22,10 +22,10 @@ use crate::reclaim::{CURVE_STEPS, MissCurve};
 const WINDOW: u32 = 512;
 /// In a window that is to be judged while resting, one victim in so many is tried.
 const SAMPLE: u32 = 64;
-/// The next such window comes when threads have waited for reads so many times as long as the last one's trials took: a thousandth is
-/// what it costs to know that the tier does not pay.
+/// The next such window comes when threads have waited for reads so many times as long as the last one's trials took.
 const TRIALS: u64 = 1000;
-/// Or after so many victims: those trials may have been interrupted.
+/// Or after so many victims: those trials may have been interrupted, or reads have become few. So it costs a thousandth of what reads take,
+/// or eight pages of so many, to know that the tier does not pay.
 const LONGEST_UNTRIED: u32 = 64 * WINDOW;
 /// A promise must be so many halves of its price: it is an estimate, and turning costs something.
 const MARGIN_HALVES: u64 = 3;
@@ -44,6 +44,8 @@ pub(crate) struct Totals {
     pub reads: u64,
     /// Pages that were read back, by how much more RAM would have kept them.
     pub curve: MissCurve,
+    /// What it took to compress and decompress victims that were tried, which is in `spent`, too.
+    pub trying: u64,
     /// Pages that were compressed; those of them that got smaller; and to how many bytes.
     pub tried: u64,
     pub shrunk: u64,
@@ -95,9 +97,11 @@ pub(crate) struct Worth {
     before: Totals,
     /// What a page that is read costs, as last seen.
     read: u64,
-    /// What the last trials took, when they were over, in victims, and how long threads have waited for reads since they began.
+    /// What the trials of the last window that had any took.
     trials: u64,
+    /// The victim with which that was over.
     tried_at: u32,
+    /// How long threads have waited for reads since it began.
     waited: u64,
     /// Whether there were enough reads in the last window to save any.
     reads: bool,
@@ -138,7 +142,7 @@ impl Worth {
     pub fn advice(&self) -> Advice {
         match self.mode {
             Mode::Warming(_) | Mode::Working(_) => Advice::Compress,
-            Mode::Resting(0) if self.may_try() && self.victims.is_multiple_of(SAMPLE) => Advice::Try,
+            Mode::Resting(0) if self.victims.is_multiple_of(SAMPLE) && self.may_try() => Advice::Try,
             Mode::Resting(_) => Advice::Pass,
         }
     }
@@ -168,8 +172,7 @@ impl Worth {
             // Nothing was tried.
             Mode::Resting(0) if seen.tried == 0 => self.mode,
             Mode::Resting(0) => {
-                self.trials = seen.spent.compressing + seen.spent.decompressing;
-                (self.tried_at, self.waited) = (self.victims, seen.spent.waiting);
+                (self.trials, self.tried_at, self.waited) = (seen.trying, self.victims, seen.spent.waiting);
                 self.promised(&seen, size).map_or(Mode::Resting(0), Mode::Warming)
             }
         };
@@ -198,7 +201,7 @@ impl Worth {
         let saved = returns(reach.saturating_sub(size.frames as u64)) * seen.shrunk / seen.tried;
         // Pages that RAM has no room for any more are as many as those that it has almost room for, and come and go as others do.
         let victims = u64::from(WINDOW) + returns(size.frames as u64);
-        let price = (seen.spent.compressing + seen.spent.decompressing) * victims / seen.tried;
+        let price = seen.trying * victims / seen.tried;
         (saved * self.read * 2 > price * MARGIN_HALVES).then_some(reach.min(u32::MAX.into()) as u32)
     }
 }
@@ -213,10 +216,16 @@ impl Totals {
         };
         let mut curve = a.curve;
         (0..CURVE_STEPS).for_each(|step| curve.kept_by[step] -= b.curve.kept_by[step]);
-        let [reads, tried, shrunk, bytes, saved] =
-            [(a.reads, b.reads), (a.tried, b.tried), (a.shrunk, b.shrunk), (a.bytes, b.bytes), (a.saved, b.saved)]
-                .map(|(now, before)| now - before);
-        Self { spent, reads, curve, tried, shrunk, bytes, saved }
+        Self {
+            spent,
+            reads: a.reads - b.reads,
+            curve,
+            trying: a.trying - b.trying,
+            tried: a.tried - b.tried,
+            shrunk: a.shrunk - b.shrunk,
+            bytes: a.bytes - b.bytes,
+            saved: a.saved - b.saved,
+        }
     }
 }
 
@@ -257,15 +266,7 @@ mod tests {
 
         fn window(&mut self) {
             for _ in 0..WINDOW {
-                let due = self.worth.count_victim();
-                if self.worth.advice() != Advice::Pass {
-                    self.totals.tried += 1;
-                    self.totals.shrunk += 1;
-                    self.totals.bytes += self.bytes;
-                    self.totals.spent.compressing += self.pack;
-                    self.totals.spent.decompressing += self.pack / 2;
-                }
-                if due {
+                if self.worth.count_victim() {
                     let reads = 16 * self.returns;
                     self.totals.reads += reads;
                     self.totals.spent.waiting += reads * self.read;
@@ -273,6 +274,16 @@ mod tests {
                     self.totals.saved += if self.worth.is_on() { self.saved } else { 0 };
                     self.worth.judge(self.totals, SIZE);
                 }
+                let advice = self.worth.advice();
+                if advice == Advice::Pass {
+                    continue;
+                }
+                self.totals.tried += 1;
+                self.totals.shrunk += 1;
+                self.totals.bytes += self.bytes;
+                self.totals.spent.compressing += self.pack;
+                self.totals.spent.decompressing += self.pack / 2;
+                self.totals.trying += if advice == Advice::Try { self.pack + self.pack / 2 } else { 0 };
             }
         }
     }
@@ -318,9 +329,10 @@ mod tests {
         let mut machine = Machine::new(50, 50, 2048);
         assert_eq!(machine.run(200), 0);
         let before = machine.totals.tried;
-        while machine.totals.tried == before {
+        while machine.totals.tried < before + 8 {
             machine.window();
         }
+        machine.window();
         // 600 ticks for eight pages, and reads take 16 000 in a window: 38 windows. But now it is one.
         machine.read = 2500;
         assert_eq!(machine.run(10), 8);
@@ -336,14 +348,33 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_begin_to_shrink_are_noticed_the_sooner_the_slower_the_disk() {
-        for (read, soon) in [(1000, 1), (500, 2)] {
-            let mut machine = Machine::new(read, 20, 4000);
-            assert_eq!(machine.run(200), 0);
-            machine.bytes = 2048;
-            let on = machine.run(100);
-            assert!(on >= 100 - soon - 2, "reads of {read} ticks: on in {on} windows of 100");
-        }
+    fn pages_that_begin_to_shrink_are_noticed() {
+        let mut machine = Machine::new(1000, 20, 4000);
+        assert_eq!(machine.run(200), 0);
+        machine.bytes = 2048;
+        let on = machine.run(100);
+        assert!(on >= 97, "on in {on} windows of 100, where reads are dear enough for every window to be tried");
+    }
+
+    #[test]
+    fn a_promise_that_is_not_kept_is_believed_more_and_more_rarely() {
+        let mut machine = Machine::new(1000, 20, 2048);
+        machine.saved = 1;
+        let (early, late) = (machine.run(100), machine.run(1000));
+        assert!(early > 5 && late < 60, "on in {early} windows of 100, then in {late} of 1000");
+        machine.saved = 60;
+        machine.run(2 * LONGEST_REST);
+        assert_eq!(machine.run(100), 100, "it pays now");
+    }
+
+    #[test]
+    fn pages_that_come_back_from_a_tier_that_rests_are_no_trials() {
+        let mut machine = Machine::new(1000, 20, 2048);
+        machine.run(1);
+        assert!(!machine.worth.is_on() && machine.totals.tried > 0);
+        machine.totals.spent.decompressing += 1_000_000;
+        machine.run(1);
+        assert!(machine.worth.is_on());
     }
 
     #[test]
