@@ -2,12 +2,12 @@
 
 use tests::replacement::{POLICIES, mean, page, parts, rows};
 
-/// What is left to A0 is what no policy can know: what is hot before it has been used.
+/// So what is left to A0 are hot pages that went before they were used.
 #[test]
-fn of_hot_and_cold_pages_no_hot_one_is_missed_twice_and_cold_ones_as_often_as_by_who_knows_how_popular_they_are() {
+fn a_hot_page_is_not_missed_once_it_was_used_and_cold_ones_as_often_as_by_who_knows_how_popular_they_are() {
     let [best, learns, _, own] = parts::mean(&parts::all());
     assert_eq!(own.hot_again, 0.0);
-    assert!((own.cold / best.cold - 1.0).abs() < 0.005, "{} cold pages, A0 {}", own.cold, best.cold);
+    assert!((own.cold / best.cold - 1.0).abs() < 0.01, "{} cold pages, A0 {}", own.cold, best.cold);
     assert!(own.hot < 1.04 * learns.hot, "{} hot pages, {} by who learns at first touch", own.hot, learns.hot);
 }
 

@@ -46,25 +46,26 @@ pub fn minimum(references: &[u32], populated: usize, frames: usize) -> usize {
 /// Misses but for first touches when the least popular page goes (A0; Aho, Denning and Ullman 1971). How popular a page is, a much longer
 /// run of the same program says.
 pub fn by_popularity(references: &[u32], longer: &[u32], populated: usize, frames: usize) -> usize {
-    let uses = uses(longer, pages(references));
+    let mut uses = uses(longer);
+    uses.resize(uses.len().max(pages(references)), 0);
     missed_by_popularity(references, [&uses, &uses], populated, frames).len()
 }
 
 /// How often each page is used.
-pub fn uses(references: &[u32], pages: usize) -> Vec<u32> {
-    let mut uses = vec![0; pages];
+pub fn uses(references: &[u32]) -> Vec<u32> {
+    let mut uses = vec![0; pages(references)];
     references.iter().for_each(|page| uses[*page as usize] += 1);
     uses
 }
 
-/// The pages that miss, in order, when the least popular goes: how popular each is held to be `before` the run has touched it, and from
+/// Which references miss when the least popular page goes: how popular each is held to be `before` the run has touched it, and from
 /// then on.
 pub fn missed_by_popularity(
     references: &[u32],
     [before, after]: [&[u32]; 2],
     populated: usize,
     frames: usize,
-) -> Vec<u32> {
+) -> Vec<usize> {
     let mut popularity = before.to_vec();
     let mut resident = vec![false; popularity.len()];
     let mut order = BTreeSet::new();
@@ -73,13 +74,13 @@ pub fn missed_by_popularity(
         order.insert((popularity[*page as usize], *page));
     }
     let mut missed = Vec::new();
-    for page in &references[populated..] {
+    for (nth, page) in references.iter().enumerate().skip(populated) {
         let at = *page as usize;
         let known = std::mem::replace(&mut popularity[at], after[at]);
         if std::mem::replace(&mut resident[at], true) {
             order.remove(&(known, *page));
         } else {
-            missed.push(*page);
+            missed.push(nth);
             if order.len() == frames
                 && let Some((_, gone)) = order.pop_first()
             {

@@ -1,4 +1,4 @@
-//! What the misses of `hot-cold` are: hot pages, for the first time or again, and cold ones, of which each is as good as any other.
+//! What the misses of `hot-cold` are: hot pages before or after the run first touched them, and cold ones, all as good as each other.
 //!
 //! Owns the second table of docs/replacement.md. A hot page is one that is used more often than the mean.
 
@@ -15,25 +15,29 @@ const NAMES: [&str; 4] = ["A0", "A0 that learns at first touch", "second chance"
 /// Misses on one string, or their mean over several.
 #[derive(Clone, Copy, Default)]
 pub struct Parts {
-    /// Hot pages that the run had not missed yet.
+    /// Hot pages that the run had not touched yet.
     pub hot: f64,
-    /// Hot pages that it had missed before.
+    /// Hot pages that it had touched before.
     pub hot_again: f64,
     /// Cold ones.
     pub cold: f64,
 }
 
 impl Parts {
-    fn of(missed: &[u32], is_hot: impl Fn(u32) -> bool, pages: usize) -> Self {
-        let mut seen = vec![false; pages];
-        let mut parts = Self::default();
-        for page in missed {
-            let part = match (is_hot(*page), std::mem::replace(&mut seen[*page as usize], true)) {
+    fn of(trace: &traces::Trace, missed: &[usize], is_hot: &[bool]) -> Self {
+        let (mut parts, mut touched, mut missed) =
+            (Self::default(), vec![false; is_hot.len()], missed.iter().peekable());
+        for (nth, page) in trace.references.iter().enumerate().skip(trace.populated) {
+            let page = *page as usize;
+            let before = std::mem::replace(&mut touched[page], true);
+            if missed.next_if(|next| **next == nth).is_none() {
+                continue;
+            }
+            *match (is_hot[page], before) {
                 (true, false) => &mut parts.hot,
                 (true, true) => &mut parts.hot_again,
                 (false, _) => &mut parts.cold,
-            };
-            *part += 1.0;
+            } += 1.0;
         }
         parts
     }
@@ -58,7 +62,10 @@ pub type Misses = [Parts; NAMES.len()];
 
 /// On each string.
 pub fn all() -> Vec<Misses> {
-    SEEDS.map(|seed| of(&traces::hot_cold(seed))).collect()
+    let strings = traces::all();
+    let longer = strings.iter().find(|trace| trace.name == "hot-cold").and_then(|trace| trace.longer.as_ref());
+    let uses = bounds::uses(longer.expect("its references are independent"));
+    SEEDS.map(|seed| of(&traces::hot_cold(seed), &uses)).collect()
 }
 
 /// Over all strings.
@@ -66,26 +73,28 @@ pub fn mean(all: &[Misses]) -> Misses {
     std::array::from_fn(|who| Parts::mean(all.iter().map(|of_seed| of_seed[who])))
 }
 
-fn of(trace: &traces::Trace) -> Misses {
-    let traces::Trace { populated, references, longer, .. } = trace;
-    let pages = bounds::pages(references);
-    let longer = longer.as_ref().expect("its references are independent");
-    let (uses, mean) = (bounds::uses(longer, pages), (longer.len() / pages) as u32);
-    let by_popularity = |before: &[u32]| bounds::missed_by_popularity(references, [before, &uses], *populated, FRAMES);
+fn of(trace: &traces::Trace, uses: &[u32]) -> Misses {
+    let traces::Trace { populated, references, .. } = trace;
+    let mean = uses.iter().sum::<u32>() / uses.len() as u32;
+    let is_hot: Vec<bool> = uses.iter().map(|uses| *uses > mean).collect();
+    let by_popularity = |before: &[u32]| bounds::missed_by_popularity(references, [before, uses], *populated, FRAMES);
     let missed = [
-        by_popularity(&uses),
-        by_popularity(&vec![mean; pages]),
+        by_popularity(uses),
+        by_popularity(&vec![mean; uses.len()]),
         policies::missed::<SecondChance>(references, FRAMES),
         policies::missed::<Generational>(references, FRAMES),
     ];
-    missed.map(|missed| Parts::of(&missed, |page| uses[page as usize] > mean, pages))
+    missed.map(|missed| Parts::of(trace, &missed, &is_hot))
 }
 
 /// The table, behind the other.
 pub fn section(all: &[Misses]) -> String {
     let mut text = String::from(HEAD);
     for (title, parts) in [("seed 1", all[0]), ("mean of 12 seeds", mean(all))] {
-        let _ = writeln!(text, "\n| {title} | hot | hot, again | cold | all | / A0 |\n|---|---:|---:|---:|---:|---:|");
+        let _ = writeln!(
+            text,
+            "\n| {title} | hot | hot, touched before | cold | all | / A0 |\n|---|---:|---:|---:|---:|---:|"
+        );
         for (name, part) in NAMES.iter().zip(parts) {
             let Parts { hot, hot_again, cold } = part;
             let (all, ratio) = (part.all(), part.all() / parts[0].all());
@@ -99,6 +108,6 @@ const HEAD: &str = "
 ## What the misses of hot-cold are
 
 Pages that are used more often than the mean are hot; the others, nine tenths, are equally cold. A0 knows which are which
-before the run has touched them, and decides between cold ones by the chance that a longer run used one a little more. Who learns
+before the run has touched them, and decides between cold ones by chance: a longer run used one a little more. Who learns
 at the first touch holds a page for as popular as the mean until then.
 ";

@@ -34,8 +34,8 @@ pub fn misses<P: Policy>(references: &[u32], frames: usize) -> usize {
     missed::<P>(references, frames).len()
 }
 
-/// The pages that miss, in order, but for first touches.
-pub fn missed<P: Policy>(references: &[u32], frames: usize) -> Vec<u32> {
+/// Which references miss, but for first touches.
+pub fn missed<P: Policy>(references: &[u32], frames: usize) -> Vec<usize> {
     run::<P>(references, frames, 1).0
 }
 
@@ -46,7 +46,7 @@ pub fn judged<P: Policy>(references: &[u32], frames: usize, first: u64) -> (usiz
     (missed.len(), judged)
 }
 
-fn run<P: Policy>(references: &[u32], frames: usize, first: u64) -> (Vec<u32>, Judged) {
+fn run<P: Policy>(references: &[u32], frames: usize, first: u64) -> (Vec<usize>, Judged) {
     let mut run = Run {
         links: FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; frames].into_boxed_slice())),
         policy: P::default(),
@@ -61,7 +61,7 @@ fn run<P: Policy>(references: &[u32], frames: usize, first: u64) -> (Vec<u32>, J
     };
     let mut seen = vec![false; run.places.len()];
     let mut costs = |page: u32| run.touch(page) && std::mem::replace(&mut seen[page as usize], true);
-    let missed = references.iter().copied().filter(|page| costs(*page)).collect();
+    let missed = (0..references.len()).filter(|nth| costs(references[*nth])).collect();
     (missed, run.optimum.judged())
 }
 

@@ -11,6 +11,9 @@ use workloads::rng::Rng;
 /// Pages of most of them: 128 MiB.
 const PAGES: u64 = 32_768;
 
+/// References of `hot-cold`'s run.
+const HOT_COLD: u64 = 131_072;
+
 /// One string.
 pub struct Trace {
     /// What it is called.
@@ -25,10 +28,14 @@ pub struct Trace {
 
 /// All of them.
 pub fn all() -> Vec<Trace> {
+    let independent = |name, pattern: fn(u64) -> Pattern, length| Trace {
+        longer: Some(run(pattern(PAGES), 977, 32 * length)),
+        ..populated(name, PAGES, run(pattern(PAGES), 1, length))
+    };
     vec![
-        independent("uniform", Pattern::Uniform, 65_536, 1),
-        independent("zipf", Pattern::zipf(PAGES), 131_072, 1),
-        hot_cold(1),
+        independent("uniform", |_| Pattern::Uniform, 65_536),
+        independent("zipf", Pattern::zipf, 131_072),
+        independent("hot-cold", Pattern::hot_cold, HOT_COLD),
         populated("sweep of 2.2 × memory", PAGES, (0..4 * PAGES).map(|i| (i % PAGES) as u32)),
         populated("sweep of 1.2 × memory", 18_000, (0..7 * 18_000).map(|i| i % 18_000)),
         populated("scan beside a hot set", PAGES, scan()),
@@ -40,19 +47,14 @@ pub fn all() -> Vec<Trace> {
     ]
 }
 
-/// Nine in ten references go to a tenth of the pages.
+/// `hot-cold`, of another seed and without the longer string.
 pub fn hot_cold(seed: u64) -> Trace {
-    independent("hot-cold", Pattern::hot_cold(PAGES), 131_072, seed)
+    populated("hot-cold", PAGES, run(Pattern::hot_cold(PAGES), seed, HOT_COLD))
 }
 
-fn independent(name: &'static str, pattern: Pattern, length: u64, seed: u64) -> Trace {
-    let mut string = References::new(pattern, PAGES, 33 * length);
-    let mut run = |seed, length: u64| {
-        let mut rng = Rng::new(seed);
-        (0..length).filter_map(|_| string.next(&mut rng)).map(|page| page as u32).collect::<Vec<_>>()
-    };
-    let references = run(seed, length);
-    Trace { longer: Some(run(977, 32 * length)), ..populated(name, PAGES, references) }
+fn run(pattern: Pattern, seed: u64, length: u64) -> Vec<u32> {
+    let (mut rng, mut string) = (Rng::new(seed), References::new(pattern, PAGES, length));
+    std::iter::from_fn(|| string.next(&mut rng)).map(|page| page as u32).collect()
 }
 
 fn populated(name: &'static str, pages: u64, run: impl IntoIterator<Item = u32>) -> Trace {
