@@ -301,8 +301,7 @@ impl<C: Compressor> Tier<C> {
 
     /// Gives up all that it has no use for while it rests and nothing is in it.
     pub fn dismantle(&mut self) -> ArrayVec<Pfn, CLUSTER> {
-        let is_small = self.bounce.is_empty() && !self.entries.has_grown();
-        if is_small || self.is_on() || self.entries.len() > 0 || self.writing.is_some() {
+        if self.has_nothing() || self.is_on() || self.entries.len() > 0 || self.writing.is_some() {
             return ArrayVec::new();
         }
         self.entries.shrink();

@@ -62,9 +62,7 @@ pub type Misses = [Parts; NAMES.len()];
 
 /// On each string.
 pub fn all() -> Vec<Misses> {
-    let strings = traces::all();
-    let longer = strings.iter().find(|trace| trace.name == "hot-cold").and_then(|trace| trace.longer.as_ref());
-    let uses = bounds::uses(longer.expect("its references are independent"));
+    let uses = bounds::uses(&traces::longer_hot_cold());
     SEEDS.map(|seed| of(&traces::hot_cold(seed), &uses)).collect()
 }
 

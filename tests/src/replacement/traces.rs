@@ -29,7 +29,7 @@ pub struct Trace {
 /// All of them.
 pub fn all() -> Vec<Trace> {
     let independent = |name, pattern: fn(u64) -> Pattern, length| Trace {
-        longer: Some(run(pattern(PAGES), 977, 32 * length)),
+        longer: Some(longer(pattern(PAGES), length)),
         ..populated(name, PAGES, run(pattern(PAGES), 1, length))
     };
     vec![
@@ -50,6 +50,15 @@ pub fn all() -> Vec<Trace> {
 /// `hot-cold`, of another seed and without the longer string.
 pub fn hot_cold(seed: u64) -> Trace {
     populated("hot-cold", PAGES, run(Pattern::hot_cold(PAGES), seed, HOT_COLD))
+}
+
+/// The longer string of `hot-cold`.
+pub fn longer_hot_cold() -> Vec<u32> {
+    longer(Pattern::hot_cold(PAGES), HOT_COLD)
+}
+
+fn longer(pattern: Pattern, length: u64) -> Vec<u32> {
+    run(pattern, 977, 32 * length)
 }
 
 fn run(pattern: Pattern, seed: u64, length: u64) -> Vec<u32> {
