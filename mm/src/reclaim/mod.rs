@@ -414,6 +414,7 @@ impl<P: Platform> Mm<P> {
             && let Some(copy) = core.table.get(frame).copy()
         {
             if let PageCopy::Slot(..) = copy
+                && core.tier.is_some()
                 && let Some(fate) = self.evict_to_tier(core, frame)
             {
                 return fate;
@@ -430,7 +431,10 @@ impl<P: Platform> Mm<P> {
             core.counters.swpout_zero += 1;
             return Fate::Freed;
         }
-        if let Some(fate) = self.evict_to_tier(core, frame) {
+        // A machine without a tier has not even the call.
+        if core.tier.is_some()
+            && let Some(fate) = self.evict_to_tier(core, frame)
+        {
             return fate;
         }
         let fate = self.add_to_batch(core, frame);
