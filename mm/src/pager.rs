@@ -12,7 +12,6 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{
     BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
 };
-use crate::reclaim::Arrival;
 use crate::stats::PageClass;
 use crate::swap::{Blame, Swap};
 use crate::swapin::Outcome;
@@ -223,7 +222,7 @@ impl<P: Platform> Mm<P> {
             core.release_copy(copy);
         }
         core.table.get_mut(frame).set_young(true);
-        core.admit_as(frame, Arrival::Returned);
+        core.admit_rescued(frame);
     }
 
     /// Whether the page of a frame that came back is gone; the frame is then to be freed.

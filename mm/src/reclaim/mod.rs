@@ -15,8 +15,8 @@ mod tables;
 mod watermark;
 mod within;
 
-pub use ghosts::{CURVE_STEPS, MissCurve};
-pub(crate) use ghosts::{Distance, Ghosts};
+pub(crate) use ghosts::Ghosts;
+pub use ghosts::{Absence, CURVE_STEPS, Distance, MissCurve};
 pub use optimum::{Judged, Optimum, PageKey, Use};
 pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
@@ -361,10 +361,10 @@ impl<P: Platform> Mm<P> {
         core.counters.pgscan += 1;
         let is_table = core.table.get(frame).residence() == Residence::Table;
         let sample = if is_table { self.sample_table(core, frame) } else { self.sample(core, frame) };
-        if core.judge(frame, sample) == Verdict::Keep {
+        let Verdict::Evict { favoured } = core.judge(frame, sample) else {
             return Fate::Kept;
-        }
-        let leaver = core.leaver(frame);
+        };
+        let leaver = core.leaver(frame, favoured);
         let fate = if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) };
         if matches!(fate, Fate::Freed | Fate::TableFreed) {
             core.note_gone(leaver, self.frames.free_frames());

@@ -5,7 +5,7 @@
 //! order itself ([`super::policy`]), nor that memory ([`super::ghosts`]), nor what the minimum is ([`super::optimum`]).
 
 use super::policy::{Arrival, Policy, Sample, Verdict};
-use super::{Distance, Replacement, Use};
+use super::{Absence, Distance, Replacement, Use};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
 use crate::home::PackedHome;
@@ -17,6 +17,8 @@ use crate::stats::PageClass;
 /// A candidate that may turn out to be unable to go, as it was before that was tried.
 pub(super) struct Leaver {
     home: Option<PackedHome>,
+    /// What the policy has said of it.
+    favoured: bool,
     /// Whether Belady's minimum is asked about such pages.
     judged: bool,
 }
@@ -47,23 +49,30 @@ impl<P: Platform> Core<P> {
     /// As [`Self::admit`], for a page whose contents were away: it may have left only a short while ago.
     pub fn readmit(&mut self, frame: Pfn) {
         let desc = self.table.get(frame);
-        let distance = self.ghosts.recall(desc.packed_home());
+        let absence = self.ghosts.recall(desc.packed_home());
         let file = desc.copy() == Some(PageCopy::File);
         let made = !file && !matches!(desc.copy(), Some(PageCopy::Slot(..)));
         // What nobody waits for is not used yet; of files, whether what was read ahead proves useful is not told, so all counts.
         if made || file || desc.holds() > 0 {
             self.note_use(frame, if made { Use::Made } else { Use::Read });
         }
-        if let Some(distance) = distance
+        if let Some(Absence { away, .. }) = absence
             && !made
         {
-            self.counters.more_memory.note(distance, self.total_frames as usize);
+            self.counters.more_memory.note(away, self.total_frames as usize);
         }
         let window = self.with_policy(frame, |policy, _| Distance(Replacement::WINDOW * policy.len()));
-        let soon = distance.is_some_and(|distance| distance <= window);
-        self.counters.workingset_refault += u64::from(distance.is_some());
-        self.counters.workingset_activate += u64::from(soon);
-        self.admit_as(frame, if soon { Arrival::Returned } else { Arrival::New });
+        let soon = absence.filter(|absence| absence.away <= window);
+        self.counters.workingset_refault += u64::from(absence.is_some());
+        self.counters.workingset_activate += u64::from(soon.is_some());
+        self.admit_as(frame, soon.map_or(Arrival::New, Arrival::Returned));
+    }
+
+    /// As [`Self::admit`], for a page that was used while it was about to leave.
+    pub fn admit_rescued(&mut self, frame: Pfn) {
+        let home = self.table.get(frame).packed_home();
+        let favoured = self.ghosts.recall(home).is_some_and(|absence| absence.favoured);
+        self.admit_as(frame, Arrival::Returned(Absence { away: Distance(0), favoured }));
     }
 
     /// As [`Self::admit`], for a page of which something is known.
@@ -105,26 +114,26 @@ impl<P: Platform> Core<P> {
             self.note_use(frame, Use::Found);
         }
         let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
-        if verdict == Verdict::Evict {
+        if let Verdict::Evict { .. } = verdict {
             self.table.get_mut(frame).set_listed(false);
         }
         verdict
     }
 
     /// What will have to be noted if this candidate can go.
-    pub(super) fn leaver(&self, frame: Pfn) -> Leaver {
+    pub(super) fn leaver(&self, frame: Pfn, favoured: bool) -> Leaver {
         let desc = self.table.get(frame);
         let home = (desc.residence() != Residence::Table).then(|| desc.packed_home());
-        Leaver { home, judged: desc.group().is_root() }
+        Leaver { home, favoured, judged: desc.group().is_root() }
     }
 
     /// It is gone, or on its way, while so many frames are free. Pages are remembered; tables have no home to be remembered by. What groups
     /// have is not the best policy's to use either.
-    pub(super) fn note_gone(&mut self, Leaver { home, judged }: Leaver, free: usize) {
+    pub(super) fn note_gone(&mut self, Leaver { home, favoured, judged }: Leaver, free: usize) {
         let Self { optimum, ghosts, policy, stranded, pages, .. } = self;
         ghosts.count_eviction();
         if let Some(home) = home {
-            ghosts.remember(home);
+            ghosts.remember(home, favoured);
         }
         if judged {
             let under_way = [PageClass::Filling, PageClass::Cleaning, PageClass::Evicting];

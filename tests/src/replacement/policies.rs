@@ -2,14 +2,14 @@
 
 use mm::addr::Pfn;
 use mm::frame::{FrameDesc, FrameTable};
-use mm::reclaim::{Arrival, Judged, Optimum, PageKey, Policy, Sample, Use, Verdict};
+use mm::reclaim::{Absence, Arrival, Distance, Judged, Optimum, PageKey, Policy, Sample, Use, Verdict};
 
 /// A page that is in a frame, or when it left.
 #[derive(Clone, Copy)]
 enum Place {
     Unknown,
     In(Pfn),
-    Left { evictions: usize },
+    Left { evictions: usize, favoured: bool },
 }
 
 /// Frames that are freed at once, as reclaim does between its watermarks.
@@ -88,8 +88,8 @@ impl<P: Policy> Run<P> {
         self.places[page as usize] = Place::In(frame);
         self.used[frame.index()] = true;
         let arrival = match place {
-            Place::Left { evictions } if self.evictions - evictions <= P::WINDOW * self.policy.len() => {
-                Arrival::Returned
+            Place::Left { evictions, favoured } if self.evictions - evictions <= P::WINDOW * self.policy.len() => {
+                Arrival::Returned(Absence { away: Distance(self.evictions - evictions), favoured })
             }
             _ => Arrival::New,
         };
@@ -106,10 +106,11 @@ impl<P: Policy> Run<P> {
             if used {
                 self.note_use(self.page_in[frame.index()], Use::Found);
             }
-            if self.policy.judge(&mut self.links, frame, sample) == Verdict::Evict {
+            if let Verdict::Evict { favoured } = self.policy.judge(&mut self.links, frame, sample) {
                 self.evictions += 1;
                 self.optimum.note_eviction(|| self.frames);
-                self.places[self.page_in[frame.index()] as usize] = Place::Left { evictions: self.evictions };
+                let place = Place::Left { evictions: self.evictions, favoured };
+                self.places[self.page_in[frame.index()] as usize] = place;
                 return frame;
             }
         }

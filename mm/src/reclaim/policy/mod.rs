@@ -10,6 +10,7 @@ mod second_chance;
 pub use generational::Generational;
 pub use second_chance::SecondChance;
 
+use super::Absence;
 use crate::addr::Pfn;
 use crate::frame::{Link, Links, Mark};
 
@@ -19,7 +20,7 @@ pub enum Arrival {
     /// Nothing is remembered of it.
     New,
     /// It left not long ago, or was about to.
-    Returned,
+    Returned(Absence),
     /// It was to go, and could not.
     Stuck,
 }
@@ -42,7 +43,10 @@ pub enum Verdict {
     /// It stays; the policy has put it where it belongs.
     Keep,
     /// It goes; the policy has forgotten it.
-    Evict,
+    Evict {
+        /// Whether it was one of those that others usually go for. The policy is told again if it comes back soon.
+        favoured: bool,
+    },
 }
 
 /// A replacement policy.

@@ -36,7 +36,7 @@ impl Policy for SecondChance {
     fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
         self.queue.remove(links, frame);
         if sample == Sample::Idle {
-            return Verdict::Evict;
+            return Verdict::Evict { favoured: false };
         }
         self.queue.push_back(links, frame, Mark::ZERO);
         Verdict::Keep
