@@ -12,6 +12,7 @@ use crate::page::{PageCopy, Record};
 use crate::platform::{
     BackingStore, IoFrames, PhysMemory, Platform, Slot, StoreCompletion, StoreError, StoreKind, StoreRequest,
 };
+use crate::reclaim::Arrival;
 use crate::stats::PageClass;
 use crate::swap::{Blame, Swap};
 use crate::swapin::Outcome;
@@ -222,7 +223,7 @@ impl<P: Platform> Mm<P> {
             core.release_copy(copy);
         }
         core.table.get_mut(frame).set_young(true);
-        core.admit_rescued(frame);
+        core.admit_as(frame, Arrival::Rescued);
     }
 
     /// Whether the page of a frame that came back is gone; the frame is then to be freed.

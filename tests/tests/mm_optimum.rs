@@ -89,7 +89,7 @@ fn least_seen(name: &str) -> [f64; 2] {
 fn u5_of_what_the_kernel_sees_it_is_not_more_than_belady_s_minimum_and_mostly_not_much_less() {
     let first = 1 + tests::harness::seed() % (1 << 30);
     println!("the first page is {first}");
-    for trace in traces::all() {
+    for trace in traces::all(1) {
         let policies = [compared::<Generational>(&trace, first), compared::<SecondChance>(&trace, first)];
         for (Compared { said, minimum, reads, misses }, least) in policies.into_iter().zip(least_seen(trace.name)) {
             let text = format!("{}: {said} of {minimum} had to be read, {reads} of {misses} were", trace.name);

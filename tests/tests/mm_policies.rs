@@ -1,7 +1,7 @@
 //! The replacement policy earns its place: on the same reference strings as others, and as the page of documentation says.
 
 use std::sync::LazyLock;
-use tests::replacement::{POLICIES, mean, page, parts, rows};
+use tests::replacement::{POLICIES, mean, page, parts, rows, sizes};
 
 static PARTS: LazyLock<Vec<parts::Misses>> = LazyLock::new(parts::all);
 
@@ -20,6 +20,15 @@ fn on_reference_strings_of_many_kinds_generations_miss_less_than_any_other_and_t
     let means: Vec<f64> = (0..POLICIES.len()).map(|policy| mean(&rows, policy)).collect();
     let (own, others) = means.split_last().expect("five policies");
     assert!(others.iter().all(|other| own < other), "{means:?}");
+    let sizes = sizes::all();
+    for means in &sizes {
+        let (own, others) = means.split_last().expect("three policies");
+        assert!(others.iter().all(|other| own < other), "{sizes:?}");
+    }
     let current = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/replacement.md"));
-    assert_eq!(page(&rows, &PARTS), current.expect("docs/replacement.md"), "`just policies > docs/replacement.md`");
+    assert_eq!(
+        page(&rows, &PARTS, &sizes),
+        current.expect("docs/replacement.md"),
+        "`just policies > docs/replacement.md`"
+    );
 }

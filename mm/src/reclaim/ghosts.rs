@@ -2,8 +2,9 @@
 //!
 //! Owns a table of fixed size, four bytes per frame of RAM, and the clock of evictions by which distances are measured: a page that
 //! comes back after `d` evictions would have stayed if there had been room for `d` more. Entries are a few bits of a hash; a wrong one
-//! costs a page a place it has not earned, no more. Does not own what follows from an [`Absence`] (that is the policy's).
+//! costs a page a place it has not earned, or counts as one more that came back, no more. Does not own what follows from an [`Absence`] (that is the policy's).
 
+use super::Rank;
 use crate::home::PackedHome;
 use alloc::vec::Vec;
 
@@ -17,18 +18,31 @@ const SWEEP: usize = 64;
 /// From Knuth, TAOCP 3, 6.4: 2^64 over the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Which of those of its hash a page is, when it left, and whether it was favoured, which is the lowest bit.
-#[derive(Clone, Copy, Default)]
+/// Which of those of its hash a page is, when it left, and as what, which is the lowest bit.
+#[derive(Clone, Copy)]
 struct Ghost {
     fingerprint: u8,
     epoch: u8,
 }
 
 impl Ghost {
-    const FAVOURED: u8 = 1;
+    const MAIN: u8 = 1;
 
-    fn is(self, fingerprint: u8) -> bool {
-        self.fingerprint | Self::FAVOURED == fingerprint | Self::FAVOURED
+    fn new(fingerprint: u8, rank: Rank, now: u8) -> Self {
+        let rank = match rank {
+            Rank::Main => Self::MAIN,
+            Rank::Passing => 0,
+        };
+        Self { fingerprint: fingerprint & !Self::MAIN | rank, epoch: now }
+    }
+
+    /// Whether it is this page, and still remembered.
+    fn is(self, fingerprint: u8, now: u8) -> bool {
+        (self.fingerprint ^ fingerprint) & !Self::MAIN == 0 && !self.is_dead(now)
+    }
+
+    fn rank(self) -> Rank {
+        if self.fingerprint & Self::MAIN != 0 { Rank::Main } else { Rank::Passing }
     }
 
     /// Ticks since it left.
@@ -82,10 +96,12 @@ pub struct Distance(pub usize);
 /// What is remembered of a page that comes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Absence {
-    /// How long it was away.
+    /// How long it was away, to the granularity of the clock.
     pub away: Distance,
-    /// What the policy said of it when it left ([`super::Verdict::Evict`]).
-    pub favoured: bool,
+    /// How long at most.
+    pub within: Distance,
+    /// As what it left.
+    pub rank: Rank,
 }
 
 /// What left, and when.
@@ -115,26 +131,26 @@ impl Ghosts {
     fn place(&self, home: PackedHome) -> (usize, u8) {
         let hash = home.raw().wrapping_mul(SPREAD);
         let set = ((hash >> 32) * self.sets.len() as u64) >> 32;
-        (set as usize, (hash >> 16) as u8 & !Ghost::FAVOURED)
+        (set as usize, (hash >> 16) as u8)
     }
 
     /// A page leaves.
-    pub fn remember(&mut self, home: PackedHome, favoured: bool) {
+    pub fn remember(&mut self, home: PackedHome, rank: Rank) {
         let ((set, fingerprint), epoch) = (self.place(home), self.epoch);
         let Some(set) = self.sets.get_mut(set) else { return };
-        let worth = |ghost: &Ghost| if ghost.is(fingerprint) { u8::MAX } else { ghost.age(epoch) };
+        let worth = |ghost: &Ghost| if ghost.is(fingerprint, epoch) { u8::MAX } else { ghost.age(epoch) };
         if let Some(oldest) = set.iter_mut().max_by_key(|ghost| worth(ghost)) {
-            *oldest = Ghost { fingerprint: fingerprint | u8::from(favoured), epoch };
+            *oldest = Ghost::new(fingerprint, rank, epoch);
         }
     }
 
     /// A page comes; if it left not too long ago, it is a ghost no more.
     pub fn recall(&mut self, home: PackedHome) -> Option<Absence> {
         let ((set, fingerprint), epoch) = (self.place(home), self.epoch);
-        let is_it = |ghost: &&mut Ghost| ghost.is(fingerprint) && !ghost.is_dead(epoch);
+        let is_it = |ghost: &&mut Ghost| ghost.is(fingerprint, epoch);
         let ghost = core::mem::replace(self.sets.get_mut(set)?.iter_mut().find(is_it)?, Ghost::dead(epoch));
-        let away = Distance(usize::from(ghost.age(epoch)) * self.tick);
-        Some(Absence { away, favoured: ghost.fingerprint & Ghost::FAVOURED != 0 })
+        let away = usize::from(ghost.age(epoch)) * self.tick;
+        Some(Absence { away: Distance(away), within: Distance(away + self.tick), rank: ghost.rank() })
     }
 
     /// A page was evicted, whether it is remembered or not: the clock goes on.
@@ -166,26 +182,28 @@ mod tests {
     #[test]
     fn a_page_that_comes_back_is_known_by_its_distance_and_only_once() {
         let mut ghosts = Ghosts::for_frames(1024);
-        ghosts.remember(home(7), true);
+        ghosts.remember(home(7), Rank::Main);
         (0..500).for_each(|_| ghosts.count_eviction());
-        let Absence { away: Distance(away), favoured } = ghosts.recall(home(7)).expect("it left 500 evictions ago");
-        assert!((484..=516).contains(&away) && favoured, "{away}");
+        let Absence { away, within, rank } = ghosts.recall(home(7)).expect("it left 500 evictions ago");
+        assert!((484..=516).contains(&away.0), "{away:?}");
+        assert!((500..=516).contains(&within.0), "{within:?}");
+        assert_eq!(rank, Rank::Main);
         assert_eq!(ghosts.recall(home(7)), None);
         assert_eq!(ghosts.recall(home(8)), None);
     }
 
     #[test]
     fn twice_as_many_as_there_are_frames_are_remembered_and_nobody_for_ever() {
+        let rank_of = |page: usize| if page.is_multiple_of(3) { Rank::Main } else { Rank::Passing };
         let mut ghosts = Ghosts::for_frames(1024);
         for page in 0..20_000 {
-            ghosts.remember(home(page), page.is_multiple_of(3));
+            ghosts.remember(home(page), rank_of(page));
             ghosts.count_eviction();
         }
         let known = |ghosts: &mut Ghosts, pages: core::ops::Range<usize>| {
             pages.filter(|page| ghosts.recall(home(*page)).is_some()).count()
         };
-        let right =
-            |page: &usize| ghosts.recall(home(*page)).is_some_and(|absence| absence.favoured == page.is_multiple_of(3));
+        let right = |page: &usize| ghosts.recall(home(*page)).is_some_and(|absence| absence.rank == rank_of(*page));
         assert!((18_000..19_000).filter(right).count() > 900, "with what was said of them when they left");
         assert!(known(&mut ghosts, 19_000..20_000) > 900, "of the last thousand most are known");
         // What is as old is known by accident only: four fingerprints of seven bits.
@@ -207,7 +225,7 @@ mod tests {
                 curve.note(absence.away, FRAMES);
             }
             if access >= FRAMES {
-                ghosts.remember(home((access - FRAMES) % LOOP), false);
+                ghosts.remember(home((access - FRAMES) % LOOP), Rank::Passing);
                 ghosts.count_eviction();
             }
         }
@@ -221,7 +239,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_is_remembered() {
         let mut ghosts = Ghosts { tick: 1, left: 1, ..Ghosts::default() };
-        ghosts.remember(home(1), false);
+        ghosts.remember(home(1), Rank::Passing);
         ghosts.count_eviction();
         assert_eq!(ghosts.recall(home(1)), None);
     }

@@ -4,7 +4,7 @@
 //! on them, and what is made of the memory of a page that comes back; and the uses that Belady's minimum is asked about. Does not own the
 //! order itself ([`super::policy`]), nor that memory ([`super::ghosts`]), nor what the minimum is ([`super::optimum`]).
 
-use super::policy::{Arrival, Policy, Sample, Verdict};
+use super::policy::{Arrival, Policy, Rank, Sample, Verdict};
 use super::{Absence, Distance, Replacement, Use};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
@@ -17,8 +17,7 @@ use crate::stats::PageClass;
 /// A candidate that may turn out to be unable to go, as it was before that was tried.
 pub(super) struct Leaver {
     home: Option<PackedHome>,
-    /// What the policy has said of it.
-    favoured: bool,
+    rank: Rank,
     /// Whether Belady's minimum is asked about such pages.
     judged: bool,
 }
@@ -52,8 +51,9 @@ impl<P: Platform> Core<P> {
         let absence = self.ghosts.recall(desc.packed_home());
         let file = desc.copy() == Some(PageCopy::File);
         let made = !file && !matches!(desc.copy(), Some(PageCopy::Slot(..)));
+        let wanted = made || desc.holds() > 0;
         // What nobody waits for is not used yet; of files, whether what was read ahead proves useful is not told, so all counts.
-        if made || file || desc.holds() > 0 {
+        if wanted || file {
             self.note_use(frame, if made { Use::Made } else { Use::Read });
         }
         if let Some(Absence { away, .. }) = absence
@@ -65,14 +65,12 @@ impl<P: Platform> Core<P> {
         let soon = absence.filter(|absence| absence.away <= window);
         self.counters.workingset_refault += u64::from(absence.is_some());
         self.counters.workingset_activate += u64::from(soon.is_some());
-        self.admit_as(frame, soon.map_or(Arrival::New, Arrival::Returned));
-    }
-
-    /// As [`Self::admit`], for a page that was used while it was about to leave.
-    pub fn admit_rescued(&mut self, frame: Pfn) {
-        let home = self.table.get(frame).packed_home();
-        let favoured = self.ghosts.recall(home).is_some_and(|absence| absence.favoured);
-        self.admit_as(frame, Arrival::Returned(Absence { away: Distance(0), favoured }));
+        let arrival = match soon {
+            None => Arrival::New,
+            Some(absence) if wanted => Arrival::Returned(absence),
+            Some(_) => Arrival::BroughtAlong,
+        };
+        self.admit_as(frame, arrival);
     }
 
     /// As [`Self::admit`], for a page of which something is known.
@@ -114,26 +112,26 @@ impl<P: Platform> Core<P> {
             self.note_use(frame, Use::Found);
         }
         let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
-        if let Verdict::Evict { .. } = verdict {
+        if let Verdict::Evict(_) = verdict {
             self.table.get_mut(frame).set_listed(false);
         }
         verdict
     }
 
     /// What will have to be noted if this candidate can go.
-    pub(super) fn leaver(&self, frame: Pfn, favoured: bool) -> Leaver {
+    pub(super) fn leaver(&self, frame: Pfn, rank: Rank) -> Leaver {
         let desc = self.table.get(frame);
         let home = (desc.residence() != Residence::Table).then(|| desc.packed_home());
-        Leaver { home, favoured, judged: desc.group().is_root() }
+        Leaver { home, rank, judged: desc.group().is_root() }
     }
 
     /// It is gone, or on its way, while so many frames are free. Pages are remembered; tables have no home to be remembered by. What groups
     /// have is not the best policy's to use either.
-    pub(super) fn note_gone(&mut self, Leaver { home, favoured, judged }: Leaver, free: usize) {
+    pub(super) fn note_gone(&mut self, Leaver { home, rank, judged }: Leaver, free: usize) {
         let Self { optimum, ghosts, policy, stranded, pages, .. } = self;
         ghosts.count_eviction();
         if let Some(home) = home {
-            ghosts.remember(home, favoured);
+            ghosts.remember(home, rank);
         }
         if judged {
             let under_way = [PageClass::Filling, PageClass::Cleaning, PageClass::Evicting];

@@ -3,5 +3,5 @@
 use tests::replacement;
 
 fn main() {
-    print!("{}", replacement::page(&replacement::rows(), &replacement::parts::all()));
+    print!("{}", replacement::page(&replacement::rows(), &replacement::parts::all(), &replacement::sizes::all()));
 }

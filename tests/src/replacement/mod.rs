@@ -1,12 +1,13 @@
 //! Replacement policies on the same reference strings, beside those that know the future.
 //!
-//! Owns the table of docs/replacement.md: who is run on what, in how much memory. The policies of the kernel are run by [`policies`] as
+//! Owns the first table of docs/replacement.md: who is run on what, in how much memory. The policies of the kernel are run by [`policies`] as
 //! the kernel runs them, on A bits; those of the literature by [`published`], which are told of every reference, as no kernel is.
 
 pub mod bounds;
 pub mod parts;
 pub mod policies;
 mod published;
+pub mod sizes;
 pub mod traces;
 
 use mm::reclaim::{Generational, SecondChance};
@@ -33,7 +34,7 @@ pub const POLICIES: [&str; 5] = ["LRU", "ARC", "S3-FIFO", "second chance", "gene
 
 /// Runs everything.
 pub fn rows() -> Vec<Row> {
-    traces::all().iter().map(row).collect()
+    traces::all(1).iter().map(row).collect()
 }
 
 fn row(trace: &Trace) -> Row {
@@ -59,7 +60,7 @@ pub fn mean(rows: &[Row], policy: usize) -> f64 {
 }
 
 /// The tables as a page.
-pub fn page(rows: &[Row], parts: &[parts::Misses]) -> String {
+pub fn page(rows: &[Row], parts: &[parts::Misses], sizes: &[sizes::Means]) -> String {
     let mut text = String::from(HEAD);
     let _ = writeln!(text, "| trace | MIN' | A0 | {} |", POLICIES.join(" | "));
     let _ = writeln!(text, "|---|---:|---:|{}", "---:|".repeat(POLICIES.len()));
@@ -76,6 +77,7 @@ pub fn page(rows: &[Row], parts: &[parts::Misses]) -> String {
         let _ = write!(text, " {:.2} |", mean(rows, policy));
     }
     text.push('\n');
+    text.push_str(&sizes::section(sizes));
     text.push_str(&parts::section(parts));
     text
 }

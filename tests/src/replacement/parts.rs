@@ -1,6 +1,6 @@
 //! What the misses of `hot-cold` are: hot pages before or after the run first touched them, and cold ones, all as good as each other.
 //!
-//! Owns the second table of docs/replacement.md. A hot page is one that is used more often than the mean.
+//! Owns the last tables of docs/replacement.md. A hot page is one that is used more often than the mean.
 
 use super::{FRAMES, bounds, policies, traces};
 use mm::reclaim::{Generational, SecondChance};
@@ -85,7 +85,7 @@ fn of(trace: &traces::Trace, uses: &[u32]) -> Misses {
     missed.map(|missed| Parts::of(trace, &missed, &is_hot))
 }
 
-/// The table, behind the other.
+/// The tables, behind the others.
 pub fn section(all: &[Misses]) -> String {
     let mut text = String::from(HEAD);
     for (title, parts) in [("seed 1", all[0]), ("mean of 12 seeds", mean(all))] {

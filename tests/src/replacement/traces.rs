@@ -26,11 +26,11 @@ pub struct Trace {
     pub longer: Option<Vec<u32>>,
 }
 
-/// All of them.
-pub fn all() -> Vec<Trace> {
+/// All of them; what is drawn, by a seed.
+pub fn all(seed: u64) -> Vec<Trace> {
     let independent = |name, pattern: fn(u64) -> Pattern, length| Trace {
         longer: Some(longer(pattern(PAGES), length)),
-        ..populated(name, PAGES, run(pattern(PAGES), 1, length))
+        ..populated(name, PAGES, run(pattern(PAGES), seed, length))
     };
     vec![
         independent("uniform", |_| Pattern::Uniform, 65_536),
@@ -38,12 +38,12 @@ pub fn all() -> Vec<Trace> {
         independent("hot-cold", Pattern::hot_cold, HOT_COLD),
         populated("sweep of 2.2 × memory", PAGES, (0..4 * PAGES).map(|i| (i % PAGES) as u32)),
         populated("sweep of 1.2 × memory", 18_000, (0..7 * 18_000).map(|i| i % 18_000)),
-        populated("scan beside a hot set", PAGES, scan()),
-        populated("moving hot set", PAGES, moving()),
-        populated("search tree", PAGES, tree()),
+        populated("scan beside a hot set", PAGES, scan(seed)),
+        populated("moving hot set", PAGES, moving(seed)),
+        populated("search tree", PAGES, tree(seed)),
         populated("matrix across its rows", PAGES, matrix()),
-        populated("mark and sweep", PAGES, mark_and_sweep()),
-        populated("phases", PAGES, phases()),
+        populated("mark and sweep", PAGES, mark_and_sweep(seed)),
+        populated("phases", PAGES, phases(seed)),
     ]
 }
 
@@ -71,23 +71,28 @@ fn populated(name: &'static str, pages: u64, run: impl IntoIterator<Item = u32>)
     Trace { name, populated: pages as usize, references, longer: None }
 }
 
+/// What a string draws from, of those that are not `pressure`'s.
+fn draws(string: u64, seed: u64) -> Rng {
+    Rng::new(string + 10 * (seed - 1))
+}
+
 /// Every other reference goes to one of 8000 pages, the others through the rest in order.
-fn scan() -> Vec<u32> {
-    let mut rng = Rng::new(2);
+fn scan(seed: u64) -> Vec<u32> {
+    let mut rng = draws(2, seed);
     (0..131_072).map(|i| if i % 2 == 0 { rng.below(8_000) as u32 } else { 8_000 + i / 2 % 24_768 }).collect()
 }
 
 /// Nine in ten go to 9000 neighbours, which move on by 2000 every 16 384 references.
-fn moving() -> Vec<u32> {
-    let mut rng = Rng::new(3);
+fn moving(seed: u64) -> Vec<u32> {
+    let mut rng = draws(3, seed);
     let mut next =
         |i: u64| if rng.percent(90) { (i / 16_384 * 2_000 + rng.below(9_000)) % PAGES } else { rng.below(PAGES) };
     (0..196_608).map(|i| next(i) as u32).collect()
 }
 
 /// Four levels; small keys are asked for more often, and leaves are where they happened to be allocated.
-fn tree() -> Vec<u32> {
-    let mut rng = Rng::new(4);
+fn tree(seed: u64) -> Vec<u32> {
+    let mut rng = draws(4, seed);
     let mut search = || {
         let part = rng.below(1 << 20) as f64 / f64::from(1 << 20);
         let key = (part * part * part * 31_000.0) as u32;
@@ -108,16 +113,16 @@ fn matrix() -> Vec<u32> {
 }
 
 /// What lives is visited in the order of its links, then everything in the order of addresses.
-fn mark_and_sweep() -> Vec<u32> {
-    let mut rng = Rng::new(5);
+fn mark_and_sweep(seed: u64) -> Vec<u32> {
+    let mut rng = draws(5, seed);
     let mut linked: Vec<u32> = (0..PAGES as u32).collect();
     (1..linked.len()).rev().for_each(|i| linked.swap(i, rng.below(i as u64 + 1) as usize));
     (0..3).flat_map(|_| linked[..22_000].iter().copied().chain(0..PAGES as u32)).collect()
 }
 
 /// A scan, popular pages, a hot part, a scan, popular pages again.
-fn phases() -> Vec<u32> {
-    let mut rng = Rng::new(6);
+fn phases(seed: u64) -> Vec<u32> {
+    let mut rng = draws(6, seed);
     let scan = || 0..PAGES as u32;
     let popular = |rng: &mut Rng| {
         let part = rng.below(1 << 20) as f64 / f64::from(1 << 20);
