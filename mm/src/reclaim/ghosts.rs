@@ -2,62 +2,25 @@
 //!
 //! Owns a table of fixed size, four bytes per frame of RAM, and the clock of evictions by which distances are measured: a page that
 //! comes back after `d` evictions would have stayed if there had been room for `d` more. Entries are a few bits of a hash; a wrong one
-//! costs a page a place it has not earned, or counts as one more that came back, no more. Does not own what follows from an [`Absence`] (that is the policy's).
+//! costs a page a place it has not earned, no more. Does not own what follows from a distance (that is the policy's).
 
-use super::Rank;
 use crate::home::PackedHome;
 use alloc::vec::Vec;
 
 /// Pages of one hash.
 const WAYS: usize = 4;
-/// Ticks until an entry is dead. The epoch has eight bits, and every entry is looked at once in [`SWEEP`] ticks: the dead are made to have
-/// died just now, so that none comes alive again.
+/// Ticks until an entry is dead. The epoch has eight bits, and every entry is looked at once in [`SWEEP`] ticks: none comes alive again.
 const LIFE: u8 = 128;
 /// In how many ticks the whole table is looked at.
 const SWEEP: usize = 64;
 /// From Knuth, TAOCP 3, 6.4: 2^64 over the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Which of those of its hash a page is, when it left, and as what, which is the lowest bit.
-#[derive(Clone, Copy)]
+/// Which of those of its hash a page is, and when it left. No fingerprint is zero, so that zero is no entry.
+#[derive(Clone, Copy, Default)]
 struct Ghost {
     fingerprint: u8,
     epoch: u8,
-}
-
-impl Ghost {
-    const MAIN: u8 = 1;
-
-    fn new(fingerprint: u8, rank: Rank, now: u8) -> Self {
-        let rank = match rank {
-            Rank::Main => Self::MAIN,
-            Rank::Passing => 0,
-        };
-        Self { fingerprint: fingerprint & !Self::MAIN | rank, epoch: now }
-    }
-
-    /// Whether it is this page, and still remembered.
-    fn is(self, fingerprint: u8, now: u8) -> bool {
-        (self.fingerprint ^ fingerprint) & !Self::MAIN == 0 && !self.is_dead(now)
-    }
-
-    fn rank(self) -> Rank {
-        if self.fingerprint & Self::MAIN != 0 { Rank::Main } else { Rank::Passing }
-    }
-
-    /// Ticks since it left.
-    fn age(self, now: u8) -> u8 {
-        now.wrapping_sub(self.epoch)
-    }
-
-    fn is_dead(self, now: u8) -> bool {
-        self.age(now) > LIFE
-    }
-
-    /// Nobody, or nobody any more.
-    fn dead(now: u8) -> Self {
-        Self { fingerprint: 0, epoch: now.wrapping_sub(LIFE + 1) }
-    }
 }
 
 /// Steps of [`MissCurve`], in which RAM is doubled.
@@ -93,17 +56,6 @@ impl MissCurve {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Distance(pub usize);
 
-/// What is remembered of a page that comes back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Absence {
-    /// How long it was away, to the granularity of the clock.
-    pub away: Distance,
-    /// How long at most.
-    pub within: Distance,
-    /// As what it left.
-    pub rank: Rank,
-}
-
 /// What left, and when.
 #[derive(Default)]
 pub struct Ghosts {
@@ -122,7 +74,7 @@ impl Ghosts {
         let mut sets = Vec::new();
         let count = (2 * frames).div_ceil(WAYS);
         if sets.try_reserve_exact(count).is_ok() {
-            sets.resize(count, [Ghost::dead(0); WAYS]);
+            sets.resize(count, [Ghost::default(); WAYS]);
         }
         let tick = (2 * frames / usize::from(LIFE)).max(1);
         Self { sets, tick, left: tick, epoch: 0, hand: 0 }
@@ -131,26 +83,29 @@ impl Ghosts {
     fn place(&self, home: PackedHome) -> (usize, u8) {
         let hash = home.raw().wrapping_mul(SPREAD);
         let set = ((hash >> 32) * self.sets.len() as u64) >> 32;
-        (set as usize, (hash >> 16) as u8)
+        (set as usize, (hash >> 16) as u8 | 1)
     }
 
     /// A page leaves.
-    pub fn remember(&mut self, home: PackedHome, rank: Rank) {
+    pub fn remember(&mut self, home: PackedHome) {
         let ((set, fingerprint), epoch) = (self.place(home), self.epoch);
         let Some(set) = self.sets.get_mut(set) else { return };
-        let worth = |ghost: &Ghost| if ghost.is(fingerprint, epoch) { u8::MAX } else { ghost.age(epoch) };
+        let worth = |ghost: &Ghost| match ghost.fingerprint {
+            same if same == fingerprint => u16::MAX,
+            0 => u16::MAX - 1,
+            _ => u16::from(epoch.wrapping_sub(ghost.epoch)),
+        };
         if let Some(oldest) = set.iter_mut().max_by_key(|ghost| worth(ghost)) {
-            *oldest = Ghost::new(fingerprint, rank, epoch);
+            *oldest = Ghost { fingerprint, epoch };
         }
     }
 
     /// A page comes; if it left not too long ago, it is a ghost no more.
-    pub fn recall(&mut self, home: PackedHome) -> Option<Absence> {
+    pub fn recall(&mut self, home: PackedHome) -> Option<Distance> {
         let ((set, fingerprint), epoch) = (self.place(home), self.epoch);
-        let is_it = |ghost: &&mut Ghost| ghost.is(fingerprint, epoch);
-        let ghost = core::mem::replace(self.sets.get_mut(set)?.iter_mut().find(is_it)?, Ghost::dead(epoch));
-        let away = usize::from(ghost.age(epoch)) * self.tick;
-        Some(Absence { away: Distance(away), within: Distance(away + self.tick), rank: ghost.rank() })
+        let ghost = self.sets.get_mut(set)?.iter_mut().find(|ghost| ghost.fingerprint == fingerprint)?;
+        let age = epoch.wrapping_sub(core::mem::take(ghost).epoch);
+        (age <= LIFE).then(|| Distance(usize::from(age) * self.tick))
     }
 
     /// A page was evicted, whether it is remembered or not: the clock goes on.
@@ -161,8 +116,8 @@ impl Ghosts {
         }
         (self.left, self.epoch) = (self.tick, self.epoch.wrapping_add(1));
         for _ in 0..self.sets.len().div_ceil(SWEEP) {
-            let dead = |ghost: &&mut Ghost| ghost.is_dead(self.epoch);
-            self.sets[self.hand].iter_mut().filter(dead).for_each(|ghost| *ghost = Ghost::dead(self.epoch));
+            let dead = |ghost: &&mut Ghost| self.epoch.wrapping_sub(ghost.epoch) > LIFE;
+            self.sets[self.hand].iter_mut().filter(dead).for_each(|ghost| *ghost = Ghost::default());
             self.hand = (self.hand + 1) % self.sets.len();
         }
     }
@@ -182,29 +137,24 @@ mod tests {
     #[test]
     fn a_page_that_comes_back_is_known_by_its_distance_and_only_once() {
         let mut ghosts = Ghosts::for_frames(1024);
-        ghosts.remember(home(7), Rank::Main);
+        ghosts.remember(home(7));
         (0..500).for_each(|_| ghosts.count_eviction());
-        let Absence { away, within, rank } = ghosts.recall(home(7)).expect("it left 500 evictions ago");
-        assert!((484..=516).contains(&away.0), "{away:?}");
-        assert!((500..=516).contains(&within.0), "{within:?}");
-        assert_eq!(rank, Rank::Main);
+        let Distance(away) = ghosts.recall(home(7)).expect("it left 500 evictions ago");
+        assert!((484..=516).contains(&away), "{away}");
         assert_eq!(ghosts.recall(home(7)), None);
         assert_eq!(ghosts.recall(home(8)), None);
     }
 
     #[test]
     fn twice_as_many_as_there_are_frames_are_remembered_and_nobody_for_ever() {
-        let rank_of = |page: usize| if page.is_multiple_of(3) { Rank::Main } else { Rank::Passing };
         let mut ghosts = Ghosts::for_frames(1024);
         for page in 0..20_000 {
-            ghosts.remember(home(page), rank_of(page));
+            ghosts.remember(home(page));
             ghosts.count_eviction();
         }
         let known = |ghosts: &mut Ghosts, pages: core::ops::Range<usize>| {
             pages.filter(|page| ghosts.recall(home(*page)).is_some()).count()
         };
-        let right = |page: &usize| ghosts.recall(home(*page)).is_some_and(|absence| absence.rank == rank_of(*page));
-        assert!((18_000..19_000).filter(right).count() > 900, "with what was said of them when they left");
         assert!(known(&mut ghosts, 19_000..20_000) > 900, "of the last thousand most are known");
         // What is as old is known by accident only: four fingerprints of seven bits.
         assert!(known(&mut ghosts, 0..10_000) < 400, "who left long ago is forgotten");
@@ -221,11 +171,11 @@ mod tests {
         const LOOP: usize = FRAMES * 5 / 4;
         let (mut ghosts, mut curve) = (Ghosts::for_frames(FRAMES), MissCurve::default());
         for access in 0..10 * LOOP {
-            if let Some(absence) = ghosts.recall(home(access % LOOP)) {
-                curve.note(absence.away, FRAMES);
+            if let Some(distance) = ghosts.recall(home(access % LOOP)) {
+                curve.note(distance, FRAMES);
             }
             if access >= FRAMES {
-                ghosts.remember(home((access - FRAMES) % LOOP), Rank::Passing);
+                ghosts.remember(home((access - FRAMES) % LOOP));
                 ghosts.count_eviction();
             }
         }
@@ -239,7 +189,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_is_remembered() {
         let mut ghosts = Ghosts { tick: 1, left: 1, ..Ghosts::default() };
-        ghosts.remember(home(1), Rank::Passing);
+        ghosts.remember(home(1));
         ghosts.count_eviction();
         assert_eq!(ghosts.recall(home(1)), None);
     }

@@ -16,9 +16,9 @@ mod watermark;
 mod within;
 
 pub(crate) use ghosts::Ghosts;
-pub use ghosts::{Absence, CURVE_STEPS, Distance, MissCurve};
+pub use ghosts::{CURVE_STEPS, Distance, MissCurve};
 pub use optimum::{Judged, Optimum, PageKey, Use};
-pub use policy::{Arrival, Generational, Policy, Rank, Sample, SecondChance, Verdict};
+pub use policy::{Arrival, Generational, Policy, Sample, SecondChance, Verdict};
 pub(crate) use rewrite::Rewriting;
 pub(crate) use stranded::Stranded;
 pub use watermark::Watermarks;
@@ -361,10 +361,10 @@ impl<P: Platform> Mm<P> {
         core.counters.pgscan += 1;
         let is_table = core.table.get(frame).residence() == Residence::Table;
         let sample = if is_table { self.sample_table(core, frame) } else { self.sample(core, frame) };
-        let Verdict::Evict(rank) = core.judge(frame, sample) else {
+        if core.judge(frame, sample) == Verdict::Keep {
             return Fate::Kept;
-        };
-        let leaver = core.leaver(frame, rank);
+        }
+        let leaver = core.leaver(frame);
         let fate = if is_table { self.evict_table(core, frame) } else { self.evict(core, frame) };
         if matches!(fate, Fate::Freed | Fate::TableFreed) {
             core.note_gone(leaver, self.frames.free_frames());

@@ -4,8 +4,8 @@
 //! on them, and what is made of the memory of a page that comes back; and the uses that Belady's minimum is asked about. Does not own the
 //! order itself ([`super::policy`]), nor that memory ([`super::ghosts`]), nor what the minimum is ([`super::optimum`]).
 
-use super::policy::{Arrival, Policy, Rank, Sample, Verdict};
-use super::{Absence, Distance, Replacement, Use};
+use super::policy::{Arrival, Policy, Sample, Verdict};
+use super::{Distance, Replacement, Use};
 use crate::addr::Pfn;
 use crate::frame::{FrameTable, Residence};
 use crate::home::PackedHome;
@@ -17,7 +17,6 @@ use crate::stats::PageClass;
 /// A candidate that may turn out to be unable to go, as it was before that was tried.
 pub(super) struct Leaver {
     home: Option<PackedHome>,
-    rank: Rank,
     /// Whether Belady's minimum is asked about such pages.
     judged: bool,
 }
@@ -48,7 +47,7 @@ impl<P: Platform> Core<P> {
     /// As [`Self::admit`], for a page whose contents were away: it may have left only a short while ago.
     pub fn readmit(&mut self, frame: Pfn) {
         let desc = self.table.get(frame);
-        let absence = self.ghosts.recall(desc.packed_home());
+        let distance = self.ghosts.recall(desc.packed_home());
         let file = desc.copy() == Some(PageCopy::File);
         let made = !file && !matches!(desc.copy(), Some(PageCopy::Slot(..)));
         let wanted = made || desc.holds() > 0;
@@ -56,18 +55,18 @@ impl<P: Platform> Core<P> {
         if wanted || file {
             self.note_use(frame, if made { Use::Made } else { Use::Read });
         }
-        if let Some(Absence { away, .. }) = absence
+        if let Some(distance) = distance
             && !made
         {
-            self.counters.more_memory.note(away, self.total_frames as usize);
+            self.counters.more_memory.note(distance, self.total_frames as usize);
         }
         let window = self.with_policy(frame, |policy, _| Distance(Replacement::WINDOW * policy.len()));
-        let soon = absence.filter(|absence| absence.away <= window);
-        self.counters.workingset_refault += u64::from(absence.is_some());
+        let soon = distance.filter(|distance| *distance <= window);
+        self.counters.workingset_refault += u64::from(distance.is_some());
         self.counters.workingset_activate += u64::from(soon.is_some());
         let arrival = match soon {
             None => Arrival::New,
-            Some(absence) if wanted => Arrival::Returned(absence),
+            Some(distance) if wanted => Arrival::Returned(distance),
             Some(_) => Arrival::BroughtAlong,
         };
         self.admit_as(frame, arrival);
@@ -112,26 +111,26 @@ impl<P: Platform> Core<P> {
             self.note_use(frame, Use::Found);
         }
         let verdict = self.with_policy(frame, |policy, table| policy.judge(table, frame, sample));
-        if let Verdict::Evict(_) = verdict {
+        if verdict == Verdict::Evict {
             self.table.get_mut(frame).set_listed(false);
         }
         verdict
     }
 
     /// What will have to be noted if this candidate can go.
-    pub(super) fn leaver(&self, frame: Pfn, rank: Rank) -> Leaver {
+    pub(super) fn leaver(&self, frame: Pfn) -> Leaver {
         let desc = self.table.get(frame);
         let home = (desc.residence() != Residence::Table).then(|| desc.packed_home());
-        Leaver { home, rank, judged: desc.group().is_root() }
+        Leaver { home, judged: desc.group().is_root() }
     }
 
     /// It is gone, or on its way, while so many frames are free. Pages are remembered; tables have no home to be remembered by. What groups
     /// have is not the best policy's to use either.
-    pub(super) fn note_gone(&mut self, Leaver { home, rank, judged }: Leaver, free: usize) {
+    pub(super) fn note_gone(&mut self, Leaver { home, judged }: Leaver, free: usize) {
         let Self { optimum, ghosts, policy, stranded, pages, .. } = self;
         ghosts.count_eviction();
         if let Some(home) = home {
-            ghosts.remember(home, rank);
+            ghosts.remember(home);
         }
         if judged {
             let under_way = [PageClass::Filling, PageClass::Cleaning, PageClass::Evicting];

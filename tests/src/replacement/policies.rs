@@ -2,21 +2,18 @@
 
 use mm::addr::Pfn;
 use mm::frame::{FrameDesc, FrameTable};
-use mm::reclaim::{Absence, Arrival, Distance, Judged, Optimum, PageKey, Policy, Rank, Sample, Use, Verdict};
+use mm::reclaim::{Arrival, Distance, Judged, Optimum, PageKey, Policy, Sample, Use, Verdict};
 
 /// A page that is in a frame, or when it left.
 #[derive(Clone, Copy)]
 enum Place {
     Unknown,
     In(Pfn),
-    Left { evictions: usize, rank: Rank },
+    Left { evictions: usize },
 }
 
 /// Frames that are freed at once, as reclaim does between its watermarks.
 const AHEAD: usize = 128;
-
-/// Of the clock of evictions, in as many as there are frames.
-const TICKS: usize = 64;
 
 struct Run<P> {
     links: FrameTable,
@@ -91,11 +88,8 @@ impl<P: Policy> Run<P> {
         self.places[page as usize] = Place::In(frame);
         self.used[frame.index()] = true;
         let arrival = match place {
-            Place::Left { evictions, rank } if self.evictions - evictions <= P::WINDOW * self.policy.len() => {
-                // As the kernel's clock knows it.
-                let tick = self.frames / TICKS;
-                let away = (self.evictions / tick - evictions / tick) * tick;
-                Arrival::Returned(Absence { away: Distance(away), within: Distance(away + tick), rank })
+            Place::Left { evictions } if self.evictions - evictions <= P::WINDOW * self.policy.len() => {
+                Arrival::Returned(Distance(self.evictions - evictions))
             }
             _ => Arrival::New,
         };
@@ -112,11 +106,10 @@ impl<P: Policy> Run<P> {
             if used {
                 self.note_use(self.page_in[frame.index()], Use::Found);
             }
-            if let Verdict::Evict(rank) = self.policy.judge(&mut self.links, frame, sample) {
+            if self.policy.judge(&mut self.links, frame, sample) == Verdict::Evict {
                 self.evictions += 1;
                 self.optimum.note_eviction(|| self.frames);
-                let place = Place::Left { evictions: self.evictions, rank };
-                self.places[self.page_in[frame.index()] as usize] = place;
+                self.places[self.page_in[frame.index()] as usize] = Place::Left { evictions: self.evictions };
                 return frame;
             }
         }

@@ -1,10 +1,9 @@
-//! Generations: most of memory is for pages that have shown their worth; what only passes through takes as little as proves enough.
+//! Generations: most of memory is for pages that have shown their worth, and what only passes through takes an eleventh.
 //!
-//! Owns four queues, their shares, and the contest for a place among the proven. Its parts are well known: the small queue in which new
-//! pages have to show that they are used again is S3-FIFO's (Yang et al., SOSP 2023), the worth of a page that comes back soon is the
-//! refault distance of Linux (mm/workingset.c), that a resident page goes only for one that is used at shorter distances is LIRS's (Jiang
-//! and Zhang, SIGMETRICS 2002), and that those who come back say which queue is too short is ARC's (Megiddo and Modha, FAST 2003).
-//! docs/decisions/replacement.md has the measurements.
+//! Owns four queues and the contest for a place among the proven. Its parts are well known: the small queue in which new pages have to
+//! show that they are used again is S3-FIFO's (Yang et al., SOSP 2023), the worth of a page that comes back soon is the refault
+//! distance of Linux (mm/workingset.c), and the idea that a resident page goes only for one that is used at shorter distances is
+//! LIRS's (Jiang and Zhang, SIGMETRICS 2002). docs/decisions/replacement.md has the measurements.
 //!
 //! ```text
 //!                 A bit cleared                idle: goes
@@ -19,35 +18,23 @@
 //! ```
 //! A contest: the challenger takes the place of the first idle page among a few of main's oldest. If all of those were used, it stays
 //! outside. So a loop that is larger than memory keeps a part of itself resident instead of driving itself out, and a scan passes.
-//!
-//! How many are to be cold follows from those that are wanted back almost at once: a page that was cold would have been found used again if
-//! a few more had been, one that was main's would have stayed if a few less had been. A loop and a scan have nobody come back at once.
 
-use super::{Arrival, PageList, Policy, Rank, Sample, Verdict};
+use super::{Arrival, PageList, Policy, Sample, Verdict};
 use crate::addr::Pfn;
 use crate::frame::{Links, Mark};
-use crate::reclaim::{Absence, Distance};
+use crate::reclaim::Distance;
 
-/// With fewer pages all are main's, which is then a clock: the cold queue would be shorter than what reclaim frees at once, and a page
+/// With fewer pages all are main's, which is then a clock: a queue of an eleventh would be shorter than what reclaim frees at once, and a page
 /// would have come, passed through it and gone before anybody could have used it again.
 const FEWEST: usize = 512;
 /// Of all pages, one in so many may be new: long enough that the accesses that belong to the first one are over.
-const NEW_SHARE: usize = 128;
-/// One in so many are to be cold at least, and at most: more keep less of a loop, fewer see later that a hot set has moved.
-const LEAST_COLD: usize = 16;
-const MOST_COLD: usize = 6;
-/// One in so many where the clock of evictions is too coarse for so few pages to say who came back at once: in groups.
-const COLD_UNTOLD: usize = 11;
-/// A page has come back at once if it was away for at most one in so many evictions as there are pages.
-const AT_ONCE: usize = 16;
-/// By so many pages the cold are to be more or fewer if one comes back at once; if it comes back later, they are to be fewer by one. So
-/// the two balance where one in `STEP` + 1 comes back at once, whatever the size of memory.
-const STEP: usize = 32;
+const NEW_SHARE: usize = 256;
+/// One in so many may be cold: more keep less of a loop, fewer see later that a hot set has moved (docs/decisions/replacement.md).
+const COLD_SHARE: usize = 11;
 /// Pages of main that a page challenges that came back, and as what it comes there.
 const FOR_RETURNED: (u8, Standing) = (1, Standing::Main);
-/// The same for one that came back before half as many had gone as there are pages: if those are a loop's, main is looked at once in each
-/// turn of it.
-const FOR_RETURNED_EARLY: (u8, Standing) = (2, Standing::Proven);
+/// The same for one that came back early, before half as many had gone as there are pages: it has shown what one shows in main by a use.
+const FOR_RETURNED_EARLY: (u8, Standing) = (1, Standing::Proven);
 /// The same for one that was used again while it was cold.
 const FOR_USED: (u8, Standing) = (16, Standing::Proven);
 /// Of the pages that came back before they were wanted, because those beside them were, so many challenge one of main's together: each is
@@ -92,6 +79,17 @@ fn queue_of(mark: Mark) -> usize {
     usize::from(mark.get() & 3)
 }
 
+/// How many of `all` pages main has, if there are enough that are worth it.
+fn main_share(all: usize) -> usize {
+    if all < FEWEST { all } else { all - all / COLD_SHARE - all / NEW_SHARE }
+}
+
+/// While there are so many cold pages, main loses none without a contest, even if it has more than its share: reclaim works ahead, so
+/// that there are fewer pages in all before each is replaced, and if main had its share of those at every moment, most would leave it.
+fn fewest_cold(all: usize) -> usize {
+    all / (2 * COLD_SHARE)
+}
+
 /// Who wants a place in main, and how many of main's pages it may still be compared with. It waits among the cold.
 #[derive(Clone, Copy)]
 struct Contest {
@@ -106,8 +104,6 @@ struct Contest {
 pub struct Generational {
     queues: [PageList; 4],
     contest: Option<Contest>,
-    /// How many are to be cold, as those that came back say; more or fewer than may be, it counts as that many.
-    share_of_cold: usize,
     /// Pages that came back before they were wanted, since the last of them that challenged.
     together: u8,
     /// Looks at main since one of its pages went.
@@ -160,42 +156,9 @@ impl Generational {
         }
     }
 
-    /// How many of `all` pages are to be cold.
-    fn cold_share(&self, all: usize) -> usize {
-        self.share_of_cold.clamp(all / LEAST_COLD, all / MOST_COLD)
-    }
-
-    /// A page that left is wanted again: it says which queue should have been longer.
-    fn learn(&mut self, absence: Absence) {
-        let all = self.len();
-        let (at_once, granularity) = (Distance(all / AT_ONCE), absence.within.0 - absence.away.0);
-        if granularity > at_once.0 {
-            self.share_of_cold = all / COLD_UNTOLD;
-            return;
-        }
-        let share = self.cold_share(all);
-        self.share_of_cold = match absence.rank {
-            _ if absence.within > at_once => share.saturating_sub(1),
-            Rank::Passing => share + STEP,
-            Rank::Main => share.saturating_sub(STEP),
-        };
-    }
-
-    /// How many of `all` pages main has, if there are enough that are worth it.
-    fn main_share(&self, all: usize) -> usize {
-        if all < FEWEST { all } else { all - self.cold_share(all) - all / NEW_SHARE }
-    }
-
-    /// While there are so many cold pages, main loses none without a contest, even if it has more than its share: reclaim works ahead, so
-    /// that there are fewer pages in all before each is replaced, and if main had its share of those at every moment, most would leave it.
-    /// So the cold are only as many as they are to be if main had room meanwhile, and half as many at least.
-    fn fewest_cold(&self, all: usize) -> usize {
-        self.cold_share(all) / 2
-    }
-
     /// Whether main has fewer pages than its share, while a page is being judged that is in no list.
     fn has_room(&self) -> bool {
-        self.queues[MAIN].len < self.main_share(self.len() + 1)
+        self.queues[MAIN].len < main_share(self.len() + 1)
     }
 
     /// A page wants to get into main.
@@ -227,7 +190,7 @@ impl Generational {
             self.push(links, challenger, prize);
         }
         self.fruitless_before = core::mem::take(&mut self.fruitless);
-        Verdict::Evict(Rank::Main)
+        Verdict::Evict
     }
 }
 
@@ -245,12 +208,12 @@ impl Policy for Generational {
                 self.fruitless = self.fruitless_before + 1;
             }
             Arrival::New => self.push(links, frame, Standing::New),
-            Arrival::Returned(absence) => {
-                self.learn(absence);
-                let early = absence.within <= Distance(self.len() / 2);
-                self.push(links, frame, if early { Standing::ReturnedEarly } else { Standing::Returned });
+            Arrival::Returned(Distance(away)) if away <= self.len() / 2 => {
+                self.push(links, frame, Standing::ReturnedEarly)
             }
-            Arrival::BroughtAlong | Arrival::Rescued => self.push(links, frame, Standing::Returned),
+            Arrival::Returned(_) | Arrival::BroughtAlong | Arrival::Rescued => {
+                self.push(links, frame, Standing::Returned)
+            }
         }
     }
 
@@ -280,7 +243,7 @@ impl Policy for Generational {
         if new_len > all / NEW_SHARE {
             return new;
         }
-        let first = if cold_len < self.fewest_cold(all) { main } else { cold };
+        let first = if cold_len < fewest_cold(all) { main } else { cold };
         first.or(main).or(cold).or(new)
     }
 
@@ -292,30 +255,28 @@ impl Policy for Generational {
             (Standing::Main | Standing::Proven, _) => return self.judge_main(links, frame, standing, sample),
             (Standing::Doomed, Sample::Idle) => {
                 self.fruitless_before = self.fruitless;
-                return Verdict::Evict(Rank::Passing);
+                return Verdict::Evict;
             }
             (Standing::Cold, Sample::Idle) => {
                 self.fruitless_before = self.fruitless;
                 // One look at main for each that goes instead of one of main's: it may have come unstuck.
                 self.fruitless = self.fruitless.min(2 * self.queues[MAIN].len + 1).saturating_sub(1);
-                return Verdict::Evict(Rank::Passing);
+                return Verdict::Evict;
             }
             (Standing::Cold, Sample::FirstUse) => self.push(links, frame, Standing::New),
             (Standing::Cold, Sample::Used) => self.challenge(links, frame, FOR_USED),
-            (Standing::Returned, Sample::Used) => self.challenge(links, frame, FOR_RETURNED),
             (Standing::ReturnedEarly, Sample::Used) => self.challenge(links, frame, FOR_RETURNED_EARLY),
-            (Standing::Returned | Standing::ReturnedEarly, Sample::FirstUse)
-                if self.has_room() || self.together + 1 == RETURNED_TOGETHER =>
-            {
+            (Standing::New | Standing::Returned | Standing::ReturnedEarly, _) if self.has_room() => {
+                self.push(links, frame, Standing::Main);
+            }
+            (Standing::Returned, Sample::Used) => self.challenge(links, frame, FOR_RETURNED),
+            (Standing::Returned, Sample::FirstUse) if self.together + 1 == RETURNED_TOGETHER => {
                 self.together = 0;
                 self.challenge(links, frame, FOR_RETURNED);
             }
-            (Standing::Returned | Standing::ReturnedEarly, Sample::FirstUse) => {
+            (Standing::Returned, Sample::FirstUse) => {
                 self.together += 1;
                 self.push(links, frame, Standing::Cold);
-            }
-            (Standing::New | Standing::Returned | Standing::ReturnedEarly, _) if self.has_room() => {
-                self.push(links, frame, Standing::Main);
             }
             (Standing::New | Standing::Returned | Standing::ReturnedEarly | Standing::Doomed, _) => {
                 self.push(links, frame, Standing::Cold);

@@ -10,7 +10,7 @@ mod second_chance;
 pub use generational::Generational;
 pub use second_chance::SecondChance;
 
-use super::Absence;
+use super::Distance;
 use crate::addr::Pfn;
 use crate::frame::{Link, Links, Mark};
 
@@ -19,23 +19,14 @@ use crate::frame::{Link, Links, Mark};
 pub enum Arrival {
     /// Nothing is remembered of it.
     New,
-    /// It left not long ago, and is wanted again.
-    Returned(Absence),
+    /// It left so many evictions ago, which is not long, and is wanted again.
+    Returned(Distance),
     /// It left not long ago, and comes because those beside it are wanted.
     BroughtAlong,
     /// It was on its way out, or only being written, and stays.
     Rescued,
     /// It was to go, and could not.
     Stuck,
-}
-
-/// What a page was among the others when it left. It is remembered with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rank {
-    /// One of those that others go for.
-    Main,
-    /// One of those that go first.
-    Passing,
 }
 
 /// What is known of a candidate when it is judged. The access that brought a page in sets its A bit, too: a policy that wants to know
@@ -56,7 +47,7 @@ pub enum Verdict {
     /// It stays; the policy has put it where it belongs.
     Keep,
     /// It goes; the policy has forgotten it.
-    Evict(Rank),
+    Evict,
 }
 
 /// A replacement policy.

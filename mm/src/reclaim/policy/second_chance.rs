@@ -2,7 +2,7 @@
 //!
 //! Owns nothing else. It is what [`super::Generational`] is compared with, which is in use.
 
-use super::{Arrival, PageList, Policy, Rank, Sample, Verdict};
+use super::{Arrival, PageList, Policy, Sample, Verdict};
 use crate::addr::Pfn;
 use crate::frame::{Links, Mark};
 
@@ -36,7 +36,7 @@ impl Policy for SecondChance {
     fn judge(&mut self, links: &mut impl Links, frame: Pfn, sample: Sample) -> Verdict {
         self.queue.remove(links, frame);
         if sample == Sample::Idle {
-            return Verdict::Evict(Rank::Passing);
+            return Verdict::Evict;
         }
         self.queue.push_back(links, frame, Mark::ZERO);
         Verdict::Keep

@@ -11,7 +11,7 @@ struct Frames<P> {
     frame_of: Vec<Option<Pfn>>,
     page_in: Vec<usize>,
     used: Vec<bool>,
-    left_at: Vec<(usize, Rank)>,
+    left_at: Vec<usize>,
     free: Vec<Pfn>,
     evictions: usize,
     misses: usize,
@@ -25,7 +25,7 @@ impl<P: Policy> Frames<P> {
             frame_of: vec![None; pages],
             page_in: vec![usize::MAX; frames],
             used: vec![false; frames],
-            left_at: vec![(usize::MAX, Rank::Passing); pages],
+            left_at: vec![usize::MAX; pages],
             free: (0..frames as u32).map(Pfn::new).rev().collect(),
             evictions: 0,
             misses: 0,
@@ -37,11 +37,11 @@ impl<P: Policy> Frames<P> {
             let frame = self.policy.candidate().expect("a candidate while there are pages");
             let used = core::mem::take(&mut self.used[frame.index()]);
             let sample = if used { Sample::Used } else { Sample::Idle };
-            if let Verdict::Evict(rank) = self.policy.judge(&mut self.links, frame, sample) {
+            if self.policy.judge(&mut self.links, frame, sample) == Verdict::Evict {
                 let page = self.page_in[frame.index()];
                 self.evictions += 1;
                 self.frame_of[page] = None;
-                self.left_at[page] = (self.evictions, rank);
+                self.left_at[page] = self.evictions;
                 return frame;
             }
         }
@@ -61,10 +61,8 @@ impl<P: Policy> Frames<P> {
         self.page_in[frame.index()] = page;
         self.frame_of[page] = Some(frame);
         self.used[frame.index()] = true;
-        let (left_at, rank) = self.left_at[page];
-        let away = self.evictions.checked_sub(left_at).filter(|away| *away <= P::WINDOW * self.policy.len());
-        let absence = away.map(|away| Absence { away: Distance(away), within: Distance(away), rank });
-        self.policy.admit(&mut self.links, frame, absence.map_or(Arrival::New, Arrival::Returned));
+        let away = self.evictions.checked_sub(self.left_at[page]).filter(|away| *away <= P::WINDOW * self.policy.len());
+        self.policy.admit(&mut self.links, frame, away.map(Distance).map_or(Arrival::New, Arrival::Returned));
     }
 
     fn misses_of(mut self, pages: impl IntoIterator<Item = usize>) -> usize {
@@ -83,8 +81,8 @@ fn a_loop_larger_than_memory_keeps_most_of_memory_instead_of_driving_itself_out(
     let own = Frames::<Generational>::new(FRAMES, 1200).misses_of(sweeps());
     let clock = Frames::<super::super::SecondChance>::new(FRAMES, 1200).misses_of(sweeps());
     assert_eq!(clock, 12_000, "the loop drives itself out of a clock");
-    // With one in eleven cold, some 880 stay, and 320 are missed in each of nine turns; with a sixteenth, 269.
-    assert!(own < 1200 + 9 * 290, "{own} misses");
+    // Some 900 stay: 300 are missed in each of nine turns.
+    assert!(own < 1200 + 9 * 320, "{own} misses");
 }
 
 #[test]
@@ -93,30 +91,44 @@ fn who_won_its_place_is_not_lost_before_the_loop_comes_to_it() {
     (0..20_000).for_each(|i| memory.touch(i * 7 % 900));
     (0..20 * 1300).for_each(|i| memory.touch(1000 + i % 1300));
     let misses = memory.misses;
-    // If they had to be used in main first, each would be looked at twice before that: 23 885.
-    assert!(misses < 12_500, "{misses} misses");
+    // If they had to be used in main first, each would be looked at twice before that: 23 472.
+    assert!(misses < 14_000, "{misses} misses");
+}
+
+/// Pages that main has lost come back at once, and each would drive out the next one that is wanted.
+#[test]
+fn a_loop_that_almost_fits_does_not_drive_itself_out() {
+    for pages in [1005, 1020, 1050, 1100] {
+        let mut memory = Frames::<Generational>::new(FRAMES, pages);
+        (0..10 * pages).for_each(|i| memory.touch(i % pages));
+        let before = memory.misses;
+        (0..5 * pages).for_each(|i| memory.touch(i % pages));
+        let (misses, least) = ((memory.misses - before) / 5, pages - FRAMES);
+        // An eleventh is cold.
+        assert!(misses < least + 120, "{misses} misses in a turn of {pages}, {least} at least");
+    }
 }
 
 #[test]
-fn who_comes_back_soon_is_compared_with_two_of_mains_and_who_was_away_for_longer_with_one() {
-    let looks_after = |away: usize| {
+fn who_came_back_early_or_was_used_while_cold_comes_into_main_with_its_second_life() {
+    let prize_of = |away: usize| {
         let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; FRAMES].into_boxed_slice()));
         let mut policy = Generational::default();
-        let absence = Absence { away: Distance(away), within: Distance(away), rank: Rank::Passing };
         (0..FRAMES).for_each(|f| policy.admit(&mut links, Pfn::new(f as u32), Arrival::New));
         // Main is filled.
         for _ in 0..FRAMES {
             let frame = policy.candidate().expect("there are pages");
             assert_eq!(policy.judge(&mut links, frame, Sample::Used), Verdict::Keep);
         }
+        let used_while_cold = policy.contest.expect("somebody was cold and used").prize;
         let frame = policy.queues[COLD].first().expect("not all are main's");
         policy.forget(&mut links, frame);
-        policy.admit(&mut links, frame, Arrival::Returned(absence));
+        policy.admit(&mut links, frame, Arrival::Returned(Distance(away)));
         policy.judge(&mut links, frame, Sample::Used);
-        policy.contest.map(|contest| contest.looks)
+        (used_while_cold, policy.contest.expect("it has returned").prize)
     };
-    assert_eq!(looks_after(FRAMES / 2 - 1), Some(2));
-    assert_eq!(looks_after(FRAMES / 2), Some(1));
+    assert_eq!(prize_of((FRAMES - 1) / 2), (Standing::Proven, Standing::Proven));
+    assert_eq!(prize_of(FRAMES / 2), (Standing::Proven, Standing::Main));
 }
 
 #[test]
@@ -151,38 +163,8 @@ fn a_hot_set_that_moves_finds_those_of_main_that_it_has_left() {
         (page % 2200) as usize
     };
     let misses = Frames::<Generational>::new(FRAMES, 2200).misses_of((0..48_000).map(&mut next));
-    // With as few cold as may be, whoever comes back, there are 7324.
-    assert!(misses < 6400, "{misses} misses");
-}
-
-#[test]
-fn who_comes_back_at_once_says_which_queue_is_too_short_and_who_comes_back_later_that_the_cold_are_too_many() {
-    let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; FRAMES].into_boxed_slice()));
-    let mut policy = Generational::default();
-    (0..FRAMES).for_each(|f| policy.admit(&mut links, Pfn::new(f as u32), Arrival::New));
-    let mut share_after = |times: usize, away: usize, granularity: usize, rank: Rank| {
-        let absence = Absence { away: Distance(away), within: Distance(away + granularity), rank };
-        for _ in 0..times {
-            policy.forget(&mut links, Pfn::new(0));
-            policy.admit(&mut links, Pfn::new(0), Arrival::Returned(absence));
-        }
-        for other in [Arrival::New, Arrival::BroughtAlong, Arrival::Rescued] {
-            policy.forget(&mut links, Pfn::new(0));
-            policy.admit(&mut links, Pfn::new(0), other);
-        }
-        policy.cold_share(FRAMES)
-    };
-    let least = FRAMES / LEAST_COLD;
-    let at_once = (FRAMES - 1) / AT_ONCE;
-    assert_eq!(share_after(0, 0, 0, Rank::Passing), least, "who is not wanted back says nothing");
-    assert_eq!(share_after(3, at_once, 0, Rank::Passing), least + 3 * STEP);
-    assert_eq!(share_after(1, at_once, 0, Rank::Main), least + 2 * STEP, "main lost it too early");
-    assert_eq!(share_after(1, at_once, 1, Rank::Passing), least + 2 * STEP - 1, "it may have been away for longer");
-    assert_eq!(share_after(STEP - 1, at_once + 1, 0, Rank::Passing), least + STEP, "a few more do not help");
-    assert_eq!(share_after(9, at_once, 0, Rank::Passing), FRAMES / MOST_COLD);
-    assert_eq!(share_after(1, at_once, 0, Rank::Main), FRAMES / MOST_COLD - STEP, "more than may be do not count");
-    assert_eq!(share_after(9, at_once, 0, Rank::Main), least);
-    assert_eq!(share_after(1, 0, at_once + 1, Rank::Passing), (FRAMES - 1) / COLD_UNTOLD, "the clock is too coarse");
+    // With eight of main's looked at instead of sixteen there are 7117.
+    assert!(misses < 6850, "{misses} misses");
 }
 
 /// One program has memory that it does not use, another reads its own in sequences, over and over.
@@ -309,8 +291,8 @@ fn pages_that_cannot_go_do_not_hide_those_that_can() {
         let (can_go, is_held) = (frame.index().is_multiple_of(100), frame.index() % 2 == 1);
         let sample = if is_held { Sample::Used } else { Sample::Idle };
         match policy.judge(&mut links, frame, sample) {
-            Verdict::Evict(_) if can_go => gone += 1,
-            Verdict::Evict(_) => policy.admit(&mut links, frame, Arrival::Stuck),
+            Verdict::Evict if can_go => gone += 1,
+            Verdict::Evict => policy.admit(&mut links, frame, Arrival::Stuck),
             Verdict::Keep => {}
         }
     }
