@@ -46,6 +46,7 @@ fn means(traces: &[Trace], frames: usize) -> Means {
             policies::misses::<SecondChance>(references, frames),
             policies::misses::<Generational>(references, frames),
         ];
+        assert!(misses.iter().all(|misses| *misses > 0), "who has to miss {minimum} times misses");
         for (log, misses) in logs.iter_mut().zip(misses) {
             *log += (misses as f64 / minimum as f64).ln();
         }
@@ -67,6 +68,7 @@ pub fn section(means: &[Means]) -> String {
 const HEAD: &str = "
 ## Other draws, in other amounts of memory
 
-Geometric means over the same programs with three other draws each, without the loop that is small where it fits.
+Geometric means over the same programs with three other draws each, without the loop that is small where it fits. They can
+be below one: MIN' begins with the pages that were populated last, and the generations keep those populated first.
 
 ";

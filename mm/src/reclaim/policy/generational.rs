@@ -13,7 +13,7 @@
 //!             │ came back soon    │  │
 //!             └───── contest ◄────┘ used again
 //!                        │
-//!                        ▼        idle twice, if it was used again before: goes, for the winner of a contest
+//!                        ▼        idle twice, if it came back early or was used: goes, for the winner of a contest
 //!                       main ────────────────────────────────────────────►
 //! ```
 //! A contest: the challenger takes the place of the first idle page among a few of main's oldest. If all of those were used, it stays
@@ -28,15 +28,15 @@ use crate::reclaim::Distance;
 /// would have come, passed through it and gone before anybody could have used it again.
 const FEWEST: usize = 512;
 /// Of all pages, one in so many may be new: long enough that the accesses that belong to the first one are over.
-const NEW_SHARE: usize = 256;
+const NEW_SHARE: usize = 128;
 /// One in so many may be cold: more keep less of a loop, fewer see later that a hot set has moved (docs/decisions/replacement.md).
 const COLD_SHARE: usize = 11;
 /// Pages of main that a page challenges that came back, and as what it comes there.
 const FOR_RETURNED: (u8, Standing) = (1, Standing::Main);
 /// The same for one that came back early, before half as many had gone as there are pages: it has shown what one shows in main by a use.
 const FOR_RETURNED_EARLY: (u8, Standing) = (1, Standing::Proven);
-/// The same for one that was used again while it was cold.
-const FOR_USED: (u8, Standing) = (16, Standing::Proven);
+/// The same for one that was used again while it was cold, which the second of two uses is that belong together but for a while.
+const FOR_USED: (u8, Standing) = (16, Standing::Main);
 /// Of the pages that came back before they were wanted, because those beside them were, so many challenge one of main's together: each is
 /// as good as one that was waited for, but in a loop there are more of them than pages in main, which would be looked at twice before
 /// the loop comes to them.
@@ -57,7 +57,7 @@ enum Standing {
     Main = MAIN as isize,
     /// New, and came back after it had gone.
     Returned = 4 + NEWCOMERS as isize,
-    /// In main, and used again shortly before it came there, or when it was last looked at.
+    /// In main, and came back early, or was used when it was last looked at.
     Proven = 4 + MAIN as isize,
     /// New, and came back early after it had gone.
     ReturnedEarly = 8 + NEWCOMERS as isize,

@@ -21,7 +21,7 @@ pub enum Arrival {
     New,
     /// It left so many evictions ago, which is not long, and is wanted again.
     Returned(Distance),
-    /// It left not long ago, and comes because those beside it are wanted.
+    /// It left not long ago, and comes before anybody waits for it: read ahead, or to be moved.
     BroughtAlong,
     /// It was on its way out, or only being written, and stays.
     Rescued,

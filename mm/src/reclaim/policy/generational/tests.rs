@@ -91,8 +91,27 @@ fn who_won_its_place_is_not_lost_before_the_loop_comes_to_it() {
     (0..20_000).for_each(|i| memory.touch(i * 7 % 900));
     (0..20 * 1300).for_each(|i| memory.touch(1000 + i % 1300));
     let misses = memory.misses;
-    // If they had to be used in main first, each would be looked at twice before that: 23 472.
+    // If all had to be used in main first, each would be looked at twice before that: 24 002.
     assert!(misses < 14_000, "{misses} misses");
+}
+
+/// A stencil, a merge, threads that each work through a page: all that is read is read once more a little later.
+#[test]
+fn a_scan_that_touches_its_pages_twice_passes_those_who_are_used_again() {
+    for (apart, most) in [(8, 670), (14, 800)] {
+        let mut memory = Frames::<Generational>::new(FRAMES, 600 + 20_000);
+        let mut hot_misses = 0;
+        for i in 0..60_000 {
+            let before = memory.misses;
+            memory.touch(if i % 2 == 0 {
+                i / 2 * 7 % 600
+            } else {
+                600 + i / 4 - if i % 4 == 1 { 0 } else { apart.min(i / 4) }
+            });
+            hot_misses += if i % 2 == 0 { memory.misses - before } else { 0 };
+        }
+        assert!(hot_misses < most, "{hot_misses} misses of hot pages, {apart} apart");
+    }
 }
 
 /// Pages that main has lost come back at once, and each would drive out the next one that is wanted.
@@ -110,7 +129,7 @@ fn a_loop_that_almost_fits_does_not_drive_itself_out() {
 }
 
 #[test]
-fn who_came_back_early_or_was_used_while_cold_comes_into_main_with_its_second_life() {
+fn who_came_back_early_comes_into_main_with_its_second_life_and_who_was_away_for_longer_without() {
     let prize_of = |away: usize| {
         let mut links = FrameTable::new(Box::leak(vec![FrameDesc::EMPTY; FRAMES].into_boxed_slice()));
         let mut policy = Generational::default();
@@ -120,15 +139,14 @@ fn who_came_back_early_or_was_used_while_cold_comes_into_main_with_its_second_li
             let frame = policy.candidate().expect("there are pages");
             assert_eq!(policy.judge(&mut links, frame, Sample::Used), Verdict::Keep);
         }
-        let used_while_cold = policy.contest.expect("somebody was cold and used").prize;
         let frame = policy.queues[COLD].first().expect("not all are main's");
         policy.forget(&mut links, frame);
         policy.admit(&mut links, frame, Arrival::Returned(Distance(away)));
         policy.judge(&mut links, frame, Sample::Used);
-        (used_while_cold, policy.contest.expect("it has returned").prize)
+        policy.contest.expect("it has returned").prize
     };
-    assert_eq!(prize_of((FRAMES - 1) / 2), (Standing::Proven, Standing::Proven));
-    assert_eq!(prize_of(FRAMES / 2), (Standing::Proven, Standing::Main));
+    assert_eq!(prize_of((FRAMES - 1) / 2), Standing::Proven);
+    assert_eq!(prize_of(FRAMES / 2), Standing::Main);
 }
 
 #[test]
@@ -163,7 +181,7 @@ fn a_hot_set_that_moves_finds_those_of_main_that_it_has_left() {
         (page % 2200) as usize
     };
     let misses = Frames::<Generational>::new(FRAMES, 2200).misses_of((0..48_000).map(&mut next));
-    // With eight of main's looked at instead of sixteen there are 7117.
+    // With eight of main's looked at instead of sixteen there are some 7060.
     assert!(misses < 6850, "{misses} misses");
 }
 
