@@ -35,7 +35,7 @@ const COLD_SHARE: usize = 11;
 const FOR_RETURNED: (u8, Standing) = (1, Standing::Main);
 /// The same for one that came back early, before half as many had gone as there are pages: it has shown what one shows in main by a use.
 const FOR_RETURNED_EARLY: (u8, Standing) = (1, Standing::Proven);
-/// The same for one that was used again while it was cold, which the second of two uses is that belong together but for a while.
+/// The same for one that was used again while it was cold. That proves less: two uses that belong together may be that far apart.
 const FOR_USED: (u8, Standing) = (16, Standing::Main);
 /// Of the pages that came back before they were wanted, because those beside them were, so many challenge one of main's together: each is
 /// as good as one that was waited for, but in a loop there are more of them than pages in main, which would be looked at twice before
